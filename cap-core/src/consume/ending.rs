@@ -1,0 +1,254 @@
+//! What becomes of a message whose handler has returned: its mark and its answer, its next attempt, or its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::outcome::{Decision, decide};
+use crate::context::Context;
+use crate::faults::{point, sabotaged};
+use crate::message::Message;
+use crate::notice::Failure;
+use crate::publish::{Handover, answer};
+use crate::storage::{Lease, NewOutgoing, Reason, Settlement, Side, Verdict};
+use crate::subscribe::{
+    Completion, Delivery, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
+};
+use crate::writer::{SettleItem, StoreItem};
+
+/// How the slow way of ending a message ended.
+pub(crate) enum End {
+    /// The message has left this node's hands.
+    Over(Ticket),
+    /// Another attempt is to be made at once.
+    Again(Job),
+    /// A message that nobody here takes waits for a person.
+    Parked,
+}
+
+/// What ends a message; apart from the executor, so that it can run beside it.
+pub(crate) struct Ending {
+    pub(crate) context: Arc<Context>,
+    pub(crate) group: Arc<Group>,
+    /// No attempt is made at once: the message comes by again, and is admitted when the circuit says so.
+    pub(crate) circuit_open: bool,
+}
+
+impl Ending {
+    /// The settlement of a success: the mark, the answer, and what the handler published.
+    pub(crate) fn settlement(
+        &self,
+        ticket: &Ticket,
+        delivery: &Delivery,
+        response: Option<Response>,
+    ) -> Result<Settlement, HandlerError> {
+        let control = delivery.response_control(std::mem::take);
+        let answer = answer(&self.context.composer, delivery, response, control)
+            .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
+        let mut publishes = delivery.take_publishes();
+        publishes.extend(answer);
+        let retention = self.context.retention(ticket.attempts, ticket.age);
+        Ok(Settlement {
+            lease: ticket.lease,
+            verdict: Verdict::Succeeded { retention, reason: None },
+            publishes,
+        })
+    }
+
+    /// Reserves places in the relay for what is published along.
+    pub(crate) fn with_handover(&self, mut settlement: Settlement) -> (Settlement, Handover) {
+        let mut handover = Handover::new(Arc::clone(&self.context));
+        for row in &mut settlement.publishes {
+            handover.admit(row);
+        }
+        (settlement, handover)
+    }
+
+    /// What must never be done: the answer stored on its own, before the handler's success is.
+    pub(crate) async fn publish_apart(&self, publishes: Vec<NewOutgoing>) {
+        let (reply, stored) = oneshot::channel();
+        let _ = self.context.store.send(StoreItem::Outgoing(publishes, reply)).await;
+        let _ = stored.await;
+        self.context.wake(Side::Outbox);
+    }
+
+    /// Commits a handler's transaction together with the settlement.
+    pub(crate) async fn complete(
+        self,
+        ticket: Ticket,
+        delivery: Delivery,
+        settlement: Settlement,
+        enlisted: Box<dyn Enlisted>,
+    ) -> End {
+        let (settlement, handover) = self.with_handover(settlement);
+        let completion = Completion { owner: self.context.owner.clone(), settlement };
+        point("complete.before").await;
+        let completed = enlisted.complete(completion).await;
+        point("complete.after").await;
+        match completed {
+            Ok(true) => {
+                Self::log_success(&delivery);
+                self.context.leases.remove(Side::Inbox, ticket.lease);
+                handover.committed();
+                End::Over(ticket)
+            }
+            Ok(false) => {
+                tracing::warn!(
+                    row = ticket.lease.id,
+                    "the lease was lost; the handler's transaction is rolled back"
+                );
+                self.context.leases.remove(Side::Inbox, ticket.lease);
+                End::Over(ticket)
+            }
+            // What follows is written under the same lease: had the commit happened after all, it finds no row.
+            Err(error) if error.is_unavailable() => {
+                let after = Duration::from_secs(1);
+                let error = HandlerError::cancelled().retry_after(after).because(error);
+                self.failed(ticket, delivery, error).await
+            }
+            Err(error) => self.failed(ticket, delivery, HandlerError::failed(error)).await,
+        }
+    }
+
+    /// What the application says about an error besides what it says itself.
+    pub(crate) fn classify(&self, ticket: &Ticket, error: HandlerError) -> HandlerError {
+        let classify = self.group.members[ticket.member].classify.or(self.context.classify);
+        match classify {
+            Some(classify) if error.kind() == HandlerErrorKind::Failed => classify(error),
+            _ => error,
+        }
+    }
+
+    /// Gives a message back whose handler failed while its circuit was open: nothing counts.
+    pub(crate) async fn rest(
+        self,
+        ticket: Ticket,
+        delivery: &Delivery,
+        error: &HandlerError,
+        rest: Duration,
+    ) -> End {
+        tracing::warn!(
+            message_id = delivery.message_id().as_str(),
+            topic = delivery.topic(),
+            group = delivery.group(),
+            error = error.text(),
+            ?rest,
+            "the handler failed while its circuit was open; the attempt is not counted"
+        );
+        self.settle(&ticket, Verdict::Release { after: rest }).await;
+        End::Over(ticket)
+    }
+
+    /// Records a failure and decides what follows.
+    pub(crate) async fn failed(self, mut ticket: Ticket, delivery: Delivery, error: HandlerError) -> End {
+        let text = error.text();
+        let attempt = delivery.attempt();
+        let stopping = self.context.stop.intake.is_cancelled();
+        let counted = ticket.attempts + 1 - ticket.attempts_before_rerun;
+        let policy = &self.group.members[ticket.member].retry;
+        let decision = match decide(&error, counted, policy, stopping, fastrand::f64()) {
+            Decision::Again if self.circuit_open => Decision::Later(Duration::ZERO),
+            decision => decision,
+        };
+        tracing::warn!(
+            message_id = delivery.message_id().as_str(),
+            topic = delivery.topic(),
+            group = delivery.group(),
+            handler = self.group.members[ticket.member].function,
+            attempt,
+            error = text,
+            ?decision,
+            "the handler did not succeed"
+        );
+        if sabotaged("publish-on-failure") {
+            self.publish_apart(delivery.take_publishes()).await;
+        }
+        if error.kind() != HandlerErrorKind::Cancelled {
+            metrics::counter!("cap_handler_failed_total").increment(1);
+        }
+        let verdict = match decision {
+            Decision::Again => {
+                let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error: text };
+                let settlement = Settlement { lease: ticket.lease, verdict, publishes: Vec::new() };
+                if self.settle_and_wait(settlement, Some(ticket.attempts)).await {
+                    ticket.attempts += 1;
+                    return End::Again(Job { delivery: delivery.next_attempt(), ticket });
+                }
+                return End::Over(ticket);
+            }
+            Decision::GiveUp(reason) => {
+                let message = Arc::clone(delivery.message_shared());
+                self.give_up(ticket.lease, message, reason, text, attempt, true).await;
+                return End::Over(ticket);
+            }
+            Decision::AtBroker(after) if self.context.transport.can_delay() => {
+                self.retry_at_broker(&ticket, &delivery, after, text).await;
+                return End::Over(ticket);
+            }
+            Decision::Later(after) | Decision::AtBroker(after) => {
+                Verdict::Retry { after, hold: false, error: text }
+            }
+            Decision::GiveBack(after) => Verdict::Release { after },
+        };
+        self.settle(&ticket, verdict).await;
+        End::Over(ticket)
+    }
+
+    /// Ends a message for good, and has a person told.
+    pub(crate) async fn give_up(
+        &self,
+        lease: Lease,
+        message: Arc<Message>,
+        reason: Reason,
+        error: String,
+        attempts: u32,
+        counted: bool,
+    ) {
+        let notify = self.context.notifies();
+        let keep = self.context.options().failed_expire_after;
+        let verdict = Verdict::Failed { reason, error: error.clone(), counted, keep, notify };
+        let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+        let applied = self.settle_and_wait(settlement, counted.then(|| attempts.saturating_sub(1))).await;
+        metrics::counter!("cap_parked_total").increment(1);
+        if applied && notify {
+            let (side, group) = (Side::Inbox, Arc::clone(&self.group.name));
+            self.context.notify(Failure {
+                side,
+                id: lease.id,
+                message,
+                group,
+                reason,
+                error,
+                attempts,
+                lease,
+            });
+        }
+    }
+
+    async fn settle(&self, ticket: &Ticket, verdict: Verdict) -> bool {
+        self.settle_and_wait(Settlement { lease: ticket.lease, verdict, publishes: Vec::new() }, None).await
+    }
+
+    /// Waits until the store has heard it, and says whether the lease held. `failed_before` is how many attempts had
+    /// failed before the one that it counts.
+    pub(crate) async fn settle_and_wait(&self, settlement: Settlement, failed_before: Option<u32>) -> bool {
+        let mut item = SettleItem::new(Side::Inbox, settlement);
+        if let Some(failed_before) = failed_before {
+            item = item.counting(failed_before);
+        }
+        let (item, applied) = item.awaited();
+        self.context.settle.send(item).await.is_ok() && applied.await.unwrap_or(false)
+    }
+
+    pub(crate) fn log_success(delivery: &Delivery) {
+        metrics::counter!("cap_handled_total").increment(1);
+        tracing::debug!(
+            message_id = delivery.message_id().as_str(),
+            topic = delivery.topic(),
+            group = delivery.group(),
+            attempt = delivery.attempt(),
+            "handled"
+        );
+    }
+}

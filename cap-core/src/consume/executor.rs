@@ -1,0 +1,357 @@
+//! Runs the handlers of one group: within its concurrency, in order where that is asked for, and with one
+//! consequence for each outcome.
+//!
+//! One task owns all of the group's state, so there is nothing to lock: fresh messages, claimed ones and immediate
+//! repetitions all pass through it, and one limit holds for them together.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::ending::{End, Ending};
+use super::foreign::IncomingHook;
+use super::intake::Intake;
+use super::pausing::{Circuits, Pausing};
+use crate::circuit::Admission;
+use crate::context::Context;
+use crate::faults::{point, sabotaged};
+use crate::message::headers::names;
+use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
+use crate::subscribe::{
+    Delivery, DeliveryParts, Done, ErasedHandler, Group, Job, Jobs, Layer, Next, Ticket, Worker,
+};
+use crate::writer::SettleItem;
+
+/// How busy a group is.
+#[derive(Debug, Default)]
+pub(crate) struct GroupGauge {
+    pub(crate) running: AtomicUsize,
+    pub(crate) queued: AtomicUsize,
+    pub(crate) circuits: Arc<Circuits>,
+}
+
+/// Runs a group's handlers until intake stops and what was started has ended, or everything stops.
+pub(crate) async fn run_group(
+    context: Arc<Context>,
+    group: Arc<Group>,
+    layers: Arc<[Arc<dyn Layer>]>,
+    hook: IncomingHook,
+    intake: mpsc::Receiver<Intake>,
+    gauge: Arc<GroupGauge>,
+) {
+    let everything = context.stop.everything.clone();
+    let (done, finished) = mpsc::channel(usize::from(group.concurrency));
+    let mut workers = JoinSet::new();
+    let senders = start_workers(&group, &layers, &done, &mut workers);
+    let pausing = Pausing::new(&group, Arc::clone(&gauge.circuits));
+    let executor = Executor {
+        context,
+        group,
+        hook,
+        senders,
+        ending: FuturesUnordered::new(),
+        running: 0,
+        keys: HashMap::new(),
+        held_back: 0,
+        ready: VecDeque::new(),
+        pausing,
+        gauge,
+    };
+    // Dropping the workers at the end aborts those that have not come back by the deadline.
+    everything.run_until_cancelled(executor.run(intake, finished)).await;
+    workers.shutdown().await;
+}
+
+fn start_workers(
+    group: &Group,
+    layers: &Arc<[Arc<dyn Layer>]>,
+    done: &mpsc::Sender<Done>,
+    workers: &mut JoinSet<()>,
+) -> Vec<mpsc::Sender<Job>> {
+    let concurrency = usize::from(group.concurrency);
+    let mut senders = Vec::with_capacity(group.members.len());
+    for member in &group.members {
+        let (sender, receiver) = mpsc::channel(concurrency);
+        let jobs: Jobs = Arc::new(Mutex::new(receiver));
+        for _ in 0..concurrency {
+            let worker = Worker::new(Arc::clone(&jobs), done.clone(), member.timeout);
+            workers.spawn(match &member.handler {
+                ErasedHandler::Pointers(pointers) if layers.is_empty() => (pointers.drive)(worker),
+                handler => Box::pin(call_each(worker, Next::new(Arc::clone(layers), handler.clone()))),
+            });
+        }
+        senders.push(sender);
+    }
+    senders
+}
+
+/// The worker's loop for handlers that are called through a pointer.
+async fn call_each(mut worker: Worker, next: Next) {
+    while let Some(delivery) = worker.next().await {
+        let handler = next.clone().run(delivery.clone());
+        let outcome = worker.run(&delivery, handler).await;
+        drop(delivery);
+        worker.finish(outcome).await;
+    }
+}
+
+struct Executor {
+    context: Arc<Context>,
+    group: Arc<Group>,
+    hook: IncomingHook,
+    /// To the workers of each member.
+    senders: Vec<mpsc::Sender<Job>>,
+    /// Failures and transactions, which need the store before they are over.
+    ending: FuturesUnordered<BoxFuture<'static, End>>,
+    running: usize,
+    /// Keys under which a message runs now, and the messages that wait for each.
+    keys: HashMap<String, VecDeque<Intake>>,
+    /// How many messages wait for their keys, or for a probe.
+    held_back: usize,
+    /// Messages that need wait no longer.
+    ready: VecDeque<Intake>,
+    pausing: Pausing,
+    gauge: Arc<GroupGauge>,
+}
+
+impl Executor {
+    async fn run(mut self, mut intake: mpsc::Receiver<Intake>, mut finished: mpsc::Receiver<Done>) {
+        let stop = self.context.stop.intake.clone();
+        let limit = usize::from(self.context.options().prefetch);
+        loop {
+            self.gauge.running.store(self.running, Ordering::Relaxed);
+            self.gauge.queued.store(intake.len() + self.held_back + self.ready.len(), Ordering::Relaxed);
+            let stopping = stop.is_cancelled();
+            if stopping && self.running == 0 {
+                return;
+            }
+            let room = !stopping && self.running < usize::from(self.group.concurrency);
+            if room && let Some(message) = self.ready.pop_front() {
+                self.start(message).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some(done) = finished.recv() => self.finished(done).await,
+                Some(end) = self.ending.next(), if !self.ending.is_empty() => self.ended(end).await,
+                Some(message) = intake.recv(), if room && self.held_back < limit => self.take(message).await,
+                () = stop.cancelled(), if !stopping => {}
+            }
+        }
+    }
+
+    /// Starts a message, or has it wait for its key.
+    async fn take(&mut self, mut message: Intake) {
+        if message.message.id().is_none() || message.message.name().is_none() {
+            message.message = Arc::new(self.hook.apply_again(&message.message));
+        }
+        let topic = message.message.name().unwrap_or_default();
+        let Some(member) = self.group.member_for(topic) else {
+            return self.park(message);
+        };
+        if !self.holds(&message) {
+            return;
+        }
+        if let Some(key) = self.key(member, &message) {
+            if let Some(waiting) = self.keys.get_mut(&key) {
+                waiting.push_back(message);
+                self.held_back += 1;
+                return;
+            }
+            self.keys.insert(key, VecDeque::new());
+        }
+        self.start(message).await;
+    }
+
+    fn holds(&self, message: &Intake) -> bool {
+        self.context.leases.holds(Side::Inbox, message.lease) || sabotaged("run-what-is-lost")
+    }
+
+    fn key(&self, member: usize, message: &Intake) -> Option<String> {
+        let header = self.group.members[member].order_by.as_deref().filter(|_| !sabotaged("no-order"))?;
+        message.message.headers.get(header).map(str::to_owned)
+    }
+
+    async fn start(&mut self, message: Intake) {
+        let topic: Arc<str> = message.message.name().unwrap_or_default().into();
+        let Some(member) = self.group.member_for(&topic) else {
+            return self.park(message);
+        };
+        let key = self.key(member, &message);
+        // While it waited the node may have lost it; another has handled it by now.
+        if !self.holds(&message) {
+            return self.free(key);
+        }
+        let probe = match self.pausing.admit(member) {
+            Admission::Run => false,
+            Admission::Probe => true,
+            Admission::Wait => {
+                self.held_back += 1;
+                return self.pausing.wait(member, message);
+            }
+            Admission::Rest(after) => {
+                self.free(key);
+                return self.give_back(message.lease, after);
+            }
+        };
+        let ticket = Ticket {
+            lease: message.lease,
+            member,
+            attempts: message.attempts,
+            attempts_before_rerun: message.attempts_before_rerun,
+            age: message.age,
+            key,
+            probe,
+        };
+        let mut shared = message.message;
+        Arc::make_mut(&mut shared).headers.insert(names::EXECUTION_INSTANCE, &*self.context.owner.node);
+        let delivery = Delivery::new(DeliveryParts {
+            message: shared,
+            topic,
+            group: Arc::clone(&self.group.name),
+            attempt: message.attempts + 1,
+            states: Arc::clone(&self.context.states),
+            storage: Arc::clone(&self.context.storage),
+            composer: Arc::clone(&self.context.composer),
+            cancelled: message.cancelled,
+        });
+        self.running += 1;
+        point("handler.before").await;
+        self.send(Job { delivery, ticket }).await;
+    }
+
+    fn ending(&self) -> Ending {
+        Ending { context: Arc::clone(&self.context), group: Arc::clone(&self.group), circuit_open: false }
+    }
+
+    async fn send(&mut self, job: Job) {
+        // There is room: no more jobs are about than the channel holds. Workers end only with this task.
+        let _ = self.senders[job.ticket.member].send(job).await;
+    }
+
+    /// Gives a message back that is not to run now. As it is with a success, a full lane is not waited for here.
+    fn give_back(&mut self, lease: Lease, after: Duration) {
+        let settlement = Settlement { lease, verdict: Verdict::Release { after }, publishes: Vec::new() };
+        let settle = self.context.settle.clone();
+        if let Err(TrySendError::Full(item)) = settle.try_send(SettleItem::new(Side::Inbox, settlement)) {
+            self.running += 1;
+            self.ending.push(Box::pin(async move {
+                let _ = settle.send(item).await;
+                End::Parked
+            }));
+        }
+    }
+
+    /// A claimed message that no handler here takes: it waits for a person, as a fresh one would.
+    fn park(&mut self, message: Intake) {
+        let topic = message.message.name().unwrap_or_default();
+        let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
+        let ending = self.ending();
+        self.running += 1;
+        self.ending.push(Box::pin(async move {
+            let Intake { lease, message, attempts, .. } = message;
+            ending.give_up(lease, message, Reason::NoSubscriber, error, attempts, false).await;
+            End::Parked
+        }));
+    }
+
+    async fn finished(&mut self, done: Done) {
+        point("handler.after").await;
+        let Done { job: Job { delivery, ticket }, outcome } = done;
+        let mut ending = self.ending();
+        let enlisted = delivery.take_enlisted();
+        let outcome = outcome.map_err(|error| ending.classify(&ticket, error));
+        let rest = match &outcome {
+            Ok(_) => {
+                self.pausing.succeeded(ticket.member, ticket.probe);
+                None
+            }
+            Err(error) => self.pausing.failed(ticket.member, error, ticket.probe),
+        };
+        ending.circuit_open = self.pausing.is_open(ticket.member);
+        let waited = self.pausing.take_waiting(ticket.member);
+        self.held_back -= waited.len();
+        self.ready.extend(waited);
+        match (outcome, enlisted) {
+            (Ok(response), None) => match ending.settlement(&ticket, &delivery, response) {
+                Ok(mut settlement) => {
+                    Ending::log_success(&delivery);
+                    if sabotaged("answer-outside-the-transaction") {
+                        ending.publish_apart(std::mem::take(&mut settlement.publishes)).await;
+                    }
+                    let (settlement, handover) = ending.with_handover(settlement);
+                    let item = SettleItem::new(Side::Inbox, settlement).with_handover(handover);
+                    match self.context.settle.try_send(item) {
+                        // A full lane means that the store is behind, and holds this group up. It is not waited for
+                        // here: those that are ending wait for it, too, and would not be looked at meanwhile.
+                        Err(TrySendError::Full(item)) => self.ending.push(Box::pin(async move {
+                            let _ = ending.context.settle.send(item).await;
+                            End::Over(ticket)
+                        })),
+                        _ => self.over(ticket),
+                    }
+                }
+                Err(error) => self.ending.push(Box::pin(ending.failed(ticket, delivery, error))),
+            },
+            (Ok(response), Some(enlisted)) => {
+                self.ending.push(Box::pin(async move {
+                    match ending.settlement(&ticket, &delivery, response) {
+                        Ok(settlement) => ending.complete(ticket, delivery, settlement, enlisted).await,
+                        Err(error) => {
+                            enlisted.abandon().await;
+                            ending.failed(ticket, delivery, error).await
+                        }
+                    }
+                }));
+            }
+            (Err(error), enlisted) => {
+                self.ending.push(Box::pin(async move {
+                    if let Some(enlisted) = enlisted {
+                        enlisted.abandon().await;
+                    }
+                    match rest {
+                        Some(rest) => ending.rest(ticket, &delivery, &error, rest).await,
+                        None => ending.failed(ticket, delivery, error).await,
+                    }
+                }));
+            }
+        }
+    }
+
+    async fn ended(&mut self, end: End) {
+        match end {
+            End::Over(ticket) => self.over(ticket),
+            End::Again(job) => self.send(job).await,
+            End::Parked => self.running -= 1,
+        }
+    }
+
+    /// Frees the message's place, and its key for the next.
+    fn over(&mut self, ticket: Ticket) {
+        self.running -= 1;
+        self.free(ticket.key);
+    }
+
+    /// Frees a key for the next.
+    fn free(&mut self, key: Option<String>) {
+        if let Some(key) = key
+            && let Some(waiting) = self.keys.get_mut(&key)
+        {
+            match waiting.pop_front() {
+                Some(next) => {
+                    self.held_back -= 1;
+                    self.ready.push_back(next);
+                }
+                None => drop(self.keys.remove(&key)),
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A stored message on its way to its handler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::message::Message;
+use crate::storage::{Claimed, Lease};
+
+/// A stored message on its way to its handler.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) lease: Lease,
+    pub(crate) message: Arc<Message>,
+    /// Attempts that have failed.
+    pub(crate) attempts: u32,
+    /// Of those, the ones before a person last re-ran it.
+    pub(crate) attempts_before_rerun: u32,
+    /// How old it was when this node got it.
+    pub(crate) age: Duration,
+    /// Fires when the handler should stop: the bus stops, or the lease is lost.
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Intake {
+    /// One that was stored a moment ago.
+    pub(crate) fn fresh(lease: Lease, message: Arc<Message>, cancelled: CancellationToken) -> Self {
+        Self { lease, message, attempts: 0, attempts_before_rerun: 0, age: Duration::ZERO, cancelled }
+    }
+
+    /// One that was claimed.
+    pub(crate) fn claimed(claimed: Claimed, cancelled: CancellationToken) -> Self {
+        Self {
+            lease: claimed.lease,
+            message: claimed.message,
+            attempts: claimed.attempts,
+            attempts_before_rerun: claimed.attempts_before_rerun,
+            age: claimed.age,
+            cancelled,
+        }
+    }
+}

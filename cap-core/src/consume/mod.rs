@@ -1,0 +1,15 @@
+//! From the broker's delivery to the handler's outcome: the inbox side.
+
+mod at_broker;
+mod consumer;
+mod ending;
+mod executor;
+mod foreign;
+mod intake;
+mod outcome;
+mod pausing;
+
+pub(crate) use consumer::run_consumer;
+pub(crate) use executor::{GroupGauge, run_group};
+pub(crate) use foreign::IncomingHook;
+pub(crate) use intake::Intake;

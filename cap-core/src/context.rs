@@ -1,0 +1,127 @@
+//! What every part of a running bus shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::due::DueTimes;
+use crate::erased::{DynStorage, DynTransport};
+use crate::error::{TransportError, TransportErrorKind};
+use crate::health::{Phase, Tracker};
+use crate::leases::LeaseBook;
+use crate::notice::Failure;
+use crate::options::CapOptions;
+use crate::outgoing::Composer;
+use crate::phase::CurrentPhase;
+use crate::publish::RelayItem;
+use crate::storage::{Owner, Retention, Side};
+use crate::subscribe::{Classify, States};
+use crate::writer::{SettleItem, StoreItem};
+
+/// What every part of a running bus shares. The tasks hold it; the user's handle owns the tasks.
+pub(crate) struct Context {
+    pub(crate) composer: Arc<Composer>,
+    pub(crate) storage: Arc<dyn DynStorage>,
+    pub(crate) transport: Arc<dyn DynTransport>,
+    pub(crate) owner: Owner,
+    pub(crate) states: Arc<States>,
+    /// What says more about handlers' errors.
+    pub(crate) classify: Option<Classify>,
+    pub(crate) leases: LeaseBook,
+    pub(crate) due: DueTimes,
+    pub(crate) storage_health: Tracker,
+    pub(crate) transport_health: Tracker,
+    pub(crate) phase: CurrentPhase,
+    /// How many groups of this bus the broker has not heard of yet. Nothing is sent before it has heard of all, or
+    /// a bus that starts without its broker would send messages past its own queues.
+    pub(crate) undeclared: watch::Sender<usize>,
+    /// To the lane that inserts.
+    pub(crate) store: mpsc::Sender<StoreItem>,
+    /// To the lane that marks.
+    pub(crate) settle: mpsc::Sender<SettleItem>,
+    /// To the relay.
+    pub(crate) relay: mpsc::Sender<RelayItem>,
+    /// More is waiting in the store than the relay may hold: new messages queue up behind it there.
+    pub(crate) backlog: AtomicBool,
+    /// To the task that tells a person; `None` when nobody wants to know.
+    pub(crate) notices: Option<mpsc::Sender<Failure>>,
+    pub(crate) stop: Stop,
+}
+
+/// The ends of a bus's life, each before the next.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    /// No new work is taken: consumers, claims, publishes.
+    pub(crate) intake: CancellationToken,
+    /// What running handlers look at, to stop early.
+    pub(crate) handlers: CancellationToken,
+    /// The relay sends what it has, and ends.
+    pub(crate) relay: CancellationToken,
+    /// The lanes write what they have, and end.
+    pub(crate) lanes: CancellationToken,
+    /// Everything that is still there is dropped.
+    pub(crate) everything: CancellationToken,
+}
+
+impl Stop {
+    /// Ends everything at once.
+    pub(crate) fn cancel_all(&self) {
+        for token in [&self.intake, &self.handlers, &self.relay, &self.lanes, &self.everything] {
+            token.cancel();
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({})", self.owner.node)
+    }
+}
+
+impl Context {
+    pub(crate) fn options(&self) -> &CapOptions {
+        &self.composer.options
+    }
+
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Whether someone must be told when a message fails for good.
+    pub(crate) fn notifies(&self) -> bool {
+        self.notices.is_some()
+    }
+
+    /// What to keep of a message that succeeded: nothing but itself if all went straight through, since it then
+    /// expires by its age; a state row with its own expiry if it has failed before or has been waiting, since its
+    /// age then says little.
+    pub(crate) fn retention(&self, attempts: u32, age: Duration) -> Retention {
+        let keep = self.options().succeeded_expire_after;
+        if keep.is_zero() {
+            Retention::Delete
+        } else if attempts == 0 && age < keep / 10 {
+            Retention::Forget
+        } else {
+            Retention::Keep(keep)
+        }
+    }
+
+    /// What a message's outcome is when its transport says nothing of it.
+    pub(crate) fn no_answer(&self) -> TransportError {
+        let text = "the transport gave no answer for a message";
+        TransportError::new(TransportErrorKind::Unavailable, self.transport.name(), text)
+    }
+
+    /// Waits until the bus has its store and its worker number; `false` if it stops first.
+    pub(crate) async fn ready(&self) -> bool {
+        self.stop.intake.run_until_cancelled(self.phase.started()).await == Some(Phase::Running)
+    }
+
+    /// Notes rows that a side's claims will find.
+    pub(crate) fn wake(&self, side: Side) {
+        self.due.wake.wake(side);
+    }
+}

@@ -1,0 +1,182 @@
+//! The two traits behind a pointer: the public ones have native futures, these box one future a call, and a call
+//! serves a batch.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{StorageError, TransportError};
+use crate::message::Message;
+use crate::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use crate::storage::{
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
+    WriteReport,
+};
+use crate::transport::{
+    Acknowledge, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
+};
+
+type StorageFuture<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
+type TransportFuture<'a, T> = BoxFuture<'a, Result<T, TransportError>>;
+
+/// [`Storage`] and [`Monitor`], object-safe.
+pub(crate) trait DynStorage: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn check(&self) -> Result<(), StorageError>;
+    fn initialize(&self) -> StorageFuture<'_, ()>;
+    fn join<'a>(&'a self, request: &'a NodeRequest) -> StorageFuture<'a, u16>;
+    fn keep_alive<'a>(&'a self, request: &'a NodeRequest, worker: u16) -> StorageFuture<'a, bool>;
+    fn leave<'a>(&'a self, node: &'a str, worker: u16) -> StorageFuture<'a, ()>;
+    fn write<'a>(&'a self, owner: &'a Owner, batch: &'a WriteBatch) -> StorageFuture<'a, WriteReport>;
+    fn claim<'a>(&'a self, owner: &'a Owner, request: &'a ClaimRequest) -> StorageFuture<'a, Claims>;
+    fn claim_waiting<'a>(
+        &'a self,
+        owner: &'a Owner,
+        leases: &'a [Lease],
+    ) -> StorageFuture<'a, Vec<Option<Claimed>>>;
+    fn renew<'a>(&'a self, owner: &'a Owner, side: Side, leases: &'a [Lease])
+    -> StorageFuture<'a, Vec<bool>>;
+    fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)>;
+    fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()>;
+    fn as_any(&self) -> &dyn Any;
+
+    fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>>;
+    fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>>;
+    fn find<'a>(&'a self, side: Side, message_id: &'a str) -> StorageFuture<'a, Vec<Row>>;
+    fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>>;
+    fn rerun<'a>(&'a self, side: Side, ids: &'a [i64], change: &'a Change) -> StorageFuture<'a, Vec<i64>>;
+    fn cancel<'a>(&'a self, ids: &'a [i64], keep: Duration) -> StorageFuture<'a, Vec<i64>>;
+    fn delete<'a>(&'a self, side: Side, ids: &'a [i64]) -> StorageFuture<'a, Vec<i64>>;
+    fn counts(&self) -> StorageFuture<'_, Vec<Count>>;
+}
+
+impl<S: Storage + Monitor> DynStorage for S {
+    fn name(&self) -> &'static str {
+        Storage::name(self)
+    }
+    fn check(&self) -> Result<(), StorageError> {
+        Storage::check(self)
+    }
+    fn initialize(&self) -> StorageFuture<'_, ()> {
+        Box::pin(Storage::initialize(self))
+    }
+    fn join<'a>(&'a self, request: &'a NodeRequest) -> StorageFuture<'a, u16> {
+        Box::pin(Storage::join(self, request))
+    }
+    fn keep_alive<'a>(&'a self, request: &'a NodeRequest, worker: u16) -> StorageFuture<'a, bool> {
+        Box::pin(Storage::keep_alive(self, request, worker))
+    }
+    fn leave<'a>(&'a self, node: &'a str, worker: u16) -> StorageFuture<'a, ()> {
+        Box::pin(Storage::leave(self, node, worker))
+    }
+    fn write<'a>(&'a self, owner: &'a Owner, batch: &'a WriteBatch) -> StorageFuture<'a, WriteReport> {
+        Box::pin(Storage::write(self, owner, batch))
+    }
+    fn claim<'a>(&'a self, owner: &'a Owner, request: &'a ClaimRequest) -> StorageFuture<'a, Claims> {
+        Box::pin(Storage::claim(self, owner, request))
+    }
+    fn claim_waiting<'a>(
+        &'a self,
+        owner: &'a Owner,
+        leases: &'a [Lease],
+    ) -> StorageFuture<'a, Vec<Option<Claimed>>> {
+        Box::pin(Storage::claim_waiting(self, owner, leases))
+    }
+    fn renew<'a>(
+        &'a self,
+        owner: &'a Owner,
+        side: Side,
+        leases: &'a [Lease],
+    ) -> StorageFuture<'a, Vec<bool>> {
+        Box::pin(Storage::renew(self, owner, side, leases))
+    }
+    fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)> {
+        Box::pin(Storage::delete_expired(self, expiry))
+    }
+    fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()> {
+        Box::pin(Storage::listen(self, wake, cancelled))
+    }
+    fn as_any(&self) -> &dyn Any {
+        Storage::as_any(self)
+    }
+    fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>> {
+        Box::pin(Monitor::list(self, query))
+    }
+    fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>> {
+        Box::pin(Monitor::get(self, side, id))
+    }
+    fn find<'a>(&'a self, side: Side, message_id: &'a str) -> StorageFuture<'a, Vec<Row>> {
+        Box::pin(Monitor::find(self, side, message_id))
+    }
+    fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>> {
+        Box::pin(Monitor::attempts(self, side, id))
+    }
+    fn rerun<'a>(&'a self, side: Side, ids: &'a [i64], change: &'a Change) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::rerun(self, side, ids, change))
+    }
+    fn cancel<'a>(&'a self, ids: &'a [i64], keep: Duration) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::cancel(self, ids, keep))
+    }
+    fn delete<'a>(&'a self, side: Side, ids: &'a [i64]) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::delete(self, side, ids))
+    }
+    fn counts(&self) -> StorageFuture<'_, Vec<Count>> {
+        Box::pin(Monitor::counts(self))
+    }
+}
+
+/// [`Transport`], object-safe.
+pub(crate) trait DynTransport: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
+    fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
+    fn can_delay(&self) -> bool;
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
+    fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>>;
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+impl<T: Transport> DynTransport for T {
+    fn name(&self) -> &'static str {
+        Transport::name(self)
+    }
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
+        Transport::start(self, context)
+    }
+    fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>> {
+        Box::pin(Transport::send(self, messages))
+    }
+    fn can_delay(&self) -> bool {
+        Transport::can_delay(self)
+    }
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(Transport::delay(self, messages))
+    }
+    fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>> {
+        Box::pin(async move {
+            let consumer = Transport::consume(self, spec).await?;
+            Ok(Box::new(consumer) as Box<dyn DynConsumer>)
+        })
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Transport::close(self))
+    }
+}
+
+/// [`Consumer`], object-safe.
+pub(crate) trait DynConsumer: Send {
+    fn receive(&mut self, limit: usize) -> TransportFuture<'_, Vec<Incoming>>;
+    fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()>;
+}
+
+impl<C: Consumer> DynConsumer for C {
+    fn receive(&mut self, limit: usize) -> TransportFuture<'_, Vec<Incoming>> {
+        Box::pin(Consumer::receive(self, limit))
+    }
+    fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()> {
+        Box::pin(Consumer::settle(self, tags, how))
+    }
+}

@@ -1,0 +1,319 @@
+//! The errors of the bus. Each says what failed, on what, and what to do; none names a secret.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::message::MessageId;
+
+/// Any error, boxed: what a handler may return.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A topic or a group has a name that no broker or store could hold.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{kind} {name:?} {reason}")]
+pub struct NameError {
+    kind: &'static str,
+    name: String,
+    reason: String,
+}
+
+impl NameError {
+    pub(crate) fn new(kind: &'static str, name: &str, reason: impl Into<String>) -> Self {
+        // A name out of bounds may be a megabyte long; the error need not be.
+        let mut name: String = name.chars().take(210).collect();
+        if name.len() > 208 {
+            name.push('…');
+        }
+        Self { kind, name, reason: reason.into() }
+    }
+}
+
+/// What kind of trouble a store reports; it decides what the bus does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageErrorKind {
+    /// The store cannot be reached, is overloaded, or gave way to another transaction: the same call may succeed
+    /// later. The bus waits and tries again; nothing is counted as an attempt.
+    Unavailable,
+    /// The store refuses this data (a value too long, a text it cannot hold): the same call will never succeed.
+    /// In a batch the bus tries the items one by one, so that only the bad one fails.
+    Refused,
+    /// The store is not what this bus needs: no permission, a foreign or newer schema, a bad setting.
+    /// Start-up fails with it.
+    Unusable,
+}
+
+/// A store could not do what it was asked.
+#[derive(Debug, Error)]
+#[error("{store}: {message}")]
+pub struct StorageError {
+    kind: StorageErrorKind,
+    store: &'static str,
+    message: String,
+    #[source]
+    source: Option<BoxError>,
+}
+
+impl StorageError {
+    /// An error of the store named `store`. The message is shown to people: no secret belongs in it.
+    pub fn new(kind: StorageErrorKind, store: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, store, message: message.into(), source: None }
+    }
+
+    /// Keeps the error that this one comes from.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> StorageErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == StorageErrorKind::Unavailable
+    }
+}
+
+/// What kind of trouble a broker reports; it decides what the bus does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportErrorKind {
+    /// The broker cannot be reached, or did not answer in time: the outcome is unknown and the same call may
+    /// succeed later. The bus waits and tries again; nothing is counted as an attempt.
+    Unavailable,
+    /// The broker refuses this message or this declaration: a negative confirm, a body too large, a queue that
+    /// exists with other arguments. Counted as a failed attempt.
+    Refused,
+    /// The transport's own settings are wrong, such as a connection string that is none. Start-up fails with it.
+    Unusable,
+}
+
+/// A broker could not do what it was asked.
+#[derive(Debug, Clone, Error)]
+#[error("{transport}: {message}")]
+pub struct TransportError {
+    kind: TransportErrorKind,
+    transport: &'static str,
+    message: String,
+}
+
+impl TransportError {
+    /// An error of the transport named `transport`. The message is shown to people: no secret belongs in it.
+    pub fn new(kind: TransportErrorKind, transport: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, transport, message: message.into() }
+    }
+
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> TransportErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later, with nothing known of this one.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == TransportErrorKind::Unavailable
+    }
+}
+
+/// A bus could not start. Every mistake that can be found before the first message is found here.
+///
+/// Its `Debug` form is its `Display` form: that is what a `main` that returns it shows.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No store was given to the builder.
+    #[error("no storage was given: call .storage(..), for instance with MemoryStorage::new()")]
+    NoStorage,
+    /// No transport was given to the builder.
+    #[error("no transport was given: call .transport(..), for instance with MemoryTransport::new()")]
+    NoTransport,
+    /// The subscriptions contradict each other or need what is not there. Each problem names its function.
+    #[error("the subscriptions cannot be started:{}", bullets(.0))]
+    Subscriptions(Vec<String>),
+    /// An option is out of its range.
+    #[error("option {option} {reason}")]
+    Option {
+        /// The option's name as in the configuration.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store is not usable as it is.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The transport is not usable as it is.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn bullets(problems: &[String]) -> String {
+    problems.iter().fold(String::new(), |text, problem| text + "\n  - " + problem)
+}
+
+/// A message was not published. Unless the variant says otherwise, nothing was stored.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The topic or the callback's topic has a bad name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A header that the bus writes itself was given, or a header or an id cannot be carried.
+    #[error("header {name:?} of a message to {topic:?} {reason}")]
+    Header {
+        /// The topic published to.
+        topic: String,
+        /// The header at fault.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The payload has no JSON form.
+    #[error("the payload for {topic:?} cannot be serialised: {reason}")]
+    Payload {
+        /// The topic published to.
+        topic: String,
+        /// What the serialiser said.
+        reason: String,
+    },
+    /// Headers and body together are larger than the option `max_message_size`.
+    #[error("the message for {topic:?} takes {size} bytes; max_message_size allows {limit}")]
+    TooLarge {
+        /// The topic published to.
+        topic: String,
+        /// Bytes of headers and body.
+        size: usize,
+        /// The option's value.
+        limit: usize,
+    },
+    /// The broker was to keep the message for a while, and this transport cannot have it do that.
+    #[error(
+        "a message to {topic:?} was to be delayed by the broker, and this transport cannot do that; use .delay(..), which the store does"
+    )]
+    NoBrokerDelay {
+        /// The topic published to.
+        topic: String,
+    },
+    /// A message of that id is in the outbox already.
+    #[error("a message with the id {id} was published before and is still in the outbox")]
+    DuplicateId {
+        /// The id at fault.
+        id: MessageId,
+    },
+    /// The bus has been shut down, or is being.
+    #[error("the bus is shut down: a message to {topic:?} was not accepted")]
+    ShutDown {
+        /// The topic published to.
+        topic: String,
+    },
+    /// The transaction given to `within` is of another store than the bus's own.
+    #[error("this bus stores in {bus}; the transaction given to within(..) is not one of that store")]
+    ForeignTransaction {
+        /// The bus's store.
+        bus: &'static str,
+    },
+    /// A handler's [`Publisher`](crate::Publisher) publishes with the handler's own success; it cannot do so in
+    /// another transaction. Use the bus itself for that, as a `State`.
+    #[error(
+        "a message to {topic:?} is published with its handler's success and cannot be given to a transaction"
+    )]
+    WithinDelivery {
+        /// The topic published to.
+        topic: String,
+    },
+    /// The store did not answer within `publish_timeout`: whether the message is stored is not known.
+    #[error(
+        "storing a message to {topic:?} took longer than publish_timeout ({timeout:?}); it may or may not be stored"
+    )]
+    TimedOut {
+        /// The topic published to.
+        topic: String,
+        /// The option's value.
+        timeout: std::time::Duration,
+    },
+    /// The store failed. If it [was away](StorageError::is_unavailable), as when the bus was shut down over it,
+    /// whether the message is stored is not known.
+    #[error("a message to {topic:?} could not be stored: {source}")]
+    Storage {
+        /// The topic published to.
+        topic: String,
+        /// What the store said.
+        source: StorageError,
+    },
+}
+
+/// An error chain as one line: each cause behind a colon, unless the text before it says the same already.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Shows a type's name in errors without its path: `Vec<Order>` for `alloc::vec::Vec<shop::Order>`.
+pub(crate) struct ShortTypeName(pub(crate) &'static str);
+
+impl fmt::Display for ShortTypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut word_start = 0;
+        let bytes = self.0.as_bytes();
+        for (index, byte) in bytes.iter().enumerate() {
+            // Types inside of a function have it in their path, closures as `{{closure}}`.
+            let in_path = byte.is_ascii_alphanumeric() || b"_:{}#".contains(byte);
+            if !in_path {
+                let word = &self.0[word_start..index];
+                f.write_str(word.rsplit("::").next().unwrap_or(word))?;
+                // A multi-byte character is written with its first byte's word; identifiers here are ASCII.
+                f.write_str(self.0.get(index..=index).unwrap_or(""))?;
+                word_start = index + 1;
+            }
+        }
+        let word = &self.0[word_start..];
+        f.write_str(word.rsplit("::").next().unwrap_or(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_names_lose_their_paths() {
+        for (full, short) in [
+            ("shop::Order", "Order"),
+            ("alloc::vec::Vec<shop::Order>", "Vec<Order>"),
+            ("(shop::a::B, &[core::option::Option<i32>])", "(B, &[Option<i32>])"),
+            ("i32", "i32"),
+            ("shop::tests::it::{{closure}}::Stock", "Stock"),
+        ] {
+            assert_eq!(ShortTypeName(full).to_string(), short);
+        }
+    }
+
+    #[test]
+    fn a_name_error_stays_short() {
+        let error = NameError::new("topic", &"y".repeat(1_000_000), "is long");
+        assert!(error.to_string().len() < 300);
+    }
+}

@@ -1,0 +1,97 @@
+//! Which rows this process works on, so that their leases are renewed, and given back at the end.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::storage::{Lease, Side};
+
+/// The rows in this process's hands.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseBook(Mutex<HashMap<(Side, i64), Held>>);
+
+#[derive(Debug)]
+struct Held {
+    epoch: i32,
+    /// Fires when the lease is lost.
+    lost: Option<CancellationToken>,
+}
+
+impl LeaseBook {
+    /// Notes that a row is worked on here. `lost` fires should another node take it over, or this one anew after it
+    /// had lost it.
+    pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) {
+        let before = self.lock().insert((side, lease.id), Held { epoch: lease.epoch, lost });
+        if let Some(Held { epoch, lost: Some(lost) }) = before
+            && epoch != lease.epoch
+        {
+            lost.cancel();
+        }
+    }
+
+    /// Notes that a row is done with.
+    pub(crate) fn remove(&self, side: Side, lease: Lease) {
+        let mut held = self.lock();
+        if held.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch) {
+            held.remove(&(side, lease.id));
+        }
+    }
+
+    /// Whether the row is still in our hands, as far as we know.
+    pub(crate) fn holds(&self, side: Side, lease: Lease) -> bool {
+        self.lock().get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
+    }
+
+    /// Notes that another node has the row by now.
+    pub(crate) fn lose(&self, side: Side, lease: Lease) {
+        let mut book = self.lock();
+        if let Some(held) = book.get(&(side, lease.id))
+            && held.epoch == lease.epoch
+        {
+            if let Some(lost) = &held.lost {
+                lost.cancel();
+            }
+            book.remove(&(side, lease.id));
+        }
+    }
+
+    /// Everything held on one side.
+    pub(crate) fn all(&self, side: Side) -> Vec<Lease> {
+        let book = self.lock();
+        let mut leases: Vec<_> = book
+            .iter()
+            .filter(|((of, _), _)| *of == side)
+            .map(|((_, id), held)| Lease { id: *id, epoch: held.epoch })
+            .collect();
+        leases.sort_unstable_by_key(|lease| lease.id);
+        leases
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Side, i64), Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_lease_neither_removes_nor_loses_a_newer_one() {
+        let book = LeaseBook::default();
+        let (old, new) = (Lease { id: 1, epoch: 1 }, Lease { id: 1, epoch: 2 });
+        let (lost, token) = (CancellationToken::new(), CancellationToken::new());
+        book.add(Side::Inbox, old, Some(lost.clone()));
+        book.add(Side::Inbox, old, Some(lost.clone()));
+        assert!(!lost.is_cancelled());
+        book.add(Side::Inbox, new, Some(token.clone()));
+        assert!(lost.is_cancelled(), "this node has taken over from itself");
+        book.remove(Side::Inbox, old);
+        book.lose(Side::Inbox, old);
+        assert!(book.holds(Side::Inbox, new) && !book.holds(Side::Outbox, new));
+        assert!(!token.is_cancelled());
+        book.lose(Side::Inbox, new);
+        assert!(token.is_cancelled() && book.all(Side::Inbox).is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! A message: headers and a body, and the CAP envelope that shows both as one JSON text.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::headers::{Headers, names};
+use super::id::MessageId;
+
+/// Headers and a body. The body is what travels on the wire: JSON as a rule, empty for a null payload, and any
+/// bytes at all from a foreign sender.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    /// The headers, in order.
+    pub headers: Headers,
+    /// The payload as it is on the wire; never rewritten, so that nothing the sender wrote is lost.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// A message of its parts.
+    #[must_use]
+    pub fn new(headers: Headers, body: impl Into<Bytes>) -> Self {
+        Self { headers, body: body.into() }
+    }
+
+    /// The sender's id of this message, if it has a usable one: not empty.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.headers.get(names::MESSAGE_ID).filter(|id| !id.is_empty())
+    }
+
+    /// As [`id`](Self::id), in its own type.
+    #[must_use]
+    pub fn message_id(&self) -> Option<MessageId> {
+        self.id().map(MessageId::new)
+    }
+
+    /// The topic, if the message names one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.headers.get(names::MESSAGE_NAME).filter(|name| !name.is_empty())
+    }
+
+    /// The bytes that headers and body take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.headers.size() + self.body.len()
+    }
+
+    /// Reads the payload. An empty body is read as JSON null.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not JSON of that type.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(if self.body.is_empty() { b"null" } else { &self.body })
+    }
+
+    /// The message in the form of CAP's `Content` column: `{"Headers":{..},"Value":..}`.
+    ///
+    /// A body that is JSON stands as it is; an empty one is null; any other becomes the text
+    /// `data:<type>;base64,<body>`, as CAP shows what it cannot decode (cap-compat section 2.3).
+    #[must_use]
+    pub fn content(&self) -> String {
+        let value = if self.body.is_empty() {
+            "null".to_owned()
+        } else if let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body) {
+            raw.get().to_owned()
+        } else {
+            let kind = self.headers.get(names::MESSAGE_TYPE).unwrap_or("UnknownType");
+            let uri = format!("data:{kind};base64,{}", STANDARD.encode(&self.body));
+            serde_json::Value::String(uri).to_string()
+        };
+        format!(r#"{{"Headers":{},"Value":{value}}}"#, self.headers.to_json())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_body_is_null() {
+        let message = Message::default();
+        assert_eq!(message.payload::<Option<i32>>().unwrap(), None);
+        assert!(message.payload::<i32>().is_err());
+        assert_eq!(message.content(), r#"{"Headers":{},"Value":null}"#);
+    }
+
+    #[test]
+    fn content_is_caps_envelope() {
+        let mut headers = Headers::new();
+        headers.insert_null(names::CALLBACK_NAME);
+        headers.insert(names::MESSAGE_ID, "4901861535869464577");
+        let message = Message::new(headers, &br#"{"OrderId":7}"#[..]);
+        assert_eq!(
+            message.content(),
+            r#"{"Headers":{"cap-callback-name":null,"cap-msg-id":"4901861535869464577"},"Value":{"OrderId":7}}"#
+        );
+    }
+
+    #[test]
+    fn an_undecodable_body_becomes_a_data_uri() {
+        let headers = [(names::MESSAGE_TYPE, "OrderCreated")].into_iter().collect();
+        let message = Message::new(headers, &br#"{"OrderId":"#[..]);
+        assert!(
+            message.content().ends_with(r#""Value":"data:OrderCreated;base64,eyJPcmRlcklkIjo="}"#),
+            "{}",
+            message.content()
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Message ids: snowflakes of our own, and whatever unique text a sender chose.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::faults::virtual_ms;
+
+/// The largest worker number: ten bits.
+pub const MAX_WORKER: u16 = 1023;
+
+/// Milliseconds from the Unix epoch to 2020-01-01T00:00:00Z, where our ids begin to count.
+const EPOCH_MS: u64 = 1_577_836_800_000;
+const WORKER_BITS: u32 = 10;
+const SEQUENCE_BITS: u32 = 12;
+const TICK_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+
+/// The id of a message: unique for its sender, and what deduplication goes by.
+///
+/// Ours are snowflakes in decimal. Senders in other languages may use any text, such as a GUID.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(Arc<str>);
+
+impl MessageId {
+    /// The longest id that is taken from a user or from the wire, in bytes.
+    pub const MAX_LENGTH: usize = 200;
+
+    /// Takes a text as an id as it is.
+    #[must_use]
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as a number, when it is one that a 63-bit column can hold.
+    #[must_use]
+    pub fn as_number(&self) -> Option<i64> {
+        self.0.parse().ok().filter(|id| *id > 0)
+    }
+}
+
+impl From<i64> for MessageId {
+    fn from(id: i64) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageId({})", self.0)
+    }
+}
+
+/// Makes ids: 41 bits of milliseconds since 2020, 10 bits of worker number, 12 bits of sequence.
+///
+/// Ids of one generator rise strictly. Those of several nodes are unique as long as their worker numbers differ,
+/// and sort by time to within the clocks' difference. The clock is read once and then followed by a monotonic one,
+/// so that a step of the system's clock neither repeats ids nor stops them. More than 4,096 ids in a millisecond
+/// are lent from the milliseconds to come.
+#[derive(Debug)]
+pub struct IdGenerator {
+    worker: AtomicU64,
+    /// Milliseconds and sequence in one word, so that one compare-and-swap moves both.
+    last: AtomicU64,
+    anchor: Instant,
+    anchor_ms: u64,
+}
+
+impl IdGenerator {
+    /// A generator for a worker number, which is taken modulo 1024.
+    #[must_use]
+    pub fn new(worker: u16) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self::anchored(worker, millis(since_epoch))
+    }
+
+    fn anchored(worker: u16, unix_ms: u64) -> Self {
+        Self {
+            worker: AtomicU64::new(u64::from(worker & MAX_WORKER)),
+            last: AtomicU64::new(0),
+            anchor: Instant::now(),
+            anchor_ms: unix_ms.saturating_sub(EPOCH_MS),
+        }
+    }
+
+    /// Changes the worker number, when this node had to draw another.
+    pub fn set_worker(&self, worker: u16) {
+        self.worker.store(u64::from(worker & MAX_WORKER), Ordering::Relaxed);
+    }
+
+    /// The worker number that ids are made with.
+    pub fn worker(&self) -> u16 {
+        u16::try_from(self.worker.load(Ordering::Relaxed)).unwrap_or(MAX_WORKER)
+    }
+
+    /// The next id; always positive.
+    pub fn next_id(&self) -> i64 {
+        let now =
+            virtual_ms().unwrap_or_else(|| self.anchor_ms + millis(self.anchor.elapsed())) << SEQUENCE_BITS;
+        let mut last = self.last.load(Ordering::Relaxed);
+        let tick = loop {
+            let tick = now.max(last + 1);
+            match self.last.compare_exchange_weak(last, tick, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break tick,
+                Err(seen) => last = seen,
+            }
+        };
+        let worker = self.worker.load(Ordering::Relaxed);
+        let time = tick >> SEQUENCE_BITS;
+        let id = (((time << WORKER_BITS) | worker) << SEQUENCE_BITS) | (tick & TICK_MASK);
+        // 41 bits of milliseconds last until 2089; the mask keeps the sign clear even then.
+        i64::try_from(id & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+    }
+
+    /// The smallest id that any worker makes at a point in time: where a range of ids by age begins.
+    #[must_use]
+    pub fn first_id_at(time: SystemTime) -> i64 {
+        let unix = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let ms = millis(unix).saturating_sub(EPOCH_MS).min((1 << 41) - 1);
+        i64::try_from(ms << (WORKER_BITS + SEQUENCE_BITS)).unwrap_or(i64::MAX)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_rise_and_never_repeat_across_threads() {
+        let generator = Arc::new(IdGenerator::new(7));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let generator = Arc::clone(&generator);
+                std::thread::spawn(move || (0..50_000).map(|_| generator.next_id()).collect::<Vec<_>>())
+            })
+            .collect();
+        let mut seen = HashSet::new();
+        for thread in threads {
+            let ids = thread.join().unwrap();
+            assert!(ids.is_sorted_by(|a, b| a < b));
+            assert!(ids.iter().all(|id| *id > 0 && seen.insert(*id)));
+        }
+        assert_eq!(seen.len(), 200_000);
+    }
+
+    #[test]
+    fn ids_of_two_workers_differ_and_carry_their_number() {
+        let (one, two) = (IdGenerator::anchored(1, EPOCH_MS + 5), IdGenerator::anchored(2, EPOCH_MS + 5));
+        assert_ne!(one.next_id(), two.next_id());
+        assert_eq!((one.next_id() >> 12) & 1023, 1);
+        two.set_worker(3);
+        assert_eq!((two.next_id() >> 12) & 1023, 3);
+    }
+
+    #[test]
+    fn an_id_lies_after_the_start_of_its_time() {
+        let before = SystemTime::now() - Duration::from_millis(5);
+        let after = SystemTime::now() + Duration::from_secs(5);
+        let id = IdGenerator::new(1023).next_id();
+        assert!(IdGenerator::first_id_at(before) <= id);
+        assert!(id < IdGenerator::first_id_at(after));
+    }
+
+    #[test]
+    fn a_clock_before_2020_still_gives_positive_rising_ids() {
+        let generator = IdGenerator::anchored(0, 0);
+        let first = generator.next_id();
+        assert!(first > 0 && generator.next_id() > first);
+    }
+}

@@ -1,0 +1,270 @@
+//! What a person may ask of a store, and do: find a message, see its attempts, re-run, cancel, delete.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::error::StorageError;
+use crate::message::Message;
+use crate::message::headers::names;
+use crate::storage::{Reason, Side, Status};
+
+/// Which messages to list, newest first. The default asks for everything, a hundred at a time.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Which table.
+    pub side: Side,
+    /// Only those of this status.
+    pub status: Option<Status>,
+    /// Only those with this reason.
+    pub reason: Option<Reason>,
+    /// Only those of this topic, exactly.
+    pub topic: Option<String>,
+    /// Only those of this full group name, exactly. Only the inbox has groups.
+    pub group: Option<String>,
+    /// Only those whose last error has this text in it, exactly.
+    pub error: Option<String>,
+    /// Only those stored at this time or later, by the store's clock.
+    pub since: Option<SystemTime>,
+    /// Only those stored before this time, by the store's clock.
+    pub until: Option<SystemTime>,
+    /// Only those whose row id is smaller: the last id of the page before.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Query {
+    /// Everything in one table.
+    #[must_use]
+    pub fn new(side: Side) -> Self {
+        Self {
+            side,
+            status: None,
+            reason: None,
+            topic: None,
+            group: None,
+            error: None,
+            since: None,
+            until: None,
+            before: None,
+            limit: 100,
+        }
+    }
+
+    /// Only messages of this status.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Only messages with this reason.
+    #[must_use]
+    pub fn reason(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Only messages of this topic.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only messages of this full group name.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Only messages whose last error has this text in it, exactly as written.
+    #[must_use]
+    pub fn error(mut self, part: impl Into<String>) -> Self {
+        self.error = Some(part.into());
+        self
+    }
+
+    /// Only messages stored at this time or later.
+    #[must_use]
+    pub fn since(mut self, time: SystemTime) -> Self {
+        self.since = Some(time);
+        self
+    }
+
+    /// Only messages stored before this time.
+    #[must_use]
+    pub fn until(mut self, time: SystemTime) -> Self {
+        self.until = Some(time);
+        self
+    }
+
+    /// The page after the one that ended with this row id.
+    #[must_use]
+    pub fn before(mut self, id: i64) -> Self {
+        self.before = Some(id);
+        self
+    }
+
+    /// At most so many.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// A message as a person sees it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The row's id, by which every action names it.
+    pub id: i64,
+    /// Which table it is in.
+    pub side: Side,
+    /// The bus version it belongs to.
+    pub version: String,
+    /// The topic; empty if the delivery named none.
+    pub name: String,
+    /// The receiving group; empty for the outbox.
+    pub group: Arc<str>,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Where it stands.
+    pub status: Status,
+    /// Why, where there is something to say.
+    pub reason: Option<Reason>,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// How many times a person re-ran it.
+    pub reruns: u32,
+    /// The last error, also after a later success.
+    pub last_error: Option<String>,
+    /// When it was stored, by the store's clock.
+    pub added: SystemTime,
+    /// When it is due next; the end of the lease while somebody works on it.
+    pub due: Option<SystemTime>,
+    /// When it will be deleted, where that is fixed already.
+    pub expires: Option<SystemTime>,
+    /// The node that works on it.
+    pub owner: Option<String>,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// Which attempt it was, from 1.
+    pub number: u32,
+    /// When it ended, by the store's clock.
+    pub at: SystemTime,
+    /// The node that made it.
+    pub node: String,
+    /// What went wrong.
+    pub error: String,
+    /// When the next attempt was due then; `None` if there was to be none.
+    pub next: Option<SystemTime>,
+}
+
+/// What a person changes in stored messages as they re-run them. The default changes nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// A line that says who did what and when. It is added to the header `cap-audit`, which is never sent.
+    pub audit: Option<String>,
+    /// The new body.
+    pub body: Option<Bytes>,
+}
+
+impl Change {
+    /// So many lines of the header `cap-audit` are kept, the latest.
+    pub const AUDIT_LINES: usize = 20;
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.audit.is_none() && self.body.is_none()
+    }
+
+    /// The message as it is after the change. For stores, which write it in the place of the old one.
+    #[must_use]
+    pub fn apply(&self, message: &Message) -> Message {
+        let mut changed = message.clone();
+        if let Some(line) = &self.audit {
+            let line = line.replace(['\n', '\0'], " ");
+            let before = message.headers.get(names::AUDIT);
+            let mut lines: Vec<&str> = before.into_iter().flat_map(str::lines).collect();
+            lines.push(&line);
+            let first = lines.len().saturating_sub(Self::AUDIT_LINES);
+            changed.headers.insert(names::AUDIT, lines[first..].join("\n"));
+        }
+        if let Some(body) = &self.body {
+            changed.body = body.clone();
+        }
+        changed
+    }
+}
+
+/// How many messages there are of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// Which table.
+    pub side: Side,
+    /// The receiving group; empty for the outbox.
+    pub group: String,
+    /// Where they stand. Messages that succeeded at once have no state row and are not counted.
+    pub status: Status,
+    /// How many.
+    pub count: u64,
+}
+
+/// The part of a store that serves people. Every adapter implements it beside [`Storage`](crate::storage::Storage).
+pub trait Monitor: Send + Sync + 'static {
+    /// Lists messages, newest first.
+    fn list(&self, query: &Query) -> impl Future<Output = Result<Vec<Row>, StorageError>> + Send;
+
+    /// One message by its row id.
+    fn get(&self, side: Side, id: i64) -> impl Future<Output = Result<Option<Row>, StorageError>> + Send;
+
+    /// Every row of a message id: one in the outbox, or one for each group in the inbox.
+    fn find(
+        &self,
+        side: Side,
+        message_id: &str,
+    ) -> impl Future<Output = Result<Vec<Row>, StorageError>> + Send;
+
+    /// The failed attempts of a message, first to last.
+    fn attempts(
+        &self,
+        side: Side,
+        id: i64,
+    ) -> impl Future<Output = Result<Vec<FailedAttempt>, StorageError>> + Send;
+
+    /// Makes rows due at once, whatever their state, unless somebody works on them right now (they have an owner
+    /// and `due` lies in the future). That a person is still being told of a [failure](Status::Failed) is not work. Failed attempts stay counted, but policies start anew: the row gets
+    /// [`Status::Scheduled`], no reason, no expiry, one re-run more. A delayed message is published now. Gives
+    /// back the ids for which it was done; other processes are woken too. The messages are changed in the same
+    /// transaction, as [`Change::apply`] says.
+    fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        change: &Change,
+    ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
+
+    /// Calls delayed messages off: [`Status::Failed`] with [`Reason::Cancelled`], kept for `keep`. Gives back the
+    /// ids for which it was done; one that is not delayed any more is left alone.
+    fn cancel(
+        &self,
+        ids: &[i64],
+        keep: std::time::Duration,
+    ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
+
+    /// Deletes messages with their state and attempts, unless somebody works on them right now. Gives back the
+    /// ids for which it was done.
+    fn delete(&self, side: Side, ids: &[i64]) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
+
+    /// How many state rows there are of each kind.
+    fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
+}

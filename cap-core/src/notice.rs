@@ -1,0 +1,108 @@
+//! Telling a person that a message has failed for good.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::faults::sabotaged;
+use crate::message::Message;
+use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
+use crate::writer::SettleItem;
+
+/// A message that failed for good and now waits for a person: what the callback given to
+/// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed) is told.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Whether it failed to be published or to be handled.
+    pub side: Side,
+    /// The row's id, by which [`BusMonitor::rerun`](crate::BusMonitor::rerun) runs it again.
+    pub id: i64,
+    /// The message.
+    pub message: Arc<Message>,
+    /// The receiving group; empty for a message that could not be published.
+    pub group: Arc<str>,
+    /// Why no attempt follows.
+    pub reason: Reason,
+    /// What went wrong last.
+    pub error: String,
+    /// How many attempts have failed.
+    pub attempts: u32,
+    pub(crate) lease: Lease,
+}
+
+type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What to call when a message has failed for good.
+#[derive(Clone)]
+pub(crate) struct OnFailed(pub(crate) Arc<Callback>);
+
+impl fmt::Debug for OnFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailed")
+    }
+}
+
+/// A callback that takes longer is given up on, so that one that hangs does not silence the rest.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Calls the callback for one failure after another, and marks each as told once it has returned. A failure whose
+/// node dies before that is told by another when the lease runs out.
+pub(crate) async fn tell(context: Arc<Context>, mut failures: mpsc::Receiver<Failure>, on_failed: OnFailed) {
+    let drain = context.stop.relay.clone();
+    while let Some(failure) = next(&mut failures, &drain).await {
+        let (side, lease) = (failure.side, failure.lease);
+        // While it waited its lease may have been lost; another tells of it, or has told by now.
+        if sabotaged("tell-nobody") || !context.leases.holds(side, lease) {
+            continue;
+        }
+        tracing::error!(
+            row = failure.id,
+            message_id = failure.message.id(),
+            topic = failure.message.name(),
+            group = &*failure.group,
+            reason = failure.reason.as_str(),
+            error = failure.error,
+            "a message failed for good and waits for a person"
+        );
+        let call = AssertUnwindSafe(async { (on_failed.0)(failure).await }).catch_unwind();
+        match tokio::time::timeout(LIMIT, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!(row = lease.id, "the on_failed callback panicked"),
+            Err(_) => tracing::error!(row = lease.id, "the on_failed callback took longer than {LIMIT:?}"),
+        }
+        let settlement = Settlement { lease, verdict: Verdict::Notified, publishes: Vec::new() };
+        // The lane ends after this task; were it gone, the notice would be given again elsewhere.
+        let _ = context.settle.send(SettleItem::new(side, settlement)).await;
+    }
+}
+
+/// The next failure; `None` once the bus drains and none is left.
+async fn next(failures: &mut mpsc::Receiver<Failure>, drain: &CancellationToken) -> Option<Failure> {
+    if let Some(failure) = drain.run_until_cancelled(failures.recv()).await {
+        return failure;
+    }
+    failures.close();
+    failures.recv().await
+}
+
+impl Context {
+    /// Hands a failure to the task that tells a person. When its queue is full the notice is left to the claims,
+    /// which find it when the lease has run out.
+    pub(crate) fn notify(&self, failure: Failure) {
+        let (side, lease) = (failure.side, failure.lease);
+        // Before it is sent: who takes it looks whether it is held.
+        self.leases.add(side, lease, None);
+        let sent = self.notices.as_ref().is_some_and(|notices| notices.try_send(failure).is_ok());
+        if !sent {
+            self.leases.remove(side, lease);
+        }
+    }
+}

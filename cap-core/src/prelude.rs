@@ -1,0 +1,10 @@
+//! Everything that a service with handlers needs: `use cap_core::prelude::*;`.
+
+pub use serde::{Deserialize, Serialize};
+
+pub use crate::memory::{MemoryStorage, MemoryTransport};
+pub use crate::{
+    Attempt, Cancelled, Cap, CapHeaders, CapOptions, CircuitBreaker, Failure, HandlerError, MessageId,
+    PublishError, Publisher, RawBody, Reply, RetryPolicy, State, Subscribe, Topic, cap_subscribe,
+    cap_subscriber,
+};

@@ -1,0 +1,81 @@
+//! Messages on their way from the store to the relay, waiting for a commit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::Instant;
+
+use super::relay::RelayItem;
+use crate::context::Context;
+use crate::storage::{Lease, NewOutgoing, Side};
+
+/// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
+///
+/// An adapter's transaction keeps one ([`Cap::handover`](crate::Cap::handover)) and calls
+/// [`committed`](Self::committed) after its commit. Dropping it instead forgets the messages, as a rollback must.
+pub struct Handover {
+    context: Arc<Context>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    row: NewOutgoing,
+    /// The place in the relay's queue; a message without one waits in the store.
+    place: Option<OwnedPermit<RelayItem>>,
+    since: Instant,
+}
+
+impl Handover {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, entries: Vec::new() }
+    }
+
+    /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
+    /// now, the relay has a place for it, and no older message waits in the store.
+    pub(crate) fn admit(&mut self, row: &mut NewOutgoing) {
+        let mut place = None;
+        if row.delay.is_none() && !self.context.is_backlogged() {
+            match self.context.relay.clone().try_reserve_owned() {
+                Ok(permit) => place = Some(permit),
+                Err(_) => self.context.backlog.store(true, Ordering::Relaxed),
+            }
+        }
+        row.held = place.is_some();
+        self.entries.push(Entry { row: row.clone(), place, since: Instant::now() });
+    }
+
+    /// Takes over what another has admitted, once that is stored on the same transaction.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
+    /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
+    pub fn committed(self) {
+        let context = self.context;
+        // After half the lease another node may be about to take the rows; then they go the way of the claims.
+        let fresh = context.owner.lease / 2;
+        for Entry { row, place, since } in self.entries {
+            match (place, row.delay) {
+                (_, Some(delay)) => context.due.note(Side::Outbox, delay.saturating_sub(since.elapsed())),
+                (Some(place), None) if since.elapsed() < fresh => {
+                    let lease = Lease { id: row.id, epoch: 1 };
+                    context.leases.add(Side::Outbox, lease, None);
+                    place.send(RelayItem::fresh(lease, row.message));
+                }
+                (Some(_), None) => {
+                    let left = context.owner.lease.saturating_sub(since.elapsed());
+                    context.due.note(Side::Outbox, left);
+                }
+                (None, None) => context.wake(Side::Outbox),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handover({} messages)", self.entries.len())
+    }
+}

@@ -1,0 +1,14 @@
+//! From the caller's word to the broker's confirm: the outbox side.
+
+mod answer;
+mod handover;
+mod publisher;
+mod relay;
+mod within;
+
+pub(crate) use answer::answer;
+pub use handover::Handover;
+pub(crate) use publisher::Target;
+pub use publisher::{Publish, PublishAll, Publisher};
+pub(crate) use relay::{RelayItem, run_relay};
+pub use within::Within;

@@ -1,0 +1,315 @@
+//! From the outbox to the broker: sends what it is handed in batches, several under way at once, and marks each
+//! message by what the broker said of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::batch::{BATCH_BYTES, gather};
+use crate::context::Context;
+use crate::error::{TransportError, TransportErrorKind};
+use crate::faults::{point, sabotaged};
+use crate::message::Message;
+use crate::message::headers::names;
+use crate::notice::Failure;
+use crate::options::Unrouted;
+use crate::retry_policy::NextAttempt;
+use crate::storage::{Claimed, Lease, Reason, Settlement, Side, Verdict};
+use crate::transport::{Delayed, Destination, Sent};
+use crate::writer::SettleItem;
+
+/// So many batches are on their way to the broker at once: while one waits for its confirms the next is written.
+const WINDOW: usize = 4;
+
+/// A message in the relay's hands.
+pub(crate) struct RelayItem {
+    lease: Lease,
+    message: Arc<Message>,
+    attempts: u32,
+    attempts_before_rerun: u32,
+    /// How old it was when this node got it.
+    age: Duration,
+    got: Instant,
+}
+
+impl RelayItem {
+    /// One that was stored a moment ago.
+    pub(crate) fn fresh(lease: Lease, message: Arc<Message>) -> Self {
+        Self {
+            lease,
+            message,
+            attempts: 0,
+            attempts_before_rerun: 0,
+            age: Duration::ZERO,
+            got: Instant::now(),
+        }
+    }
+
+    /// One that was claimed.
+    pub(crate) fn claimed(claimed: Claimed) -> Self {
+        Self {
+            lease: claimed.lease,
+            message: claimed.message,
+            attempts: claimed.attempts,
+            attempts_before_rerun: claimed.attempts_before_rerun,
+            age: claimed.age,
+            got: Instant::now(),
+        }
+    }
+
+    /// For how long the broker is to keep it from now on; `None` if it goes out at once.
+    fn broker_delay(&self) -> Option<Duration> {
+        let milliseconds = self.message.headers.get(names::BROKER_DELAY)?.parse().ok()?;
+        let waited = self.age.saturating_add(self.got.elapsed());
+        Some(Duration::from_millis(milliseconds).saturating_sub(waited)).filter(|left| !left.is_zero())
+    }
+}
+
+type Answer = Result<Sent, TransportError>;
+type Sending = BoxFuture<'static, Vec<(RelayItem, Answer)>>;
+
+struct Relay {
+    context: Arc<Context>,
+    sending: FuturesUnordered<Sending>,
+    /// Waiting for another try: the broker was away, or refused with an attempt due at once.
+    again: VecDeque<RelayItem>,
+    backoff: Backoff,
+    /// Nothing is sent before this.
+    pause: Option<Instant>,
+}
+
+/// Runs until it is drained, or everything stops. A broker that is away while it drains is not waited for.
+pub(crate) async fn run_relay(context: Arc<Context>, mut queue: mpsc::Receiver<RelayItem>) {
+    let everything = context.stop.everything.clone();
+    let relay = Relay {
+        context,
+        sending: FuturesUnordered::new(),
+        again: VecDeque::new(),
+        backoff: Backoff::default(),
+        pause: None,
+    };
+    // What is dropped half-way keeps its lease, which shutdown gives back.
+    everything.run_until_cancelled(relay.run(&mut queue)).await;
+}
+
+impl Relay {
+    async fn run(mut self, queue: &mut mpsc::Receiver<RelayItem>) {
+        let limit = self.context.options().batch_size;
+        let drain = self.context.stop.relay.clone();
+        let mut undeclared = self.context.undeclared.subscribe();
+        let declared = undeclared.wait_for(|groups| *groups == 0 || sabotaged("send-before-queues"));
+        if drain.run_until_cancelled(declared).await.is_none() {
+            return;
+        }
+        let mut open = true;
+        while open || !self.sending.is_empty() || !self.again.is_empty() {
+            let may_send = self.sending.len() < WINDOW && self.pause.is_none();
+            if may_send && !self.again.is_empty() {
+                let count = self.again.len().min(limit);
+                let batch = self.again.drain(..count).collect();
+                self.send(batch);
+                continue;
+            }
+            let size = |item: &RelayItem| item.message.size();
+            tokio::select! {
+                biased;
+                Some(answers) = self.sending.next(), if !self.sending.is_empty() => self.answered(answers).await,
+                () = until(self.pause), if self.pause.is_some() => self.pause = None,
+                batch = gather(queue, &drain, limit, BATCH_BYTES, size), if open && may_send => match batch {
+                    Some(batch) => self.send(batch),
+                    None => open = false,
+                },
+                () = drain.cancelled(), if self.pause.is_some() => break,
+            }
+        }
+    }
+
+    fn send(&mut self, mut batch: Vec<RelayItem>) {
+        batch.retain(|item| self.context.leases.holds(Side::Outbox, item.lease));
+        if batch.is_empty() {
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        self.sending.push(Box::pin(async move {
+            if sabotaged("mark-before-confirm") {
+                return batch.into_iter().map(|item| (item, Ok(Sent::Routed))).collect();
+            }
+            point("send.before").await;
+            let mut answers = send(&context, &batch).await.into_iter();
+            point("send.after").await;
+            batch
+                .into_iter()
+                .map(|item| {
+                    let answer = answers.next().unwrap_or_else(|| Err(context.no_answer()));
+                    (item, answer)
+                })
+                .collect()
+        }));
+    }
+
+    async fn answered(&mut self, answers: Vec<(RelayItem, Answer)>) {
+        let mut away = None;
+        let mut taken = 0u64;
+        for (item, answer) in answers {
+            match answer {
+                Ok(sent) => {
+                    taken += 1;
+                    self.sent(item, sent).await;
+                }
+                Err(error) if error.is_unavailable() && sabotaged("count-outages") => {
+                    self.failed(item, &error).await;
+                    away = Some(error);
+                }
+                Err(error) if error.is_unavailable() && sabotaged("drop-on-outage") => away = Some(error),
+                Err(error) if error.is_unavailable() => {
+                    away = Some(error);
+                    self.again.push_back(item);
+                }
+                Err(error) => self.failed(item, &error).await,
+            }
+        }
+        metrics::counter!("cap_sent_total").increment(taken);
+        if let Some(error) = away {
+            self.context.transport_health.down(&error);
+            self.again.make_contiguous().sort_by_key(|item| item.lease.id);
+            self.pause = Some(Instant::now() + self.backoff.next());
+        } else {
+            self.context.transport_health.up();
+            self.backoff.reset();
+            self.pause = None;
+        }
+    }
+
+    async fn sent(&mut self, item: RelayItem, sent: Sent) {
+        let (id, topic) = (item.message.id(), item.message.name());
+        tracing::debug!(message_id = id, topic, attempt = item.attempts + 1, ?sent, "sent to the broker");
+        let reason = match sent {
+            Sent::Routed => None,
+            Sent::Unrouted => {
+                metrics::counter!("cap_unrouted_total").increment(1);
+                if self.context.options().unrouted == Unrouted::Fail {
+                    let text = "no queue wanted the message (unrouted)";
+                    let error =
+                        TransportError::new(TransportErrorKind::Refused, self.context.transport.name(), text);
+                    return self.failed(item, &error).await;
+                }
+                tracing::warn!(message_id = id, topic, row = item.lease.id, "no queue wanted this message");
+                Some(Reason::Unrouted)
+            }
+        };
+        let context = Arc::clone(&self.context);
+        let retention = context.retention(item.attempts, item.age);
+        settle(&context, item.lease, Verdict::Succeeded { retention, reason }).await;
+    }
+
+    async fn failed(&mut self, mut item: RelayItem, error: &TransportError) {
+        let context = Arc::clone(&self.context);
+        let options = context.options();
+        let error = error.to_string();
+        let attempts = item.attempts + 1;
+        let (message_id, topic) = (item.message.id(), item.message.name());
+        tracing::warn!(
+            message_id,
+            topic,
+            row = item.lease.id,
+            attempt = attempts,
+            error,
+            "publishing failed"
+        );
+        metrics::counter!("cap_publish_failed_total").increment(1);
+        match options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64()) {
+            NextAttempt::After(Duration::ZERO) => {
+                let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error };
+                if settle_and_wait(&context, item.lease, verdict, item.attempts).await {
+                    item.attempts = attempts;
+                    self.again.push_back(item);
+                }
+            }
+            NextAttempt::After(after) | NextAttempt::AtBroker(after) => {
+                settle(&context, item.lease, Verdict::Retry { after, hold: false, error }).await;
+            }
+            NextAttempt::GiveUp => {
+                let notify = context.notifies();
+                let verdict = Verdict::Failed {
+                    reason: Reason::Exhausted,
+                    error: error.clone(),
+                    counted: true,
+                    keep: options.failed_expire_after,
+                    notify,
+                };
+                let applied = settle_and_wait(&context, item.lease, verdict, item.attempts).await;
+                if applied && notify {
+                    context.notify(Failure {
+                        side: Side::Outbox,
+                        id: item.lease.id,
+                        message: item.message,
+                        group: "".into(),
+                        reason: Reason::Exhausted,
+                        error,
+                        attempts,
+                        lease: item.lease,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Sends a batch, those that the broker is to keep apart from the others; an answer for each, in order.
+async fn send(context: &Context, batch: &[RelayItem]) -> Vec<Answer> {
+    let (mut plain, mut delayed) = (Vec::new(), Vec::new());
+    let at_once: Vec<bool> = batch
+        .iter()
+        .map(|item| {
+            let message = Arc::clone(&item.message);
+            let delay = item.broker_delay();
+            match delay {
+                None => plain.push(message),
+                Some(delay) => delayed.push(Delayed { message, delay, to: Destination::Topic }),
+            }
+            delay.is_none()
+        })
+        .collect();
+    if delayed.is_empty() {
+        return context.transport.send(&plain).await;
+    }
+    let (sent, kept) = tokio::join!(context.transport.send(&plain), context.transport.delay(&delayed));
+    let (mut sent, mut kept) = (sent.into_iter(), kept.into_iter());
+    let answer = |at_once| {
+        if at_once { sent.next() } else { kept.next().map(|kept| kept.map(|()| Sent::Routed)) }
+    };
+    at_once.into_iter().map(answer).map(|answer| answer.unwrap_or_else(|| Err(context.no_answer()))).collect()
+}
+
+async fn settle(context: &Context, lease: Lease, verdict: Verdict) {
+    let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+    // The lane outlives the relay; were it gone, the lease would run out and the message be sent again.
+    let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
+}
+
+async fn settle_and_wait(context: &Context, lease: Lease, verdict: Verdict, failed_before: u32) -> bool {
+    let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+    let (item, applied) = SettleItem::new(Side::Outbox, settlement).counting(failed_before).awaited();
+    context.settle.send(item).await.is_ok() && applied.await.unwrap_or(false)
+}
+
+async fn until(pause: Option<Instant>) {
+    if let Some(instant) = pause {
+        tokio::time::sleep_until(instant).await;
+    }
+}
+
+impl Context {
+    /// Notes whether older messages still wait in the store.
+    pub(crate) fn set_backlog(&self, backlog: bool) {
+        self.backlog.store(backlog, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,205 @@
+//! One message on its way through one handler.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::reply::ResponseControl;
+use super::state::States;
+use crate::erased::DynStorage;
+use crate::error::StorageError;
+use crate::message::{Message, MessageId};
+use crate::outgoing::Composer;
+use crate::storage::{NewOutgoing, Owner, Settlement};
+
+/// One message on its way through one handler: what arguments are taken from, and what layers see.
+///
+/// Cheap to clone; all clones are the same delivery.
+#[derive(Clone)]
+pub struct Delivery(Arc<Inner>);
+
+struct Inner {
+    parts: DeliveryParts,
+    message_id: MessageId,
+    response: Mutex<ResponseControl>,
+    publishes: Mutex<Vec<NewOutgoing>>,
+    enlisted: Mutex<Option<Box<dyn Enlisted>>>,
+}
+
+/// What the consumer knows of a message when it hands it to a handler.
+#[derive(Clone)]
+pub(crate) struct DeliveryParts {
+    pub(crate) message: Arc<Message>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) attempt: u32,
+    pub(crate) states: Arc<States>,
+    pub(crate) storage: Arc<dyn DynStorage>,
+    pub(crate) composer: Arc<Composer>,
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// A transaction in which a handler works, opened by one of its arguments (such as `PgTx`).
+///
+/// When the handler has succeeded, the bus gives it the settlement of the message: it writes that in the same
+/// transaction and commits, so that the handler's effects, the mark on the message, the callback and everything
+/// published through [`Publisher`](crate::Publisher) happen together or not at all.
+pub trait Enlisted: Send {
+    /// Writes the settlement and commits. `false` when the lease no longer held; then everything is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed, or the handler still holds on to the transaction. Everything is rolled back, save
+    /// that after a connection lost during the commit nobody knows; the settlement's lease tells later.
+    fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>>;
+
+    /// Rolls back, as the handler has failed.
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// What an [`Enlisted`] transaction has to write.
+#[derive(Debug)]
+pub struct Completion {
+    /// In whose name.
+    pub owner: Owner,
+    /// The inbox row's verdict and the messages to publish with it.
+    pub settlement: Settlement,
+}
+
+impl Delivery {
+    pub(crate) fn new(parts: DeliveryParts) -> Self {
+        let message_id = parts.message.message_id().unwrap_or_else(|| MessageId::new(""));
+        Self(Arc::new(Inner {
+            parts,
+            message_id,
+            response: Mutex::default(),
+            publishes: Mutex::default(),
+            enlisted: Mutex::default(),
+        }))
+    }
+
+    /// The same message for its next attempt: nothing of this one is left on it.
+    pub(crate) fn next_attempt(&self) -> Self {
+        let mut parts = self.0.parts.clone();
+        parts.attempt += 1;
+        Self::new(parts)
+    }
+
+    pub(crate) fn message_shared(&self) -> &Arc<Message> {
+        &self.0.parts.message
+    }
+
+    /// The message as received.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.0.parts.message
+    }
+
+    /// The sender's id of the message.
+    #[must_use]
+    pub fn message_id(&self) -> &MessageId {
+        &self.0.message_id
+    }
+
+    /// The topic as the sender named it.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.0.parts.topic
+    }
+
+    pub(crate) fn topic_shared(&self) -> &Arc<str> {
+        &self.0.parts.topic
+    }
+
+    /// The full name of the group that handles it.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.0.parts.group
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.parts.attempt
+    }
+
+    /// Fires when the handler should stop early; see [`Cancelled`](crate::Cancelled).
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.0.parts.cancelled
+    }
+
+    /// A value that the application gave to the builder.
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.parts.states.get()
+    }
+
+    /// The instance whose method is the handler. Its presence was checked at start-up. For the macros.
+    #[doc(hidden)]
+    pub fn instance<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, super::error::HandlerError> {
+        self.state().ok_or_else(|| {
+            super::error::HandlerError::permanent(format!("no instance of {}", std::any::type_name::<T>()))
+        })
+    }
+
+    /// The bus's store as itself, for an adapter's own arguments.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Any {
+        self.0.parts.storage.as_any()
+    }
+
+    /// Makes a transaction part of this delivery. At most one: a second is refused and given back.
+    ///
+    /// # Errors
+    ///
+    /// The transaction, when there is one already.
+    pub fn enlist(&self, transaction: Box<dyn Enlisted>) -> Result<(), Box<dyn Enlisted>> {
+        let mut enlisted = lock(&self.0.enlisted);
+        if enlisted.is_some() {
+            return Err(transaction);
+        }
+        *enlisted = Some(transaction);
+        Ok(())
+    }
+
+    pub(crate) fn take_enlisted(&self) -> Option<Box<dyn Enlisted>> {
+        lock(&self.0.enlisted).take()
+    }
+
+    pub(crate) fn composer(&self) -> &Arc<Composer> {
+        &self.0.parts.composer
+    }
+
+    /// Adds a message that leaves if and only if this delivery succeeds.
+    pub(crate) fn add_publish(&self, message: NewOutgoing) {
+        lock(&self.0.publishes).push(message);
+    }
+
+    pub(crate) fn take_publishes(&self) -> Vec<NewOutgoing> {
+        std::mem::take(&mut lock(&self.0.publishes))
+    }
+
+    pub(crate) fn response_control<R>(&self, change: impl FnOnce(&mut ResponseControl) -> R) -> R {
+        change(&mut lock(&self.0.response))
+    }
+}
+
+/// These locks guard plain data that no panic leaves half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message_id", self.message_id())
+            .field("topic", &self.topic())
+            .field("group", &self.group())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! Functions and closures as handlers, for registration at run time.
+
+use std::future::Future;
+
+use futures_util::future::BoxFuture;
+
+use super::argument::FromDelivery;
+use super::delivery::Delivery;
+use super::reply::{IntoOutcome, Outcome};
+use super::state::CheckContext;
+
+/// An async function or closure of up to eight arguments, each [`FromDelivery`], that returns something
+/// [`IntoOutcome`].
+///
+/// Two arguments that are both read from the body do not compile.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "a handler is an async function or closure; each argument is a payload (one at most) or one of CapHeaders, State<T>, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher; it returns (), Reply<T>, or a Result of either"
+)]
+pub trait HandlerFn<Arguments>: Send + Sync + 'static {
+    /// Runs it.
+    fn call(&self, delivery: Delivery) -> BoxFuture<'static, Outcome>;
+
+    /// Whether every argument can be had.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that goes on after the function's name.
+    fn check(context: &CheckContext<'_>) -> Result<(), String>;
+}
+
+macro_rules! handler_fn {
+    ($($argument:ident),*) => {
+        impl<F, Fut, $($argument,)*> HandlerFn<($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: IntoOutcome,
+            $($argument: FromDelivery + Send + 'static,)*
+        {
+            fn call(&self, delivery: Delivery) -> BoxFuture<'static, Outcome> {
+                const {
+                    let bodies = 0usize $(+ $argument::TAKES_BODY as usize)*;
+                    assert!(bodies <= 1, "a handler has at most one argument that is read from the body");
+                }
+                let function = self.clone();
+                Box::pin(async move {
+                    let _ = &delivery;
+                    function($($argument::from_delivery(&delivery).await?),*).await.into_outcome()
+                })
+            }
+
+            fn check(context: &CheckContext<'_>) -> Result<(), String> {
+                let _ = context;
+                $($argument::check(context)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+handler_fn!();
+handler_fn!(A1);
+handler_fn!(A1, A2);
+handler_fn!(A1, A2, A3);
+handler_fn!(A1, A2, A3, A4);
+handler_fn!(A1, A2, A3, A4, A5);
+handler_fn!(A1, A2, A3, A4, A5, A6);
+handler_fn!(A1, A2, A3, A4, A5, A6, A7);
+handler_fn!(A1, A2, A3, A4, A5, A6, A7, A8);

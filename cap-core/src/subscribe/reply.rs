@@ -1,0 +1,108 @@
+//! What a handler returns, and what it becomes.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::error::HandlerError;
+use crate::error::BoxError;
+use crate::message::Headers;
+
+/// A handler's answer: published to the sender's callback topic, if the sender named one.
+///
+/// ```
+/// use cap_core::prelude::*;
+///
+/// #[derive(Serialize)]
+/// struct Sum { value: i64 }
+///
+/// #[cap_subscribe("numbers.add")]
+/// async fn add(numbers: Vec<i64>) -> Reply<Sum> {
+///     Reply(Sum { value: numbers.iter().sum() })
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply<T>(pub T);
+
+/// A serialised answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The JSON of the answer; empty for null.
+    pub body: Bytes,
+}
+
+/// What running a handler came to: an answer, none (published as null where a callback is wanted), or an error.
+pub type Outcome = Result<Option<Response>, HandlerError>;
+
+/// What a handler has said about its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResponseControl {
+    /// Headers to put on the answer.
+    pub(crate) headers: Headers,
+    pub(crate) callback: Callback,
+}
+
+/// Where the answer goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Callback {
+    /// Where the sender asked for it, if it did.
+    #[default]
+    AsAsked,
+    /// Here.
+    To(String),
+    /// Nowhere.
+    None,
+}
+
+/// What a handler may return: `()`, [`Reply<T>`], or a `Result` of either with any error.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    label = "not something a handler can return",
+    note = "return `()`, `Reply<T>` with a `T: Serialize`, or `Result` of either with an error type"
+)]
+pub trait IntoOutcome {
+    /// Turns the returned value into an outcome.
+    #[doc(hidden)]
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Ok(None)
+    }
+}
+
+impl<T: Serialize> IntoOutcome for Reply<T> {
+    fn into_outcome(self) -> Outcome {
+        match serialise(&self.0) {
+            Ok(body) => Ok(Some(Response { body })),
+            Err(error) => Err(HandlerError::permanent(format!("the reply cannot be serialised: {error}"))),
+        }
+    }
+}
+
+impl<R: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<R, E> {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Ok(value) => value.into_outcome(),
+            Err(error) => Err(HandlerError::from_any(error.into())),
+        }
+    }
+}
+
+/// The wire form of a payload: JSON, and nothing at all for null.
+pub(crate) fn serialise<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, serde_json::Error> {
+    let json = serde_json::to_vec(value)?;
+    Ok(if json == b"null" { Bytes::new() } else { json.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_an_empty_body() {
+        assert!(serialise(&()).unwrap().is_empty());
+        assert!(serialise(&None::<i32>).unwrap().is_empty());
+        assert_eq!(serialise("null").unwrap(), &b"\"null\""[..]);
+    }
+}

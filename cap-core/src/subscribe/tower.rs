@@ -1,0 +1,53 @@
+//! A bridge to tower: its layers as layers of ours.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::delivery::Delivery;
+use super::handler::BoxFuture;
+use super::layer::{Layer, Next};
+use super::reply::Outcome;
+
+/// A tower layer around every handler. Its inner service is a [`NextService`]; the service that it makes takes a
+/// [`Delivery`] and answers with an [`Outcome`], and is made anew for each message.
+#[derive(Debug, Clone)]
+pub struct TowerLayer<L>(pub L);
+
+/// What lies inside a tower layer, as a tower service. Always ready; never fails but by its outcome.
+#[derive(Debug, Clone)]
+pub struct NextService(Next);
+
+impl Service<Delivery> for NextService {
+    type Response = Outcome;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Outcome, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, delivery: Delivery) -> Self::Future {
+        let run = self.0.clone().run(delivery);
+        Box::pin(async move { Ok(run.await) })
+    }
+}
+
+impl<L, S> Layer for TowerLayer<L>
+where
+    L: tower_layer::Layer<NextService, Service = S> + Send + Sync + 'static,
+    S: Service<Delivery, Response = Outcome> + Send + 'static,
+    S::Error: Into<crate::error::BoxError>,
+    S::Future: Send,
+{
+    fn handle(&self, delivery: Delivery, next: Next) -> BoxFuture<'static, Outcome> {
+        let mut service = self.0.layer(NextService(next));
+        Box::pin(async move {
+            let failed = |error: S::Error| super::error::HandlerError::from_any(error.into());
+            poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
+            service.call(delivery).await.map_err(failed)?
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! What the bus asks of a broker, and the plain data that goes between them.
+//!
+//! A transport knows topics, groups and messages; exchanges, streams and partitions are its own affair. The model
+//! of the behaviour described here is [`MemoryTransport`](crate::memory::MemoryTransport).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{TransportError, TransportErrorKind};
+use crate::message::{Headers, Message, TopicPattern};
+
+/// What a transport is told about its bus when it starts.
+#[derive(Debug, Clone)]
+pub struct TransportContext {
+    /// The name of this node, for the broker's list of connections.
+    pub node: Arc<str>,
+    /// The bus's version tag, which keeps fleets of different versions apart. `v1` is the default.
+    pub version: Arc<str>,
+}
+
+/// The broker has the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// At least one queue has it, durably.
+    Routed,
+    /// No queue wanted it, and it is gone.
+    Unrouted,
+}
+
+/// A message that the broker is to keep for a while.
+#[derive(Debug, Clone)]
+pub struct Delayed {
+    /// The message. What a group gets back has all of its headers, id and name among them, and its body.
+    pub message: Arc<Message>,
+    /// For how long, at least. Brokers have a whole number of milliseconds; what is left over is rounded up.
+    pub delay: Duration,
+    /// Where it goes then.
+    pub to: Destination,
+}
+
+/// Where a delayed message goes when its time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To this group alone, by its full name; it then comes as [`Incoming::delayed`].
+    Group(Arc<str>),
+    /// To every group that wants its topic, as if it were sent then.
+    Topic,
+}
+
+/// A group that wants messages.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// The full name of the group: the queue's name.
+    pub group: Arc<str>,
+    /// The topics it wants. Never empty.
+    pub topics: Vec<TopicPattern>,
+    /// The queue is somebody else's, such as an operator's dead-letter queue: it is consumed as it is, nothing is
+    /// declared and nothing is bound. That it is missing is an error until it is there.
+    pub existing: bool,
+    /// At most so many messages are handed out without having been settled.
+    pub prefetch: u16,
+}
+
+/// Names a delivery towards the consumer that handed it out; rises with each delivery of a consumer.
+pub type Tag = u64;
+
+/// A message as the broker delivered it, before anyone has looked at it.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// By which it is settled.
+    pub tag: Tag,
+    /// What the sender addressed it to: the routing key, the subject.
+    pub routing_key: String,
+    /// The headers as text or null. Values that are not text are turned into it, as far as that goes.
+    pub headers: Headers,
+    /// Everything else that the protocol carries, by its protocol's names, such as `message-id`, `type`,
+    /// `content-type`, `correlation-id`. Nothing of it is needed; a [header hook](crate::CapBuilder::map_incoming)
+    /// may want it.
+    pub properties: Headers,
+    /// The body.
+    pub body: Bytes,
+    /// Whether the broker has tried to deliver it before.
+    pub redelivered: bool,
+    /// Whether it comes back from a delay to this group alone; see [`Destination::Group`].
+    pub delayed: bool,
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// It is stored; the broker forgets it.
+    Accept,
+    /// It is to be delivered again, here or elsewhere.
+    Requeue,
+}
+
+/// A broker that a bus can live on.
+///
+/// The transport (re)connects by itself when it is called and is not connected; it never waits for longer than a
+/// few seconds in one call, and says [`Unavailable`](crate::error::TransportErrorKind::Unavailable) instead. The
+/// bus calls again, with growing pauses.
+pub trait Transport: Send + Sync + 'static {
+    /// The broker's own consumer of one group.
+    type Consumer: Consumer;
+
+    /// The transport's name for people: `RabbitMQ`.
+    fn name(&self) -> &'static str;
+
+    /// Checks the settings without touching the network. Called once, first.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportErrorKind::Unusable`](crate::error::TransportErrorKind) with what is wrong, and no secret in it.
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
+
+    /// Sends messages and waits until the broker has taken or refused each. Gives back one answer for each, in
+    /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may be under way at once; order between
+    /// them, and after a failure within one, is not promised. A message of unknown outcome is `Unavailable`.
+    fn send(
+        &self,
+        messages: &[Arc<Message>],
+    ) -> impl Future<Output = Vec<Result<Sent, TransportError>>> + Send;
+
+    /// Whether it can [`delay`](Self::delay). Called after `start`.
+    fn can_delay(&self) -> bool {
+        false
+    }
+
+    /// Has the broker keep messages for a time each, durably, and deliver them then. Waits until the broker has taken
+    /// or refused each, and gives back one answer for each, in order. A message waits behind none that waits
+    /// longer. It may come more than once. Everything else is as for [`send`](Self::send).
+    fn delay(&self, messages: &[Delayed]) -> impl Future<Output = Vec<Result<(), TransportError>>> + Send {
+        let refused = || {
+            let text = "this transport cannot delay messages";
+            TransportError::new(TransportErrorKind::Refused, self.name(), text)
+        };
+        let answers = messages.iter().map(|_| Err(refused())).collect();
+        async move { answers }
+    }
+
+    /// Declares what the group needs (a durable queue bound to each topic) and starts to consume. Bindings are only
+    /// ever added: another member of the group may want what this one does not.
+    fn consume(
+        &self,
+        spec: &GroupSpec,
+    ) -> impl Future<Output = Result<Self::Consumer, TransportError>> + Send;
+
+    /// Ends every connection, when all consumers are dropped and nothing is being sent. Later calls may fail.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Messages for one group.
+///
+/// Dropping it ends the consumption; what was not settled is delivered again, here or elsewhere.
+pub trait Consumer: Send + 'static {
+    /// Waits for messages and gives back as many as have gathered, at least one and at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the consumer has ended, for whatever reason. The bus then drops it and asks for a new one.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped takes no message with it.
+    fn receive(&mut self, limit: usize)
+    -> impl Future<Output = Result<Vec<Incoming>, TransportError>> + Send;
+
+    /// Settles deliveries; the tags rise. Those of a connection that is gone are delivered again and are no error.
+    fn settle(
+        &mut self,
+        tags: &[Tag],
+        how: Acknowledge,
+    ) -> impl Future<Output = Result<(), TransportError>> + Send;
+}

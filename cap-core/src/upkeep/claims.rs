@@ -1,0 +1,174 @@
+//! Takes what is due out of the store: retries, delayed messages, what overflowed, and what a dead node left.
+//!
+//! Nothing here polls for work of this process: due times are noted when they are made, and the store says when the
+//! next one is. The slow poll is for work of other processes that died before they could say anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::consume::Intake;
+use crate::context::Context;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::faults::point;
+use crate::notice::Failure;
+use crate::publish::RelayItem;
+use crate::storage::{ClaimRequest, Claimed, Claims, Settlement, Side, Verdict};
+use crate::writer::SettleItem;
+
+/// A claim that takes longer is given up and tried again.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Claims outbox rows for the relay until intake stops.
+pub(crate) async fn run_outbox_claims(context: Arc<Context>) {
+    let task = context.stop.intake.clone();
+    let claims = async {
+        if !context.ready().await {
+            return;
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            context.due.forget(Side::Outbox);
+            let claimed = claim_outbox(&context).await;
+            pause(&context, Side::Outbox, claimed, &mut backoff).await;
+        }
+    };
+    task.run_until_cancelled(claims).await;
+}
+
+/// One claim for the relay, as much as it has room for. Gives back when to look again.
+async fn claim_outbox(context: &Context) -> Result<Option<Duration>, StorageError> {
+    let room = context.relay.capacity().min(context.options().batch_size);
+    // Places are taken before rows are, so that no claimed row waits for one.
+    let Ok(mut places) = context.relay.reserve_many(room.max(1)).await else { return Ok(None) };
+    let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: room.max(1) };
+    let claims = claim(context, &request).await?;
+    let caught_up = claims.next_due.is_none_or(|next| !next.is_zero());
+    context.set_backlog(!caught_up);
+    for claimed in claims.rows {
+        match (&claimed.notice, places.next()) {
+            (Some(_), _) => notice(context, Side::Outbox, claimed).await,
+            (None, Some(place)) => {
+                context.leases.add(Side::Outbox, claimed.lease, None);
+                place.send(RelayItem::claimed(claimed));
+            }
+            // No store gives more than it was asked for; were it to, the lease would run out.
+            (None, None) => {}
+        }
+    }
+    Ok(claims.next_due)
+}
+
+/// A group's intake, as the claims see it.
+#[derive(Debug)]
+pub(crate) struct InboxTarget {
+    pub(crate) group: Arc<str>,
+    pub(crate) intake: mpsc::Sender<Intake>,
+}
+
+/// Claims inbox rows for the groups of this process until intake stops.
+pub(crate) async fn run_inbox_claims(context: Arc<Context>, targets: Vec<InboxTarget>) {
+    let task = context.stop.intake.clone();
+    let claims = async {
+        if targets.is_empty() || !context.ready().await {
+            return;
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            context.due.forget(Side::Inbox);
+            let mut result = Ok(None);
+            for target in &targets {
+                let one = claim_inbox(&context, target).await;
+                result = match (result, one) {
+                    (Ok(a), Ok(b)) => Ok([a, b].into_iter().flatten().min()),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
+                };
+            }
+            pause(&context, Side::Inbox, result, &mut backoff).await;
+        }
+    };
+    task.run_until_cancelled(claims).await;
+}
+
+/// One claim for a group, as much as it has room for; none if it has no room, so that a slow group holds up no
+/// other.
+async fn claim_inbox(context: &Context, target: &InboxTarget) -> Result<Option<Duration>, StorageError> {
+    /// When a group without room is looked at again; its handlers are busy meanwhile.
+    const FULL: Duration = Duration::from_millis(100);
+    let room = target.intake.capacity().min(context.options().batch_size);
+    let Ok(mut places) = target.intake.try_reserve_many(room) else { return Ok(Some(FULL)) };
+    if room == 0 {
+        return Ok(Some(FULL));
+    }
+    let request = ClaimRequest { side: Side::Inbox, groups: vec![Arc::clone(&target.group)], limit: room };
+    let claims = claim(context, &request).await?;
+    for claimed in claims.rows {
+        match (&claimed.notice, places.next()) {
+            (Some(_), _) => notice(context, Side::Inbox, claimed).await,
+            (None, Some(place)) => {
+                let cancelled = context.stop.handlers.child_token();
+                context.leases.add(Side::Inbox, claimed.lease, Some(cancelled.clone()));
+                place.send(Intake::claimed(claimed, cancelled));
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(claims.next_due)
+}
+
+async fn claim(context: &Context, request: &ClaimRequest) -> Result<Claims, StorageError> {
+    point("claim.before").await;
+    let claimed = tokio::time::timeout(LIMIT, context.storage.claim(&context.owner, request)).await;
+    point("claim.after").await;
+    let result = claimed.unwrap_or_else(|_| {
+        let text = format!("a claim took longer than {LIMIT:?}");
+        Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
+    });
+    match &result {
+        Err(error) => context.storage_health.down(error),
+        Ok(claims) => {
+            context.storage_health.up();
+            if !claims.rows.is_empty() {
+                tracing::debug!(side = ?request.side, count = claims.rows.len(), "claimed");
+            }
+        }
+    }
+    result
+}
+
+/// A row that has failed for good and of which nobody may have been told, as its node died.
+async fn notice(context: &Context, side: Side, claimed: Claimed) {
+    let Some((reason, error)) = claimed.notice else { return };
+    if context.notifies() {
+        let Claimed { lease, message, group, attempts, .. } = claimed;
+        context.notify(Failure { side, id: lease.id, message, group, reason, error, attempts, lease });
+    } else {
+        let settlement =
+            Settlement { lease: claimed.lease, verdict: Verdict::Notified, publishes: Vec::new() };
+        // The lane ends after this task.
+        let _ = context.settle.send(SettleItem::new(side, settlement)).await;
+    }
+}
+
+/// Waits until there may be work again.
+async fn pause(
+    context: &Context,
+    side: Side,
+    claimed: Result<Option<Duration>, StorageError>,
+    backoff: &mut Backoff,
+) {
+    let Ok(next_due) = claimed else {
+        tokio::time::sleep(backoff.next()).await;
+        return;
+    };
+    backoff.reset();
+    let poll = context.options().poll_interval;
+    match next_due.map_or(poll, |next| next.min(poll)) {
+        // More is due than one claim took; others get their turn between two.
+        Duration::ZERO => tokio::task::yield_now().await,
+        wait => context.due.wait(side, Instant::now() + wait).await,
+    }
+}

@@ -1,0 +1,79 @@
+//! Renews the leases of everything in this process's hands, and gives them back at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::faults::{point, sabotaged};
+use crate::storage::{Lease, Settlement, Side, Verdict, WriteBatch};
+
+/// So many leases are renewed or given back in one call.
+const CHUNK: usize = 1000;
+
+/// Renews leases three times in a lease's time until everything stops. A lease that is lost has its handler told.
+pub(crate) async fn run_heartbeat(context: Arc<Context>) {
+    let everything = context.stop.everything.clone();
+    let beats = async {
+        let mut ticks = tokio::time::interval(context.owner.lease / 3);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for side in [Side::Outbox, Side::Inbox] {
+                for leases in context.leases.all(side).chunks(CHUNK) {
+                    renew(&context, side, leases).await;
+                }
+            }
+        }
+    };
+    everything.run_until_cancelled(beats).await;
+}
+
+async fn renew(context: &Context, side: Side, leases: &[Lease]) {
+    if sabotaged("never-renew") {
+        return;
+    }
+    point("renew.before").await;
+    let renewed = context.storage.renew(&context.owner, side, leases);
+    let renewed = tokio::time::timeout(context.owner.lease / 3, renewed).await;
+    point("renew.after").await;
+    match renewed {
+        Ok(Ok(held)) => {
+            for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
+                // One that was settled meanwhile is out of the book already.
+                if context.leases.holds(side, *lease) {
+                    tracing::warn!(row = lease.id, ?side, "a lease was lost: another node has the message");
+                    context.leases.lose(side, *lease);
+                }
+            }
+        }
+        Ok(Err(error)) => context.storage_health.down(&error),
+        Err(_) => context.storage_health.down(&"renewing leases took too long"),
+    }
+}
+
+/// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.
+pub(crate) async fn give_back(context: &Context, limit: Duration) {
+    let settle = |lease: &Lease| Settlement {
+        lease: *lease,
+        verdict: Verdict::Release { after: Duration::ZERO },
+        publishes: Vec::new(),
+    };
+    let release = async {
+        for side in [Side::Outbox, Side::Inbox] {
+            for leases in context.leases.all(side).chunks(CHUNK) {
+                let settlements = leases.iter().map(settle).collect();
+                let batch = match side {
+                    Side::Outbox => WriteBatch { settled_outgoing: settlements, ..WriteBatch::default() },
+                    Side::Inbox => WriteBatch { settled_incoming: settlements, ..WriteBatch::default() },
+                };
+                if let Err(error) = context.storage.write(&context.owner, &batch).await {
+                    tracing::warn!(%error, count = leases.len(), "leases were not given back and must run out");
+                    return;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(limit, release).await.is_err() {
+        tracing::warn!("giving back leases took too long; they must run out");
+    }
+}

@@ -1,0 +1,11 @@
+//! What keeps a bus going beside its traffic: claims of what is due, heartbeats, expiry, the worker number.
+
+mod claims;
+mod collector;
+mod heartbeat;
+mod node;
+
+pub(crate) use claims::{InboxTarget, run_inbox_claims, run_outbox_claims};
+pub(crate) use collector::run_collector;
+pub(crate) use heartbeat::{give_back, run_heartbeat};
+pub(crate) use node::run_node;

@@ -1,0 +1,97 @@
+//! This node's place among the others: waits for the store, draws a worker number, keeps it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::backoff::Backoff;
+use crate::context::Context;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::faults::point;
+use crate::storage::NodeRequest;
+
+/// How long a worker number stays a node's own when it falls silent: long enough that a paused node seldom loses
+/// it, short enough that crashing nodes do not use up the 1024.
+const NUMBER_LEASE: Duration = Duration::from_mins(10);
+/// One try to reach the store takes no longer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Brings the bus from starting to running, and keeps its number until everything stops. `started` hears of the
+/// first error that waiting cannot mend, or of success.
+pub(crate) async fn run_node(
+    context: Arc<Context>,
+    worker: Option<u16>,
+    started: oneshot::Sender<Result<(), StorageError>>,
+) {
+    let everything = context.stop.everything.clone();
+    let request = NodeRequest { node: Arc::clone(&context.owner.node), worker, lease: NUMBER_LEASE };
+    let life = async {
+        let mut started = Some(started);
+        let mut backoff = Backoff::default();
+        let mut number = loop {
+            match enter(&context, &request).await {
+                Ok(number) => break number,
+                Err(error) => {
+                    context.storage_health.down(&error);
+                    let hopeless = error.kind() == StorageErrorKind::Unusable;
+                    if let Some(started) = started.take_if(|_| hopeless) {
+                        // Nobody listens when start has given up waiting; health tells it too.
+                        let _ = started.send(Err(error));
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.next()).await;
+        };
+        context.composer.ids.set_worker(number);
+        context.storage_health.up();
+        tracing::info!(node = &*request.node, worker = number, store = context.storage.name(), "joined");
+        context.phase.is_up();
+        if let Some(started) = started {
+            let _ = started.send(Ok(()));
+        }
+        loop {
+            tokio::time::sleep(context.owner.lease / 3).await;
+            number = keep(&context, &request, number).await;
+        }
+    };
+    everything.run_until_cancelled(life).await;
+}
+
+async fn enter(context: &Context, request: &NodeRequest) -> Result<u16, StorageError> {
+    let entered = async {
+        point("schema.before").await;
+        context.storage.initialize().await?;
+        point("schema.after").await;
+        context.storage.join(request).await
+    };
+    tokio::time::timeout(LIMIT, entered).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {LIMIT:?}");
+        Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
+    })
+}
+
+/// Renews the number; a node that has lost it draws another.
+async fn keep(context: &Context, request: &NodeRequest, number: u16) -> u16 {
+    let renewed = async {
+        if context.storage.keep_alive(request, number).await? {
+            return Ok(number);
+        }
+        let drawn = context.storage.join(request).await?;
+        tracing::warn!(
+            lost = number,
+            drawn,
+            "this node fell silent for so long that its worker number was given away"
+        );
+        context.composer.ids.set_worker(drawn);
+        Ok::<_, StorageError>(drawn)
+    };
+    match tokio::time::timeout(LIMIT, renewed).await {
+        Ok(Ok(number)) => number,
+        Ok(Err(error)) => {
+            context.storage_health.down(&error);
+            number
+        }
+        Err(_) => number,
+    }
+}

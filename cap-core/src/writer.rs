@@ -1,0 +1,341 @@
+//! The two lanes to the store: one inserts, and callers wait for it; one marks, and nobody does.
+//!
+//! Each lane writes what has gathered while its last batch was under way. A store that is away holds the lanes up:
+//! the bounded queues before them fill, and so everything that would make more work slows down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backoff::Backoff;
+use crate::batch::{BATCH_BYTES, gather};
+use crate::context::Context;
+use crate::error::{StorageError, StorageErrorKind, error_chain};
+use crate::faults::{point, sabotaged};
+use crate::publish::Handover;
+use crate::storage::{
+    NewIncoming, NewOutgoing, Reason, Settlement, Side, Stored, Verdict, WriteBatch, WriteReport,
+};
+
+/// A write that takes longer is given up and tried again; stores have shorter limits of their own.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Rows to be inserted together, and who waits for it.
+pub(crate) enum StoreItem {
+    Outgoing(Vec<NewOutgoing>, oneshot::Sender<Result<Vec<Stored>, StorageError>>),
+    Incoming(Vec<NewIncoming>, oneshot::Sender<Result<Vec<Stored>, StorageError>>),
+}
+
+impl StoreItem {
+    fn size(&self) -> usize {
+        match self {
+            Self::Outgoing(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
+            Self::Incoming(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Outgoing(_, reply) | Self::Incoming(.., reply) => reply.is_closed(),
+        }
+    }
+
+    fn answer(self, result: Result<Vec<Stored>, StorageError>) {
+        match self {
+            // A caller that has stopped waiting has been told that the outcome is unknown.
+            Self::Outgoing(_, reply) | Self::Incoming(.., reply) => drop(reply.send(result)),
+        }
+    }
+}
+
+/// A verdict to be written, what follows from it in memory, and perhaps someone who waits.
+pub(crate) struct SettleItem {
+    side: Side,
+    settlement: Settlement,
+    handover: Option<Handover>,
+    reply: Option<oneshot::Sender<bool>>,
+    /// Nobody here has the message any more: if something is to follow, the claims find it.
+    left_to_claims: bool,
+    /// How many attempts had failed before the one that it counts, if it counts one.
+    attempts: Option<u32>,
+}
+
+impl SettleItem {
+    pub(crate) fn new(side: Side, settlement: Settlement) -> Self {
+        Self { side, settlement, handover: None, reply: None, left_to_claims: false, attempts: None }
+    }
+
+    /// Says which attempt it counts, so that a word which may have been heard is not counted twice.
+    pub(crate) fn counting(mut self, failed_before: u32) -> Self {
+        self.attempts = Some(failed_before);
+        self
+    }
+
+    /// Whether the row stays with this node: then the same word, said twice, would be heard twice.
+    fn row_stays(&self) -> bool {
+        matches!(
+            self.settlement.verdict,
+            Verdict::Retry { hold: true, .. } | Verdict::Failed { notify: true, .. }
+        )
+    }
+
+    /// With messages to be relayed once they are stored.
+    pub(crate) fn with_handover(mut self, handover: Handover) -> Self {
+        self.handover = Some(handover);
+        self
+    }
+
+    /// With someone who waits to hear whether the lease held.
+    pub(crate) fn awaited(mut self) -> (Self, oneshot::Receiver<bool>) {
+        let (reply, receiver) = oneshot::channel();
+        self.reply = Some(reply);
+        (self, receiver)
+    }
+}
+
+/// The lane that inserts. Ends when it is drained.
+pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Receiver<StoreItem>) {
+    let limit = context.options().batch_size;
+    while let Some(items) = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, StoreItem::size).await
+    {
+        let mut rest = vec![items];
+        while let Some(items) = rest.pop() {
+            match insert(&context, items).await {
+                Ok(()) => {}
+                // One bad row fails its batch; alone it fails only itself.
+                Err((error, mut items)) if items.len() > 1 && error.kind() == StorageErrorKind::Refused => {
+                    let half = items.split_off(items.len() / 2);
+                    rest.push(half);
+                    rest.push(items);
+                }
+                Err((error, items)) => {
+                    let text = error_chain(&error);
+                    for item in items {
+                        item.answer(Err(StorageError::new(
+                            error.kind(),
+                            context.storage.name(),
+                            text.clone(),
+                        )));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Inserts, waiting for a store that is away as long as anyone waits for the answer.
+async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (StorageError, Vec<StoreItem>)> {
+    let mut backoff = Backoff::default();
+    let mut repeated = false;
+    loop {
+        items.retain(|item| !item.is_abandoned());
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        for item in &items {
+            match item {
+                StoreItem::Outgoing(rows, _) => batch.outgoing.extend_from_slice(rows),
+                StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
+            }
+        }
+        match write(context, &batch).await {
+            Ok(report) => {
+                let mut outgoing = report.outgoing.into_iter();
+                let mut incoming = report.incoming.into_iter();
+                for item in items {
+                    let stored = match &item {
+                        // After a lost answer the rows may be there by our own first try.
+                        StoreItem::Outgoing(rows, _) if repeated => {
+                            outgoing.by_ref().take(rows.len()).map(|_| Stored::New).collect()
+                        }
+                        StoreItem::Outgoing(rows, _) => outgoing.by_ref().take(rows.len()).collect(),
+                        StoreItem::Incoming(rows, _) => incoming.by_ref().take(rows.len()).collect(),
+                    };
+                    item.answer(Ok(stored));
+                }
+                return Ok(());
+            }
+            Err(error) if error.is_unavailable() => {
+                repeated = true;
+                if !backoff.wait(&context.stop.everything).await {
+                    return Err((error, items));
+                }
+            }
+            Err(error) => return Err((error, items)),
+        }
+    }
+}
+
+/// The lane that marks. Ends when it is drained.
+pub(crate) async fn run_settle_lane(context: Arc<Context>, mut queue: mpsc::Receiver<SettleItem>) {
+    let limit = context.options().batch_size;
+    let size =
+        |item: &SettleItem| item.settlement.publishes.iter().map(|row| row.message.size()).sum::<usize>();
+    while let Some(items) = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, size).await {
+        let mut rest = vec![items];
+        while let Some(items) = rest.pop() {
+            match mark(&context, items).await {
+                Ok(()) => {}
+                Err((_, mut items)) if items.len() > 1 => {
+                    let half = items.split_off(items.len() / 2);
+                    rest.push(half);
+                    rest.push(items);
+                }
+                Err((error, items)) => rest.extend(
+                    items
+                        .into_iter()
+                        .filter_map(|item| refused(&context, &error, item))
+                        .map(|item| vec![item]),
+                ),
+            }
+        }
+    }
+}
+
+/// A verdict that the store refuses becomes a failure that it can hold; a failure that it refuses is left to the
+/// lease, which runs out, so that another attempt is made.
+#[allow(clippy::needless_pass_by_value, reason = "the item ends here")]
+fn refused(context: &Context, error: &StorageError, item: SettleItem) -> Option<SettleItem> {
+    let text = error_chain(error);
+    tracing::error!(row = item.settlement.lease.id, error = text, "the store refused to settle a message");
+    if matches!(item.settlement.verdict, Verdict::Failed { .. }) {
+        context.leases.remove(item.side, item.settlement.lease);
+        return None;
+    }
+    let verdict = Verdict::Failed {
+        reason: Reason::Permanent,
+        error: format!("the outcome could not be stored: {text}"),
+        counted: true,
+        keep: context.options().failed_expire_after,
+        notify: context.notifies() && !matches!(item.settlement.verdict, Verdict::Notified),
+    };
+    let settlement = Settlement { lease: item.settlement.lease, verdict, publishes: Vec::new() };
+    Some(SettleItem { left_to_claims: true, ..SettleItem::new(item.side, settlement) })
+}
+
+async fn mark(context: &Context, mut items: Vec<SettleItem>) -> Result<(), (StorageError, Vec<SettleItem>)> {
+    let mut backoff = Backoff::default();
+    let mut repeated = false;
+    let report = loop {
+        let known = !repeated || sabotaged("count-twice") || leave_out_heard(context, &mut items).await;
+        let written = if known { Some(write(context, &marks(&items)).await) } else { None };
+        match written {
+            Some(Ok(report)) => break report,
+            Some(Err(error)) if !error.is_unavailable() => return Err((error, items)),
+            _ => {
+                repeated = true;
+                if !backoff.wait(&context.stop.everything).await {
+                    // Nothing more can be done here: the leases run out and the messages go on elsewhere.
+                    return Ok(());
+                }
+            }
+        }
+    };
+    let mut outgoing = report.settled_outgoing.into_iter();
+    let mut incoming = report.settled_incoming.into_iter();
+    for item in items {
+        let applied = match item.side {
+            Side::Outbox => outgoing.next(),
+            Side::Inbox => incoming.next(),
+        };
+        settled(context, item, applied.unwrap_or(false), repeated);
+    }
+    Ok(())
+}
+
+fn marks(items: &[SettleItem]) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    for item in items {
+        match item.side {
+            Side::Outbox => batch.settled_outgoing.push(item.settlement.clone()),
+            Side::Inbox => batch.settled_incoming.push(item.settlement.clone()),
+        }
+    }
+    batch
+}
+
+/// After a lost answer, ends the items of which the store has heard, as far as it matters whether it hears of them
+/// again. `false` if it cannot be asked.
+async fn leave_out_heard(context: &Context, items: &mut Vec<SettleItem>) -> bool {
+    let mut unheard = Vec::with_capacity(items.len());
+    let mut known = true;
+    for item in items.drain(..) {
+        let heard = match item.attempts.filter(|_| item.row_stays()) {
+            Some(failed_before) => heard(context, &item, failed_before).await,
+            None => Some(false),
+        };
+        known &= heard.is_some();
+        if heard == Some(true) {
+            // Meanwhile the lease may have been lost, be it to this node itself.
+            let still_held = context.leases.holds(item.side, item.settlement.lease);
+            settled(context, item, still_held, true);
+        } else {
+            unheard.push(item);
+        }
+    }
+    *items = unheard;
+    known
+}
+
+/// Whether an attempt has been counted already; `None` if the store cannot be asked.
+async fn heard(context: &Context, item: &SettleItem, failed_before: u32) -> Option<bool> {
+    let row = context.storage.get(item.side, item.settlement.lease.id);
+    let row = tokio::time::timeout(LIMIT, row).await.ok()?.ok()?;
+    let ours = |owner: Option<String>| owner.as_deref() == Some(&*context.owner.node);
+    Some(row.is_some_and(|row| row.attempts > failed_before && ours(row.owner)))
+}
+
+fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
+    let lease = item.settlement.lease;
+    let goes_on = item.row_stays();
+    // Whoever was told may have acted before this was written.
+    let told = matches!(item.settlement.verdict, Verdict::Notified);
+    if !applied && !repeated && !told {
+        tracing::warn!(row = lease.id, side = ?item.side, "the lease on a message was lost; another node has it");
+    }
+    if !applied || !goes_on || item.left_to_claims {
+        context.leases.remove(item.side, lease);
+    }
+    if goes_on && item.left_to_claims {
+        context.due.note(item.side, context.owner.lease);
+    }
+    if applied || repeated {
+        match item.settlement.verdict {
+            Verdict::Retry { after, hold: false, .. } | Verdict::Release { after } => {
+                context.due.note(item.side, after);
+            }
+            Verdict::RetryAtBroker { after, spare, .. } => {
+                context.due.note(item.side, after.saturating_add(spare));
+            }
+            _ => {}
+        }
+    }
+    // After a lost answer the rows are there by our own first try, or will be found by their due time.
+    if applied && let Some(handover) = item.handover {
+        handover.committed();
+    } else if repeated {
+        context.wake(Side::Outbox);
+    }
+    if let Some(reply) = item.reply {
+        // Whoever waited may have been dropped at shutdown.
+        let _ = reply.send(applied);
+    }
+}
+
+async fn write(context: &Context, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
+    let marks = batch.outgoing.is_empty() && batch.incoming.is_empty();
+    point(if marks { "mark.before" } else { "insert.before" }).await;
+    let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
+    point(if marks { "mark.after" } else { "insert.after" }).await;
+    let result = written.unwrap_or_else(|_| {
+        let text = format!("a write of {} items took longer than {LIMIT:?}", batch.len());
+        Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
+    });
+    match &result {
+        Err(error) if error.is_unavailable() => context.storage_health.down(error),
+        _ => context.storage_health.up(),
+    }
+    result
+}

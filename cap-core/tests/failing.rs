@@ -1,0 +1,523 @@
+//! Calling what fails: retries that the broker keeps, errors by their class, circuits, and what a person does in the end.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cap_core::error::{TransportError, TransportErrorKind};
+use cap_core::memory::MemoryConsumer;
+use cap_core::monitor::Query;
+use cap_core::prelude::*;
+use cap_core::storage::{Reason, Side, Status};
+use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::{CapBuilder, CircuitState, Message};
+use support::{Log, Seen, alone, log, on};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// What a broker does with the messages that it is to keep.
+#[derive(Clone, Copy, PartialEq)]
+enum Keeps {
+    /// Takes them and loses them.
+    Nothing,
+    /// Brings each twice.
+    Twice,
+    /// Says that it cannot be reached.
+    Away,
+}
+
+/// A broker that keeps badly.
+struct Careless(MemoryTransport, Keeps);
+
+impl Transport for Careless {
+    type Consumer = MemoryConsumer;
+
+    fn name(&self) -> &'static str {
+        "careless"
+    }
+
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
+        self.0.start(context)
+    }
+
+    async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
+        self.0.send(messages).await
+    }
+
+    fn can_delay(&self) -> bool {
+        true
+    }
+
+    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
+        match self.1 {
+            Keeps::Nothing => messages.iter().map(|_| Ok(())).collect(),
+            Keeps::Twice => {
+                self.0.delay(messages).await;
+                self.0.delay(messages).await
+            }
+            Keeps::Away => {
+                let away = || TransportError::new(TransportErrorKind::Unavailable, "careless", "it is away");
+                messages.iter().map(|_| Err(away())).collect()
+            }
+        }
+    }
+
+    async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
+        self.0.consume(spec).await
+    }
+
+    async fn close(&self) {}
+}
+
+/// A bus whose handler fails at its first attempts, by this policy, and notes when each attempt was made.
+fn failing(
+    builder: CapBuilder,
+    failures: u32,
+    policy: RetryPolicy,
+    noted: Log<(u32, Duration)>,
+) -> CapBuilder {
+    let start = Instant::now();
+    builder.subscribe_with(Subscribe::to("call").retry(policy), move |Attempt(attempt): Attempt| {
+        noted.note((attempt, start.elapsed()));
+        async move { if attempt > failures { Ok(()) } else { Err("nobody answers") } }
+    })
+}
+
+/// The attempts and the whole seconds at which they were made.
+async fn attempts(seen: &mut Seen<(u32, Duration)>, count: usize) -> Vec<(u32, u64)> {
+    seen.take(count).await.into_iter().map(|(attempt, at)| (attempt, at.as_secs())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_at_the_broker_comes_back_after_its_delay() {
+    let (noted, mut seen) = log();
+    let policy = RetryPolicy::broker([5 * SECOND, 60 * SECOND]);
+    let cap = failing(alone(), 2, policy, noted).start().await.unwrap();
+    let id = cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)]);
+    let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
+    let history = cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+    let pause = |n: usize| history[n].next.unwrap().duration_since(history[n].at).unwrap();
+    assert_eq!(pause(0), 5 * SECOND, "what came next is on record");
+    assert_eq!(attempts(&mut seen, 1).await, [(3, 65)]);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_broker_loses_is_retried_a_lease_later() {
+    let (noted, mut seen) = log();
+    let broker = Careless(MemoryTransport::new(), Keeps::Nothing);
+    let policy = RetryPolicy::broker([5 * SECOND]);
+    let cap = failing(alone().transport(broker), 1, policy, noted).start().await.unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, (5 * SECOND + LEASE).as_secs())]);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_cannot_keep_is_retried_in_time_by_the_store() {
+    let (noted, mut seen) = log();
+    let broker = Careless(MemoryTransport::new(), Keeps::Away);
+    let policy = RetryPolicy::broker([5 * SECOND]);
+    let cap = failing(alone().transport(broker), 1, policy, noted).start().await.unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)]);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_back_twice_is_handled_once() {
+    let (noted, mut seen) = log();
+    let broker = Careless(MemoryTransport::new(), Keeps::Twice);
+    let policy = RetryPolicy::broker([5 * SECOND]);
+    let cap = failing(alone().transport(broker), 1, policy, noted).start().await.unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)]);
+    tokio::time::sleep(10 * LEASE).await;
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_re_run_or_deleted_meanwhile_is_not_the_brokers_business() {
+    let (noted, mut seen) = log();
+    let cap = failing(alone(), 3, RetryPolicy::broker([60 * SECOND]), noted).start().await.unwrap();
+    let waiting = async |count: usize| {
+        loop {
+            let query = Query::new(Side::Inbox).status(Status::Retrying);
+            let rows = cap.monitor().list(&query).await.unwrap();
+            match &rows[..] {
+                [row] if row.attempts as usize == count && row.owner.is_none() => return row.id,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 1).await, [(1, 0)]);
+    let id = waiting(1).await;
+    tokio::time::sleep(10 * SECOND).await;
+    cap.monitor().rerun(Side::Inbox, &[id]).await.unwrap();
+    assert_eq!(attempts(&mut seen, 1).await, [(2, 10)]);
+    // The copy of the first attempt comes at the sixtieth second and counts no more; that of the second comes later.
+    assert_eq!(attempts(&mut seen, 1).await, [(3, 70)]);
+    let done = async || cap.parked().count().await.unwrap();
+    while done().await == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cap.publish("call", &2).await.unwrap();
+    assert_eq!(attempts(&mut seen, 1).await, [(1, 70)]);
+    let id = waiting(1).await;
+    assert_eq!(cap.monitor().delete(Side::Inbox, &[id]).await.unwrap(), [id]);
+    tokio::time::sleep(10 * LEASE).await;
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("bad request")]
+    BadRequest,
+    #[error("too many requests")]
+    TooMany,
+    #[error("no answer")]
+    NoAnswer,
+}
+
+fn classify(error: HandlerError) -> HandlerError {
+    match error.find::<CallError>() {
+        Some(CallError::BadRequest) => error.permanently(),
+        Some(CallError::TooMany) => error.retry(RetryPolicy::fixed(100 * SECOND, 2)),
+        _ => error.outage(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_class_of_an_error_decides_what_follows() {
+    let (noted, mut seen) = log();
+    let start = Instant::now();
+    let cap = alone()
+        .classify_errors(classify)
+        .configure(|options| options.retry = RetryPolicy::fixed(SECOND, 3))
+        .subscribe("call", move |kind: u8, Attempt(attempt): Attempt| {
+            noted.note((kind, attempt, start.elapsed().as_secs()));
+            async move {
+                Err::<(), _>(match kind {
+                    0 => CallError::BadRequest,
+                    1 => CallError::TooMany,
+                    _ => CallError::NoAnswer,
+                })
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish_all("call", [0, 1, 2]).await.unwrap();
+    let mut all = seen.take(6).await;
+    all.sort_unstable();
+    assert_eq!(all, [(0, 1, 0), (1, 1, 0), (1, 2, 100), (2, 1, 0), (2, 2, 1), (2, 3, 2)]);
+    cap.shutdown().await.unwrap();
+    let parked = cap.parked();
+    assert_eq!(parked.clone().reason(Reason::Permanent).count().await.unwrap(), 1);
+    assert_eq!(parked.reason(Reason::Exhausted).error("no answer").count().await.unwrap(), 1);
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_spares_the_attempts_and_closes_when_a_probe_succeeds() {
+    const MESSAGES: u32 = 20;
+    let (noted, mut seen) = log();
+    let up = Arc::new(AtomicBool::new(false));
+    let dependency = Arc::clone(&up);
+    let breaker = CircuitBreaker::after(3).pause(10 * SECOND).longest(20 * SECOND);
+    let subscribe = Subscribe::to("call").retry(RetryPolicy::fixed(SECOND, 5)).circuit(breaker);
+    let cap = alone()
+        .subscribe_with(subscribe, move |number: u32, Attempt(attempt): Attempt| {
+            let up = dependency.load(Ordering::Relaxed);
+            noted.note((number, attempt, up));
+            async move { if up { Ok(()) } else { Err("nobody answers") } }
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish_all("call", 0..MESSAGES).await.unwrap();
+    tokio::time::sleep(65 * SECOND).await;
+    let open = cap.health().await.groups.remove(0).circuits.remove(0);
+    assert_eq!(open.state, CircuitState::Open);
+    up.store(true, Ordering::Relaxed);
+    let mut failed = 0;
+    let mut done = Vec::new();
+    while done.len() < MESSAGES as usize {
+        match seen.next().await {
+            (number, _, true) => done.push(number),
+            (.., false) => failed += 1,
+        }
+    }
+    // Three that opened it, and the probes at about 10, 30 and 50 seconds.
+    assert_eq!(failed, 6);
+    done.sort_unstable();
+    assert_eq!(done, (0..MESSAGES).collect::<Vec<_>>());
+    assert_eq!(cap.health().await.groups.remove(0).circuits.remove(0).state, CircuitState::Closed);
+    cap.shutdown().await.unwrap();
+    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_while_the_circuit_is_open_is_not_counted() {
+    let (noted, mut seen) = log();
+    let breaker = CircuitBreaker::after(1).pause(10 * SECOND);
+    let subscribe = Subscribe::to("call").retry(RetryPolicy::never()).circuit(breaker).concurrency(2);
+    let cap = alone()
+        .subscribe_with(subscribe, move |pause: u64, Attempt(attempt): Attempt| {
+            noted.note((pause, attempt));
+            async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Err::<(), _>("nobody answers")
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    // The first to fail opens the circuit and is given up; the other was under way then, and becomes the probe.
+    cap.publish_all("call", [1u64, 2]).await.unwrap();
+    let mut all = seen.take(3).await;
+    all.sort_unstable();
+    assert_eq!(all, [(1, 1), (2, 1), (2, 1)]);
+    while cap.parked().count().await.unwrap() < 2 {
+        tokio::time::sleep(SECOND).await;
+    }
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_holds_back_attempts_that_would_be_made_at_once() {
+    let (noted, mut seen) = log();
+    let start = Instant::now();
+    let breaker = CircuitBreaker::after(1).pause(10 * SECOND);
+    let policy = RetryPolicy::delays([Duration::ZERO, Duration::ZERO]);
+    let cap = alone()
+        .subscribe_with(
+            Subscribe::to("call").retry(policy).circuit(breaker),
+            move |Attempt(attempt): Attempt| {
+                noted.note((attempt, start.elapsed()));
+                async { Err::<(), _>("nobody answers") }
+            },
+        )
+        .start()
+        .await
+        .unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 3).await, [(1, 0), (2, 10), (3, 30)]);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_outages_only_a_message_of_its_own_fault_opens_nothing() {
+    let breaker = CircuitBreaker::after(1).outages_only();
+    let (noted, mut seen) = log();
+    let cap = alone()
+        .subscribe_with(
+            Subscribe::to("call").retry(RetryPolicy::never()).circuit(breaker),
+            move |number: u32| {
+                noted.note(number);
+                async move {
+                    match number {
+                        2 => Err::<(), _>(HandlerError::failed("away").outage()),
+                        _ => Err(HandlerError::failed("odd")),
+                    }
+                }
+            },
+        )
+        .start()
+        .await
+        .unwrap();
+    for number in 0..3 {
+        cap.publish("call", &number).await.unwrap();
+        assert_eq!(seen.next().await, number);
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    cap.publish("call", &3).await.unwrap();
+    tokio::time::sleep(20 * SECOND).await;
+    seen.assert_empty();
+    assert_eq!(cap.health().await.groups.remove(0).circuits.remove(0).state, CircuitState::Open);
+    assert_eq!(seen.next().await, 3, "the probe");
+    cap.shutdown().await.unwrap();
+}
+
+/// Parks messages 0 to 9 with the errors `odd` and `even`.
+async fn with_parked(storage: &MemoryStorage) -> (Cap, Seen<(u32, u32)>) {
+    let (noted, mut seen) = log();
+    let cap = on(storage, &MemoryTransport::new())
+        .subscribe_with(
+            Subscribe::to("call").retry(RetryPolicy::never()),
+            move |number: u32, Attempt(attempt): Attempt| {
+                noted.note((number, attempt));
+                async move {
+                    match number {
+                        100.. => Ok(()),
+                        _ if number % 2 == 1 => Err("odd"),
+                        _ => Err("even"),
+                    }
+                }
+            },
+        )
+        .start()
+        .await
+        .unwrap();
+    cap.publish_all("call", 0..10u32).await.unwrap();
+    seen.take(10).await;
+    while cap.parked().count().await.unwrap() < 10 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    (cap, seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_messages_are_found_and_re_run_one_some_or_all() {
+    let (cap, mut seen) = with_parked(&MemoryStorage::new()).await;
+    let odd = cap.parked().by("alice").error("odd");
+    assert_eq!(odd.count().await.unwrap(), 5);
+    let rows = odd.clone().limit(2).list().await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let next = odd.clone().before(rows[1].id).list().await.unwrap();
+    assert_eq!(next.len(), 3);
+    assert_eq!(odd.rerun(&[rows[0].id, 404]).await.unwrap(), [rows[0].id]);
+    assert_eq!(seen.next().await, (9, 2));
+    while odd.count().await.unwrap() < 5 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(odd.rerun_all().await.unwrap(), 5);
+    let mut again = seen.take(5).await;
+    again.sort_unstable();
+    assert_eq!(again, [(1, 2), (3, 2), (5, 2), (7, 2), (9, 3)]);
+    while cap.parked().count().await.unwrap() < 10 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let row = odd.list().await.unwrap().remove(0);
+    assert_eq!((row.attempts, row.reruns), (3, 2), "counted apart");
+    let audit = row.message.headers.get("cap-audit").unwrap();
+    let lines: Vec<&str> = audit.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.ends_with("Z alice re-ran it")), "{audit}");
+    assert_eq!(cap.parked().history(row.id).await.unwrap().len(), 3);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_message_is_mended_or_deleted() {
+    let (cap, mut seen) = with_parked(&MemoryStorage::new()).await;
+    let parked = cap.parked().by("bob");
+    let id = parked.list().await.unwrap()[0].id;
+    assert!(parked.edit_and_rerun(id, &109u32).await.unwrap());
+    assert_eq!(seen.next().await, (109, 2));
+    let row = cap.monitor().get(Side::Inbox, id).await.unwrap().unwrap();
+    assert!(row.message.headers.get("cap-audit").unwrap().ends_with("bob edited and re-ran it"));
+    while cap.parked().count().await.unwrap() > 9 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!parked.edit_and_rerun(id, &1u32).await.unwrap(), "it is parked no more");
+    assert_eq!(parked.clone().error("even").delete_all().await.unwrap(), 5);
+    assert_eq!(parked.delete(&[id]).await.unwrap(), [0i64; 0], "it is parked no more");
+    assert_eq!(parked.count().await.unwrap(), 4);
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_could_not_be_published_are_parked_too() {
+    let (noted, mut seen) = log();
+    let transport = MemoryTransport::new();
+    let cap = on(&MemoryStorage::new(), &transport)
+        .configure(|options| {
+            options.unrouted = cap_core::Unrouted::Fail;
+            options.publish_retry = RetryPolicy::never();
+        })
+        .on_failed(move |failure| {
+            noted.note(failure.id);
+            async {}
+        })
+        .publish_only()
+        .start()
+        .await
+        .unwrap();
+    cap.publish("nobody.listens", &1).await.unwrap();
+    let id = seen.next().await;
+    let published = cap.parked().published().topic("nobody.listens");
+    assert_eq!(published.list().await.unwrap()[0].id, id);
+    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(published.rerun_all().await.unwrap(), 1);
+    assert_eq!(seen.next().await, id, "told again");
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_delayed_at_the_broker_comes_when_it_is_due() {
+    let (noted, mut seen) = log();
+    let start = Instant::now();
+    let cap = alone()
+        .subscribe("later", move |headers: CapHeaders| {
+            assert!(headers.get("cap-broker-delay").is_none(), "that stays in the store");
+            noted.note((headers.get("cap-delaytime").map(str::to_owned), start.elapsed().as_secs()));
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish("later", &1).delay_at_broker(90 * SECOND).await.unwrap();
+    assert_eq!(seen.next().await, (Some("00:01:30".to_owned()), 90));
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_cannot_delay_says_so() {
+    struct Plain(MemoryTransport);
+    impl Transport for Plain {
+        type Consumer = MemoryConsumer;
+        fn name(&self) -> &'static str {
+            "plain"
+        }
+        fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
+            self.0.start(context)
+        }
+        async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
+            self.0.send(messages).await
+        }
+        async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
+            self.0.consume(spec).await
+        }
+        async fn close(&self) {}
+    }
+    let (noted, mut seen) = log();
+    let policy = RetryPolicy::broker([5 * SECOND]);
+    let plain = alone().transport(Plain(MemoryTransport::new()));
+    let cap = failing(plain, 1, policy, noted).start().await.unwrap();
+    let error = cap.publish("call", &1).delay_at_broker(SECOND).await.unwrap_err();
+    assert!(error.to_string().contains("use .delay(..)"), "{error}");
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)], "the store keeps it instead");
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn mistakes_in_circuits_and_queues_are_found_at_the_start() {
+    let error = alone()
+        .subscribe_with(Subscribe::to("a").circuit(CircuitBreaker::after(0)), async || ())
+        .subscribe_with(Subscribe::to("b").queue("dead").group("g"), async || ())
+        .start()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("0 failures") && error.contains("a group and a queue"), "{error}");
+}

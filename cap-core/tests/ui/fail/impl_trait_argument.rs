@@ -1,0 +1,8 @@
+use cap_core::cap_subscribe;
+
+#[cap_subscribe("order.paid")]
+async fn paid(order: impl std::fmt::Debug) {
+    println!("{order:?}");
+}
+
+fn main() {}
