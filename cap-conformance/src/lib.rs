@@ -1,0 +1,245 @@
+//! The suite that every storage and every transport of cap must pass.
+//!
+//! An adapter's author says how to come by a fresh store or broker, in a [`StorageFixture`](storage::StorageFixture)
+//! or a [`TransportFixture`](transport::TransportFixture), and lets a macro write one test for each case:
+//!
+//! ```
+//! use cap_conformance::storage::StorageFixture;
+//! use cap_core::memory::MemoryStorage;
+//!
+//! struct Fresh(MemoryStorage);
+//!
+//! impl StorageFixture for Fresh {
+//!     type Storage = MemoryStorage;
+//!
+//!     async fn open(&self) -> MemoryStorage {
+//!         self.0.clone()
+//!     }
+//! }
+//!
+//! async fn fresh() -> Fresh {
+//!     Fresh(MemoryStorage::new())
+//! }
+//!
+//! cap_conformance::storage_suite!(fresh);
+//! # fn main() {}
+//! ```
+//!
+//! The cases hold a store or a broker to the words of [`cap_core::storage`], [`cap_core::monitor`] and
+//! [`cap_core::transport`]; the embedded pair of [`cap_core::memory`] is their model. Real servers have clocks of
+//! their own, so nothing here asserts how long something takes: where time must pass, a case asks again until it
+//! has, or until a generous deadline.
+// A suite of tests speaks in assertions, and panics are how it reports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod patience;
+mod run;
+pub mod storage;
+pub mod transport;
+
+/// What the macros write refers to this; exempt from semantic versioning.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::run::{run_storage, run_transport};
+}
+
+/// Writes one test for each case that a storage must pass.
+///
+/// The argument is the path of an `async fn() -> impl StorageFixture` that makes a fresh, empty store. Each test has
+/// a runtime of its own, calls that function, runs its case, and cleans up whether it passed or not.
+#[macro_export]
+macro_rules! storage_suite {
+    ($make:path) => {
+        $crate::__suite! { run_storage, storage, $make,
+            insert [
+                every_byte_of_a_body_survives,
+                awkward_headers_survive_in_order,
+                a_huge_body_survives,
+                a_batch_reports_item_by_item,
+                an_empty_batch_is_no_error,
+                a_batch_of_five_thousand,
+                a_message_id_enters_the_outbox_once,
+                a_message_id_enters_the_inbox_once_for_each_group,
+                a_message_id_is_remembered_after_success,
+                duplicates_inside_one_batch,
+                messages_without_an_id_never_collide,
+                a_repeated_write_changes_nothing,
+                a_row_id_of_another_message_is_no_duplicate,
+                a_parked_row_waits_for_a_person,
+                a_parked_row_with_notice_falls_to_another_node,
+            ]
+            claim [
+                held_rows_are_left_alone,
+                a_dead_nodes_rows_fall_to_another,
+                rows_nobody_holds_are_anyones,
+                the_longest_due_comes_first,
+                the_limit_leaves_the_rest_due,
+                next_due_says_when_to_come_again,
+                delayed_rows_wait_for_their_time,
+                a_delayed_row_comes_when_it_is_due,
+                versions_do_not_meet,
+                only_the_wished_groups_are_claimed,
+                a_claim_tells_how_often_it_failed,
+            ]
+            lease [
+                a_lost_lease_has_no_say,
+                renewing_keeps_a_row,
+                a_lost_lease_is_not_renewed,
+                a_row_given_back_is_not_renewed,
+                unknown_leases_are_lost,
+                a_repeated_word_counts_once,
+                a_rerun_revives_no_old_lease,
+                no_lease_is_given_twice,
+            ]
+            settle [
+                success_may_forget_the_state,
+                success_may_keep_the_state,
+                success_may_delete_everything,
+                an_unrouted_message_keeps_its_reason,
+                a_retry_with_hold_stays_with_its_node,
+                a_retry_without_hold_goes_to_anyone,
+                every_attempt_is_recorded,
+                an_attempt_tells_when_the_next_was_due,
+                a_failure_is_final,
+                a_failure_may_count_no_attempt,
+                a_notice_falls_to_another_node,
+                a_notice_given_is_never_due_again,
+                a_released_row_keeps_its_place,
+                a_released_row_may_rest,
+                answers_are_stored_with_the_success,
+                answers_of_a_lost_lease_are_not_stored,
+            ]
+            waiting [
+                a_retry_at_the_broker_is_recorded,
+                a_retry_comes_without_the_broker,
+                a_waiting_row_is_claimed_before_it_is_due,
+                a_waiting_row_falls_to_another_node,
+                a_waiting_row_is_claimed_once,
+                what_does_not_wait_any_more_is_not_claimed,
+                what_somebody_holds_does_not_wait,
+                waiting_rows_of_others_are_left_alone,
+                nodes_never_share_a_waiting_row,
+                the_broker_and_a_person_do_not_share_a_row,
+            ]
+            expire [
+                what_was_forgotten_expires_by_age,
+                what_was_kept_expires_by_its_own_time,
+                what_failed_expires_by_its_own_time,
+                what_is_unfinished_never_expires,
+                the_limit_bounds_what_is_deleted,
+                a_deleted_message_id_is_free_again,
+            ]
+            nodes [
+                twenty_nodes_have_twenty_numbers,
+                a_wished_number_is_given,
+                a_wished_number_that_is_taken_is_refused,
+                a_number_out_of_range_is_refused,
+                a_node_that_joins_again_keeps_a_number,
+                a_dead_nodes_number_is_free,
+                a_number_given_back_is_free,
+            ]
+            monitor [
+                lists_go_from_new_to_old_in_pages,
+                lists_are_filtered,
+                lists_are_filtered_by_error,
+                lists_are_filtered_by_time,
+                one_row_is_shown_whole,
+                rows_are_found_by_message_id,
+                a_failed_row_is_run_again,
+                a_row_is_run_again_while_a_person_is_told,
+                a_row_that_succeeded_is_run_again,
+                a_delayed_row_is_run_now,
+                a_row_in_work_is_not_run_again,
+                a_delayed_row_is_called_off,
+                a_row_that_is_not_delayed_is_not_called_off,
+                deleting_takes_all_but_what_is_in_work,
+                rows_are_counted_by_state,
+            ]
+            rerun [
+                a_rerun_may_change_the_message,
+                a_change_may_be_of_one_kind,
+                audit_lines_gather_up_to_a_bound,
+                a_change_leaves_work_alone,
+                ten_thousand_rows_are_changed_at_once,
+            ]
+            crowd [
+                claimers_never_share_a_row,
+                writers_of_one_message_id_agree,
+                a_rerun_wakes_the_other_nodes,
+                a_dropped_write_is_whole_or_nothing,
+                a_dropped_claim_loses_no_row,
+            ]
+        }
+    };
+}
+
+/// Writes one test for each case that a transport must pass.
+///
+/// The argument is the path of an `async fn() -> impl TransportFixture` that makes a fresh broker, or a corner of
+/// one that no other test knows. Each test has a runtime of its own, calls that function, runs its case, and cleans
+/// up whether it passed or not.
+#[macro_export]
+macro_rules! transport_suite {
+    ($make:path) => {
+        $crate::__suite! { run_transport, transport, $make,
+            route [
+                a_message_is_routed_or_not,
+                nothing_to_send_is_no_error,
+                each_group_gets_a_copy,
+                members_of_a_group_share,
+                wildcards_follow_amqp,
+                overlapping_topics_give_one_copy,
+                topics_are_only_added,
+                exchanges_of_two_versions_do_not_meet,
+                a_queue_keeps_messages_without_a_consumer,
+            ]
+            carry [
+                awkward_headers_arrive_in_full,
+                many_headers_arrive,
+                bodies_arrive_byte_for_byte,
+                a_large_body_arrives,
+                the_last_error_is_not_sent,
+                a_foreign_message_arrives_as_it_is,
+            ]
+            consume [
+                a_queue_keeps_its_order,
+                the_limit_bounds_a_batch,
+                the_prefetch_bounds_what_is_unsettled,
+                any_of_a_batch_may_be_settled_first,
+                what_is_settled_does_not_come_again,
+                what_a_dropped_consumer_held_comes_again,
+                what_is_requeued_comes_again,
+                a_dropped_receive_loses_nothing,
+                sends_at_the_same_time_all_arrive,
+                an_interruption_loses_nothing,
+            ]
+            delay [
+                nothing_to_delay_is_no_error,
+                a_delayed_message_comes_to_its_group_alone,
+                a_delayed_message_that_is_requeued_is_still_delayed,
+                a_long_delay_holds_up_no_short_one,
+                a_topic_delay_reaches_every_group,
+                delays_of_two_versions_do_not_meet,
+                what_stays_is_not_delayed,
+                an_interruption_loses_nothing_delayed,
+            ]
+            existing [
+                a_queue_that_is_there_is_consumed_as_it_is,
+                a_queue_that_is_not_there_is_awaited,
+            ]
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __suite {
+    ($run:ident, $family:ident, $make:path, $($module:ident [ $($case:ident,)* ])*) => {
+        $($(
+            #[test]
+            fn $case() {
+                $crate::__private::$run($make, $crate::$family::$module::$case);
+            }
+        )*)*
+    };
+}

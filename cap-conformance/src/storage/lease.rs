@@ -1,0 +1,187 @@
+//! Leases: a node that has lost a row has no more say about it, whatever it believes.
+
+use std::time::Duration;
+
+use cap_core::monitor::Monitor;
+use cap_core::storage::{Lease, Reason, Retention, Side, Status, Verdict};
+
+use super::StorageFixture;
+use super::node::{
+    LONG, Node, SHORT, SIDES, at_broker, failed, first_lease, ids, retry, settlement, settlements, succeeded,
+};
+
+/// Every verdict that there is.
+fn verdicts() -> Vec<Verdict> {
+    vec![
+        succeeded(Retention::Forget),
+        succeeded(Retention::Keep(LONG)),
+        succeeded(Retention::Delete),
+        Verdict::Succeeded { retention: Retention::Keep(LONG), reason: Some(Reason::Unrouted) },
+        retry(Duration::ZERO, "late"),
+        Verdict::Retry { after: Duration::ZERO, hold: true, error: "late".to_owned() },
+        at_broker(Duration::ZERO, LONG, "late"),
+        failed(false),
+        failed(true),
+        Verdict::Notified,
+        Verdict::Release { after: Duration::ZERO },
+        Verdict::Release { after: LONG },
+    ]
+}
+
+/// A node that slept through its lease wakes up and speaks: each verdict is refused and changes nothing.
+pub async fn a_lost_lease_has_no_say<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
+    let verdicts = verdicts();
+    let count = i64::try_from(verdicts.len()).unwrap();
+    for side in SIDES {
+        a.insert(side, 1..=count, true).await;
+        let taken = b.claim_in_time(side, verdicts.len()).await;
+        let late = (1..).zip(&verdicts).map(|(id, verdict)| settlement(first_lease(id), verdict.clone()));
+        let report = a.write(&settlements(side, late.collect())).await;
+        let answers: Vec<bool> = report.settled_outgoing.into_iter().chain(report.settled_incoming).collect();
+        assert_eq!(answers, vec![false; verdicts.len()]);
+        for (id, verdict) in (1..).zip(&verdicts) {
+            let row = b.row(side, id).await;
+            assert_eq!((row.status, row.reason), (Status::Scheduled, None), "after {verdict:?}");
+            assert_eq!((row.attempts, row.owner.as_deref()), (0, Some("b")));
+            assert_eq!(row.last_error, None);
+            assert_eq!(b.attempts(side, id).await, []);
+        }
+        let leases: Vec<Lease> = taken.iter().map(|row| row.lease).collect();
+        assert_eq!(b.renew(side, &leases).await, vec![true; leases.len()], "the new node still has them");
+    }
+}
+
+/// A lease that is renewed in time does not end: the row stays with its node for longer than one lease.
+pub async fn renewing_keeps_a_row<F: StorageFixture>(fixture: &F) {
+    let mut a = Node::open(fixture, "a", SHORT).await;
+    let b = Node::open(fixture, "b", LONG).await;
+    for side in SIDES {
+        a.owner.lease = SHORT;
+        a.insert(side, [1, 2], true).await;
+        // One of the two is renewed, for so long that it cannot end; the other shows that the time has passed.
+        a.owner.lease = LONG;
+        assert_eq!(a.renew(side, &[first_lease(1)]).await, [true]);
+        let rows = b.claim_in_time(side, 1).await;
+        assert_eq!(ids(&rows), [2]);
+        assert_eq!(a.renew(side, &[first_lease(1)]).await, [true], "a lease may be renewed again and again");
+        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+    }
+}
+
+/// A node learns by renewing that another has taken over.
+pub async fn a_lost_lease_is_not_renewed<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        a.insert(side, [1], true).await;
+        let taken = b.claim_in_time(side, 1).await;
+        b.insert(side, [2], true).await;
+        let leases = [first_lease(2), first_lease(1), first_lease(404), taken[0].lease];
+        assert_eq!(b.renew(side, &leases).await, [true, false, false, true], "in the order of the question");
+        assert_eq!(b.row(side, 1).await.owner.as_deref(), Some("b"));
+    }
+}
+
+/// What a node has given back or finished it does not hold.
+pub async fn a_row_given_back_is_not_renewed<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, 1..=6, true).await;
+        let given_back = [
+            Verdict::Release { after: LONG },
+            at_broker(LONG, LONG, "later"),
+            retry(LONG, "later"),
+            failed(false),
+            succeeded(Retention::Forget),
+            succeeded(Retention::Keep(LONG)),
+        ];
+        let settled = (1..).zip(given_back).map(|(id, verdict)| settlement(first_lease(id), verdict));
+        node.write(&settlements(side, settled.collect())).await;
+        let leases: Vec<Lease> = (1..=6).map(first_lease).collect();
+        assert_eq!(node.renew(side, &leases).await, [false; 6]);
+    }
+}
+
+/// Leases of rows that are not there, and epochs that never were.
+pub async fn unknown_leases_are_lost<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, [1], true).await;
+        for lease in [first_lease(404), Lease { id: 1, epoch: 0 }, Lease { id: 1, epoch: 2 }] {
+            assert!(!node.settle(side, lease, succeeded(Retention::Forget)).await, "{lease:?}");
+            assert_eq!(node.renew(side, &[lease]).await, [false], "{lease:?}");
+        }
+        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+    }
+}
+
+/// After a lost connection the same word is said again. It counts once.
+pub async fn a_repeated_word_counts_once<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    let words = [
+        (retry(LONG, "once"), Status::Retrying, 1),
+        (at_broker(LONG, LONG, "once"), Status::Retrying, 1),
+        (failed(false), Status::Failed, 1),
+        (succeeded(Retention::Keep(LONG)), Status::Succeeded, 0),
+        (Verdict::Release { after: LONG }, Status::Scheduled, 0),
+    ];
+    for side in SIDES {
+        node.insert(side, 1..=5, true).await;
+        for (id, (word, status, attempts)) in (1..).zip(&words) {
+            assert!(node.settle(side, first_lease(id), word.clone()).await);
+            let _either = node.settle(side, first_lease(id), word.clone()).await;
+            let row = node.row(side, id).await;
+            assert_eq!((row.status, row.attempts), (*status, *attempts), "{word:?}");
+            assert_eq!(node.attempts(side, id).await.len(), *attempts as usize, "{word:?}");
+        }
+    }
+}
+
+/// A message that was done and forgotten is run again; a node that held it before must not be taken for the one
+/// that holds it now.
+pub async fn a_rerun_revives_no_old_lease<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        a.insert(side, [1], true).await;
+        let second = b.claim_in_time(side, 1).await.remove(0).lease;
+        assert!(b.settle(side, second, succeeded(Retention::Forget)).await);
+        assert_eq!(b.rerun(side, &[1]).await, [1]);
+        let third = b.claim_in_time(side, 1).await.remove(0).lease;
+        for old in [first_lease(1), second] {
+            assert!(
+                !a.settle(side, old, succeeded(Retention::Delete)).await,
+                "{old:?} is older than {third:?}"
+            );
+        }
+        assert!(b.settle(side, third, succeeded(Retention::Forget)).await);
+    }
+    b.expect_nothing_due(Side::Outbox).await;
+}
+
+/// However fast a message is done and run again, no two claims of it are given the same lease, so that what was said
+/// under one is never taken for what is said under another.
+pub async fn no_lease_is_given_twice<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, [1], true).await;
+        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        let mut given = vec![first_lease(1)];
+        for round in 0..6 {
+            assert_eq!(node.rerun(side, &[1]).await, [1]);
+            // In some rounds a node gives the row back before it is done.
+            for _ in 0..round % 3 {
+                let lease = node.claim_in_time(side, 1).await.remove(0).lease;
+                assert!(node.settle(side, lease, Verdict::Release { after: Duration::ZERO }).await);
+                given.push(lease);
+            }
+            let lease = node.claim_in_time(side, 1).await.remove(0).lease;
+            assert!(node.settle(side, lease, succeeded(Retention::Forget)).await);
+            given.push(lease);
+            let row = node.row(side, 1).await;
+            assert_eq!((row.status, row.reruns, row.last_error), (Status::Succeeded, 0, None), "forgotten");
+        }
+        let epochs: Vec<i32> = given.iter().map(|lease| lease.epoch).collect();
+        assert!(epochs.is_sorted_by(|earlier, later| earlier < later), "{epochs:?}");
+    }
+    assert_eq!(node.store.counts().await.expect("rows are counted"), [], "what is forgotten is not counted");
+}

@@ -1,0 +1,47 @@
+//! The cases that every [`Storage`] must pass, by what they are about. [`storage_suite!`](crate::storage_suite)
+//! makes tests of them all.
+
+pub mod claim;
+pub mod crowd;
+pub mod expire;
+pub mod insert;
+pub mod lease;
+pub mod monitor;
+mod node;
+pub mod nodes;
+pub mod rerun;
+pub mod settle;
+pub mod waiting;
+
+use cap_core::monitor::Monitor;
+use cap_core::storage::Storage;
+
+/// A fresh, empty store, of which several processes have handles.
+pub trait StorageFixture: Send + Sync + 'static {
+    /// The store under test.
+    type Storage: Storage + Monitor;
+
+    /// A handle on the store as one more process would have it, with connections of its own. The suite calls
+    /// [`initialize`](Storage::initialize) on it.
+    fn open(&self) -> impl Future<Output = Self::Storage> + Send;
+
+    /// Whether [`listen`](Storage::listen) tells of what other processes do. A store that cannot says `false`, and
+    /// the case for it passes without having asked. Default: it does.
+    fn signals(&self) -> bool {
+        true
+    }
+
+    /// Whether the store can claim a row before it is due; see [`claim_waiting`](Storage::claim_waiting). A store that
+    /// cannot says `false`, and the cases for it pass without having asked. Default: it can.
+    fn claims_waiting(&self) -> bool {
+        true
+    }
+
+    /// Removes the store when the case is over, whether it passed or not. Default: nothing to remove.
+    fn cleanup(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async {}
+    }
+}

@@ -1,0 +1,391 @@
+//! What people see and do: lists, single rows, re-runs, cancellations, deletions, counts.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cap_core::message::{Headers, Message};
+use cap_core::monitor::{Monitor, Query, Row};
+use cap_core::storage::{
+    Entry, NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Storage, Verdict, WriteBatch,
+};
+
+use super::StorageFixture;
+use super::node::{
+    GROUP, LONG, NOTHING, Node, SHORT, SIDES, delayed, failed, first_lease, ids, incoming, message, outgoing,
+    retry, succeeded,
+};
+use crate::patience::eventually;
+
+async fn list<S: Storage + Monitor>(node: &Node<S>, query: &Query) -> Vec<i64> {
+    let rows = node.store.list(query).await.expect("rows are listed");
+    rows.iter().map(|row| row.id).collect()
+}
+
+/// Newest first, in pages that begin where the one before ended; every state is listed.
+pub async fn lists_go_from_new_to_old_in_pages<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        assert_eq!(list(&node, &Query::new(side)).await, NOTHING);
+        node.insert(side, 1..=7, true).await;
+        assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
+        assert!(node.settle(side, first_lease(3), failed(false)).await);
+        assert_eq!(list(&node, &Query::new(side)).await, [7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(list(&node, &Query::new(side).limit(3)).await, [7, 6, 5]);
+        assert_eq!(list(&node, &Query::new(side).limit(3).before(5)).await, [4, 3, 2]);
+        assert_eq!(list(&node, &Query::new(side).limit(3).before(2)).await, [1]);
+        assert_eq!(list(&node, &Query::new(side).limit(3).before(1)).await, NOTHING);
+        assert_eq!(list(&node, &Query::new(side).limit(0)).await, NOTHING);
+    }
+}
+
+/// Status, reason, topic and group narrow a list, alone and together; names are compared exactly.
+pub async fn lists_are_filtered<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    let new = |id: i64, group: &str, topic: &str| NewIncoming {
+        group: group.into(),
+        message: message(&format!("m{id}"), topic),
+        ..incoming(id, true)
+    };
+    let rows = [(1, "a", "t"), (2, "a", "u"), (3, "b", "t"), (4, "b", "t%"), (5, "a", "t"), (6, "a", "t")];
+    let batch = rows.into_iter().map(|(id, group, topic)| new(id, group, topic)).collect();
+    node.write(&WriteBatch { incoming: batch, ..WriteBatch::default() }).await;
+    let refused = Verdict::Failed {
+        reason: Reason::Permanent,
+        error: "no".into(),
+        counted: true,
+        keep: LONG,
+        notify: false,
+    };
+    assert!(node.settle(Side::Inbox, first_lease(1), failed(false)).await);
+    assert!(node.settle(Side::Inbox, first_lease(2), refused).await);
+    assert!(node.settle(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.settle(Side::Inbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
+    assert!(node.settle(Side::Inbox, first_lease(5), retry(LONG, "later")).await);
+    let all = || Query::new(Side::Inbox);
+    for (query, expected) in [
+        (all().status(Status::Failed), vec![2, 1]),
+        (all().status(Status::Succeeded), vec![4, 3]),
+        (all().status(Status::Retrying), vec![5]),
+        (all().status(Status::Scheduled), vec![6]),
+        (all().status(Status::Delayed), vec![]),
+        (all().reason(Reason::Permanent), vec![2]),
+        (all().topic("t"), vec![6, 5, 3, 1]),
+        (all().topic("T"), vec![]),
+        (all().topic("t%"), vec![4]),
+        (all().group("b"), vec![4, 3]),
+        (all().group("B"), vec![]),
+        (all().group("a").topic("t").status(Status::Failed).reason(Reason::Exhausted), vec![1]),
+        (all().status(Status::Succeeded).before(4), vec![3]),
+        (all().status(Status::Failed).limit(1), vec![2]),
+        (Query::new(Side::Outbox), vec![]),
+    ] {
+        assert_eq!(list(&node, &query).await, expected, "{query:?}");
+    }
+}
+
+/// Every field of a row.
+pub async fn one_row_is_shown_whole<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "the node", LONG).await;
+    for side in SIDES {
+        node.insert(side, [1], true).await;
+        let row = node.row(side, 1).await;
+        assert_eq!((row.id, row.side, row.version.as_str()), (1, side, "v1"));
+        assert_eq!(row.name, "order.created");
+        assert_eq!(&*row.group, if side == Side::Inbox { GROUP } else { "" });
+        assert_eq!(row.message, message("m1", "order.created"));
+        assert_eq!((row.status, row.reason, row.last_error), (Status::Scheduled, None, None));
+        assert_eq!((row.attempts, row.reruns, row.expires), (0, 0, None));
+        assert_eq!(row.owner.as_deref(), Some("the node"));
+        let lease = row.due.expect("a lease has an end").duration_since(row.added).unwrap();
+        assert!(lease > LONG.mul_f32(0.99) && lease < LONG.mul_f32(1.01), "{lease:?}");
+        assert!(node.get(side, 2).await.is_none());
+        assert_eq!(node.attempts(side, 2).await, []);
+    }
+}
+
+/// One row in the outbox, one for each group in the inbox, whatever their state; none for an id nobody has.
+pub async fn rows_are_found_by_message_id<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    let awkward = "it's \"this\" 𝄞 id";
+    let received = |id, group: &str| NewIncoming {
+        group: group.into(),
+        message: message(awkward, "t"),
+        ..incoming(id, true)
+    };
+    node.publish(NewOutgoing { message: message(awkward, "t"), ..outgoing(1, false) }).await;
+    node.publish(outgoing(2, false)).await;
+    node.receive(received(3, "billing")).await;
+    node.receive(received(4, "stock")).await;
+    node.receive(NewIncoming { message: Arc::new(Message::new(Headers::new(), "")), ..incoming(5, true) })
+        .await;
+    assert!(node.settle(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
+    let found = async |side, id: &str| {
+        let mut rows: Vec<Row> = node.store.find(side, id).await.expect("rows are found");
+        rows.sort_by_key(|row| row.id);
+        rows.iter().map(|row| (row.id, row.status)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Side::Outbox, awkward).await, [(1, Status::Scheduled)]);
+    assert_eq!(found(Side::Inbox, awkward).await, [(3, Status::Succeeded), (4, Status::Scheduled)]);
+    assert_eq!(found(Side::Inbox, "m2").await, []);
+    assert_eq!(found(Side::Inbox, "").await, [], "messages without an id are not found by one");
+}
+
+/// A part of the last error finds a message, exactly as written; what succeeded and was forgotten has none.
+pub async fn lists_are_filtered_by_error<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, 1..=7, true).await;
+        let texts = ["timed out (504)", "Timed out", "50% _sold_ \\ out \u{1F40E}", "", "timed out (504)"];
+        for (id, error) in (1..).zip(texts) {
+            assert!(node.settle(side, first_lease(id), retry(LONG, error)).await);
+        }
+        let hold = Verdict::Retry { after: LONG, hold: true, error: "timed out at first".to_owned() };
+        for id in [6, 7] {
+            assert!(node.settle(side, first_lease(id), hold.clone()).await);
+        }
+        assert!(node.settle(side, first_lease(6), succeeded(Retention::Keep(LONG))).await);
+        assert!(node.settle(side, first_lease(7), succeeded(Retention::Forget)).await);
+        node.insert(side, [8], true).await;
+        let with = |part: &str| Query::new(side).error(part);
+        for (query, expected) in [
+            (with("timed out"), vec![6, 5, 1]),
+            (with("(504)"), vec![5, 1]),
+            (with("imed out"), vec![6, 5, 2, 1]),
+            (with("50% _sold_ \\ out \u{1F40E}"), vec![3]),
+            (with("%"), vec![3]),
+            (with("timed out (504) "), vec![]),
+            (with(""), vec![6, 5, 4, 3, 2, 1]),
+            (with("timed out").status(Status::Succeeded), vec![6]),
+            (with("timed out").status(Status::Retrying).topic("order.created"), vec![5, 1]),
+            (with("timed out").reason(Reason::Exhausted), vec![]),
+            (with("timed out").limit(2), vec![6, 5]),
+            (with("timed out").limit(2).before(5), vec![1]),
+        ] {
+            assert_eq!(list(&node, &query).await, expected, "{query:?}");
+        }
+    }
+}
+
+/// A list begins with what was stored at a time and ends before another, by the store's clock.
+pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        let mut added = Vec::new();
+        for id in 1..=5 {
+            node.insert(side, [id], true).await;
+            // The next one is to be stored at another moment, however coarse the clock.
+            eventually("the store's clock to move", async || {
+                node.insert(side, [100 + id], false).await;
+                let other = node.row(side, 100 + id).await.added;
+                assert_eq!(node.store.delete(side, &[100 + id]).await.expect("rows are deleted"), [100 + id]);
+                (other > node.row(side, id).await.added).then_some(())
+            })
+            .await;
+            added.push(node.row(side, id).await.added);
+        }
+        assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
+        assert!(node.settle(side, first_lease(3), failed(false)).await);
+        assert!(node.settle(side, first_lease(4), failed(false)).await);
+        let at = |id: usize| added[id - 1];
+        let (nano, all) = (Duration::from_nanos(1), || Query::new(side));
+        let failures = || all().status(Status::Failed);
+        for (query, expected) in [
+            (all().since(at(3)), vec![5, 4, 3]),
+            (all().since(at(3) + nano), vec![5, 4]),
+            (all().until(at(3)), vec![2, 1]),
+            (all().until(at(3) + nano), vec![3, 2, 1]),
+            (all().since(at(2)).until(at(5)), vec![4, 3, 2]),
+            (all().since(at(2)).until(at(5)).limit(2), vec![4, 3]),
+            (all().since(at(2)).until(at(5)).limit(2).before(3), vec![2]),
+            (all().since(at(4)).until(at(4)), vec![]),
+            (all().status(Status::Succeeded).since(at(1)), vec![2]),
+            (failures().since(at(4)), vec![4]),
+            (failures().until(at(4)), vec![3]),
+            (failures().since(at(3)).until(at(5)).error("straw"), vec![4, 3]),
+            (all().since(at(5) + LONG), vec![]),
+            (all().until(at(5) + LONG), vec![5, 4, 3, 2, 1]),
+            (all().since(SystemTime::UNIX_EPOCH - LONG), vec![5, 4, 3, 2, 1]),
+            (all().until(SystemTime::UNIX_EPOCH - LONG), vec![]),
+        ] {
+            assert_eq!(list(&node, &query).await, expected, "{query:?} of {added:?}");
+        }
+    }
+}
+
+/// A person may act while they are still being told, and what is said about the notice afterwards is not heard.
+pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        a.insert(side, [1, 2], true).await;
+        for id in [1, 2] {
+            assert!(a.settle(side, first_lease(id), failed(true)).await);
+        }
+        assert_eq!(b.rerun(side, &[1]).await, [1]);
+        assert!(
+            !a.settle(side, first_lease(1), Verdict::Notified).await,
+            "it has been taken from the notice"
+        );
+        let claimed = b.claim(side, 10).await.rows;
+        assert_eq!(claimed.iter().map(|row| row.lease.id).collect::<Vec<_>>(), [1]);
+        assert!(claimed[0].notice.is_none(), "it is work now");
+        let deleted = b.store.delete(side, &[1, 2]).await.expect("rows are deleted");
+        assert_eq!(deleted, [2], "what is worked on stays");
+        assert!(!a.settle(side, first_lease(2), Verdict::Notified).await);
+    }
+}
+
+/// A person has mended what was wrong: the message is due at once, its history is kept, its policy starts anew.
+pub async fn a_failed_row_is_run_again<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        a.insert(side, [1, 2], true).await;
+        assert!(a.settle(side, first_lease(1), failed(false)).await);
+        assert_eq!(b.rerun(side, &[1, 404]).await, [1], "what is not there is passed over");
+        let row = b.row(side, 1).await;
+        assert_eq!((row.status, row.reason, row.expires, row.owner), (Status::Scheduled, None, None, None));
+        assert_eq!((row.attempts, row.reruns), (1, 1));
+        assert_eq!(row.last_error.as_deref(), Some("the last straw"), "what went wrong last is still told");
+        let claimed = b.claim(side, 10).await.rows.remove(0);
+        assert_eq!((claimed.attempts, claimed.attempts_before_rerun), (1, 1));
+        assert!(b.settle(side, claimed.lease, failed(false)).await);
+        assert_eq!(b.attempts(side, 1).await.iter().map(|at| at.number).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(b.rerun(side, &[1]).await, [1]);
+        assert_eq!(b.row(side, 1).await.reruns, 2);
+    }
+    let entry =
+        Entry::Parked { reason: Reason::NoSubscriber, error: "nobody".to_owned(), keep: LONG, notify: false };
+    a.receive(NewIncoming { entry, ..incoming(3, false) }).await;
+    assert_eq!(a.rerun(Side::Inbox, &[3]).await, [3]);
+    let claimed = a.claim(Side::Inbox, 1).await;
+    assert!(claimed.rows.iter().all(|row| row.notice.is_none()), "it is work now");
+}
+
+/// A message that succeeded can be run again, with a state or without, kept or forgotten.
+pub async fn a_row_that_succeeded_is_run_again<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, [1, 2], true).await;
+        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(node.settle(side, first_lease(2), succeeded(Retention::Keep(LONG))).await);
+        let mut done = node.rerun(side, &[2, 1]).await;
+        done.sort_unstable();
+        assert_eq!(done, [1, 2]);
+        for id in [1, 2] {
+            let row = node.row(side, id).await;
+            assert_eq!((row.status, row.reruns, row.expires), (Status::Scheduled, 1, None));
+        }
+        let mut rows = node.claim(side, 10).await.rows;
+        rows.sort_by_key(|row| row.lease.id);
+        assert_eq!(ids(&rows), [1, 2]);
+        assert_eq!(rows[0].message, message("m1", "order.created"));
+        assert!(node.settle(side, rows[0].lease, succeeded(Retention::Forget)).await);
+        assert_eq!(node.row(side, 1).await.status, Status::Succeeded);
+    }
+}
+
+/// Running a delayed or a resting message again means now.
+pub async fn a_delayed_row_is_run_now<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    node.publish(delayed(1, LONG)).await;
+    node.publish(outgoing(2, true)).await;
+    assert!(node.settle(Side::Outbox, first_lease(2), retry(LONG, "later")).await);
+    assert_eq!(node.rerun(Side::Outbox, &[1, 2]).await.len(), 2);
+    assert_eq!(node.row(Side::Outbox, 1).await.status, Status::Scheduled);
+    let mut rows = node.claim(Side::Outbox, 10).await.rows;
+    rows.sort_by_key(|row| row.lease.id);
+    assert_eq!(ids(&rows), [1, 2]);
+}
+
+/// Nobody interferes with a node that works; once its lease is over, a person may.
+pub async fn a_row_in_work_is_not_run_again<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", SHORT).await);
+    for side in SIDES {
+        a.insert(side, [1], true).await;
+        b.insert(side, [2], true).await;
+        assert_eq!(a.rerun(side, &[1]).await, NOTHING);
+        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await, "a is not disturbed");
+        eventually("the short lease to end", async || (a.rerun(side, &[2]).await == [2]).then_some(())).await;
+        assert_eq!(a.row(side, 2).await.owner, None);
+        assert!(!b.settle(side, first_lease(2), failed(false)).await, "a late word does not undo the re-run");
+    }
+}
+
+/// A delayed message that was called off is not sent, and tells why.
+pub async fn a_delayed_row_is_called_off<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    node.publish(delayed(1, LONG)).await;
+    node.publish(delayed(2, LONG)).await;
+    assert_eq!(node.store.cancel(&[1, 404], LONG).await.unwrap(), [1]);
+    let row = node.row(Side::Outbox, 1).await;
+    assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Cancelled)));
+    assert_eq!((row.due, row.owner, row.attempts), (None, None, 0));
+    assert!(row.expires.expect("it is kept for a time") > row.added + LONG.mul_f32(0.9));
+    assert_eq!(node.row(Side::Outbox, 2).await.status, Status::Delayed);
+    assert_eq!(node.store.cancel(&[1], LONG).await.unwrap(), NOTHING, "once is enough");
+    assert_eq!(node.store.cancel(&[2], LONG).await.unwrap(), [2]);
+    node.expect_nothing_due(Side::Outbox).await;
+}
+
+/// Too late: what is on its way, done, or was never delayed is left alone.
+pub async fn a_row_that_is_not_delayed_is_not_called_off<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    node.publish(delayed(1, Duration::from_millis(1))).await;
+    let claimed = node.claim_in_time(Side::Outbox, 1).await.remove(0);
+    node.insert(Side::Outbox, [2, 3], true).await;
+    node.insert(Side::Outbox, [4], false).await;
+    assert!(node.settle(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert_eq!(node.store.cancel(&[1, 2, 3, 4], LONG).await.unwrap(), NOTHING);
+    assert!(node.settle(Side::Outbox, claimed.lease, succeeded(Retention::Forget)).await);
+    assert_eq!(ids(&node.claim(Side::Outbox, 10).await.rows), [4]);
+}
+
+/// Deleted rows are gone with their history; what somebody works on stays.
+pub async fn deleting_takes_all_but_what_is_in_work<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        node.insert(side, [1, 2, 3], true).await;
+        node.insert(side, [4], false).await;
+        assert!(node.settle(side, first_lease(1), failed(false)).await);
+        assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
+        let mut done = node.store.delete(side, &[1, 2, 3, 4, 404]).await.unwrap();
+        done.sort_unstable();
+        assert_eq!(done, [1, 2, 4]);
+        assert_eq!(list(&node, &Query::new(side)).await, [3]);
+        assert_eq!(node.attempts(side, 1).await, []);
+        assert!(node.settle(side, first_lease(3), succeeded(Retention::Forget)).await);
+        node.expect_nothing_due(side).await;
+        node.insert(side, [1], true).await;
+    }
+}
+
+/// How many there are of each kind. What succeeded at once is not counted.
+pub async fn rows_are_counted_by_state<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    assert_eq!(node.store.counts().await.unwrap(), []);
+    node.insert(Side::Outbox, 1..=6, true).await;
+    node.publish(delayed(7, LONG)).await;
+    for id in [1, 2] {
+        assert!(node.settle(Side::Outbox, first_lease(id), failed(false)).await);
+    }
+    assert!(node.settle(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.settle(Side::Outbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
+    assert!(node.settle(Side::Outbox, first_lease(5), retry(LONG, "later")).await);
+    node.insert(Side::Inbox, [1], true).await;
+    node.receive(NewIncoming { group: "another".into(), ..incoming(2, false) }).await;
+    let counts = node.store.counts().await.unwrap();
+    let mut told: Vec<String> = counts
+        .iter()
+        .map(|count| format!("{:?} {} {:?} {}", count.side, count.group, count.status, count.count))
+        .collect();
+    told.sort_unstable();
+    let expected = [
+        "Inbox another Scheduled 1",
+        "Inbox orders.v1 Scheduled 1",
+        "Outbox  Delayed 1",
+        "Outbox  Failed 2",
+        "Outbox  Retrying 1",
+        "Outbox  Scheduled 1",
+        "Outbox  Succeeded 1",
+    ];
+    assert_eq!(told, expected);
+}

@@ -1,0 +1,120 @@
+//! A bus as the cases use it: a started transport, and short ways to send and receive.
+
+use std::sync::Arc;
+
+use cap_core::error::TransportError;
+use cap_core::message::headers::names;
+use cap_core::message::{Headers, Message, TopicPattern};
+use cap_core::transport::{
+    Acknowledge, Consumer, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
+};
+
+use super::TransportFixture;
+use crate::patience::in_time;
+
+pub(crate) struct Bus<'a, F: TransportFixture> {
+    pub(crate) transport: F::Transport,
+    fixture: &'a F,
+}
+
+type ConsumerOf<F> = <<F as TransportFixture>::Transport as Transport>::Consumer;
+
+/// A message with an id, to a topic.
+pub(crate) fn message(id: &str, topic: &str) -> Arc<Message> {
+    let headers: Headers = [(names::MESSAGE_ID, id), (names::MESSAGE_NAME, topic)].into_iter().collect();
+    Arc::new(Message::new(headers, format!("{{\"id\":{id:?}}}")))
+}
+
+/// Messages with the ids `<prefix>1` to `<prefix><count>`.
+pub(crate) fn messages(prefix: &str, count: usize, topic: &str) -> Vec<Arc<Message>> {
+    (1..=count).map(|number| message(&format!("{prefix}{number}"), topic)).collect()
+}
+
+/// The message id of a delivery; empty if it has none.
+pub(crate) fn id(incoming: &Incoming) -> &str {
+    incoming.headers.get(names::MESSAGE_ID).unwrap_or_default()
+}
+
+pub(crate) fn ids(incoming: &[Incoming]) -> Vec<&str> {
+    incoming.iter().map(id).collect()
+}
+
+pub(crate) fn tags(incoming: &[Incoming]) -> Vec<Tag> {
+    incoming.iter().map(|incoming| incoming.tag).collect()
+}
+
+impl<'a, F: TransportFixture> Bus<'a, F> {
+    /// A transport of the usual version.
+    pub(crate) async fn open(fixture: &'a F) -> Self {
+        Self::open_version(fixture, "v1").await
+    }
+
+    pub(crate) async fn open_version(fixture: &'a F, version: &str) -> Self {
+        let transport = fixture.open().await;
+        let context = TransportContext { node: "conformance".into(), version: version.into() };
+        transport.start(&context).expect("the settings of the fixture's transport are in order");
+        Self { transport, fixture }
+    }
+
+    /// Consumes for a group of the fixture's.
+    pub(crate) async fn consume(&self, group: &str, topics: &[&str], prefetch: u16) -> ConsumerOf<F> {
+        in_time("a consumer", self.try_consume(group, topics, prefetch)).await.expect("a consumer")
+    }
+
+    pub(crate) async fn try_consume(
+        &self,
+        group: &str,
+        topics: &[&str],
+        prefetch: u16,
+    ) -> Result<ConsumerOf<F>, TransportError> {
+        let spec = GroupSpec { existing: false, prefetch, ..self.existing(group, topics) };
+        self.transport.consume(&spec).await
+    }
+
+    /// A group on a queue of the fixture's that somebody else declares.
+    pub(crate) fn existing(&self, group: &str, topics: &[&str]) -> GroupSpec {
+        let topics = topics.iter().map(|topic| TopicPattern::parse(topic).expect("a topic")).collect();
+        GroupSpec { group: self.group(group), topics, existing: true, prefetch: 10 }
+    }
+
+    /// The full name of a group of the fixture's.
+    pub(crate) fn group(&self, group: &str) -> Arc<str> {
+        self.fixture.group(group)
+    }
+
+    /// Sends messages and gives back where each went.
+    pub(crate) async fn send(&self, messages: &[Arc<Message>]) -> Vec<Sent> {
+        let answers = in_time("answers to a send", self.transport.send(messages)).await;
+        assert_eq!(answers.len(), messages.len(), "one answer for each message");
+        answers.into_iter().map(|answer| answer.expect("the broker takes the message")).collect()
+    }
+
+    /// Sends messages and expects that each has a queue.
+    pub(crate) async fn send_routed(&self, messages: &[Arc<Message>]) {
+        let sent = self.send(messages).await;
+        assert!(sent.iter().all(|sent| *sent == Sent::Routed), "{sent:?}");
+    }
+}
+
+/// Receives so many deliveries and leaves them unsettled.
+pub(crate) async fn take(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let more = in_time("a delivery", consumer.receive(count - taken.len())).await.expect("deliveries");
+        assert!(!more.is_empty(), "a receive gives back at least one");
+        taken.extend(more);
+    }
+    assert!(taken.is_sorted_by(|a, b| a.tag < b.tag), "tags rise: {:?}", tags(&taken));
+    taken
+}
+
+/// Receives so many deliveries and accepts them.
+pub(crate) async fn accept(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
+    let taken = take(consumer, count).await;
+    settle(consumer, &taken, Acknowledge::Accept).await;
+    taken
+}
+
+pub(crate) async fn settle(consumer: &mut impl Consumer, taken: &[Incoming], how: Acknowledge) {
+    in_time("settling", consumer.settle(&tags(taken), how)).await.expect("deliveries are settled");
+}
