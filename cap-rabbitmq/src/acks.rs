@@ -1,0 +1,107 @@
+//! Which acknowledgements to write: as few as say the same.
+
+use std::collections::BTreeSet;
+
+use cap_core::transport::Tag;
+
+/// One acknowledgement to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub(crate) tag: Tag,
+    /// It settles every older delivery of the channel too.
+    pub(crate) multiple: bool,
+}
+
+/// The deliveries that were handed out and not settled yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding(BTreeSet<Tag>);
+
+impl Outstanding {
+    pub(crate) fn add(&mut self, tag: Tag) {
+        self.0.insert(tag);
+    }
+
+    /// Takes out the given tags and says what to write for them. A tag that is not outstanding is left out: the
+    /// broker closes the channel of whoever settles twice.
+    ///
+    /// The oldest deliveries, as far as all of them are among the tags, are settled by one stroke; deliveries that
+    /// lapin holds and has not handed out yet are younger, so it never reaches them.
+    pub(crate) fn settle(&mut self, tags: &[Tag]) -> Vec<Settlement> {
+        let mut tags: Vec<Tag> = tags.iter().copied().filter(|tag| self.0.remove(tag)).collect();
+        tags.sort_unstable();
+        let oldest_left = self.0.first().copied().unwrap_or(Tag::MAX);
+        let prefix = tags.partition_point(|tag| *tag < oldest_left);
+        let mut settlements = Vec::with_capacity(tags.len() - prefix + 1);
+        if let Some(last) = tags[..prefix].last() {
+            settlements.push(Settlement { tag: *last, multiple: prefix > 1 });
+        }
+        settlements.extend(tags[prefix..].iter().map(|tag| Settlement { tag: *tag, multiple: false }));
+        settlements
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outstanding(tags: impl IntoIterator<Item = Tag>) -> Outstanding {
+        Outstanding(tags.into_iter().collect())
+    }
+
+    #[track_caller]
+    fn check(outstanding: &mut Outstanding, tags: &[Tag], expected: &[(Tag, bool)]) {
+        let found: Vec<_> = outstanding.settle(tags).iter().map(|one| (one.tag, one.multiple)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn all_at_once_is_one_stroke() {
+        check(&mut outstanding(1..=100), &(1..=100).collect::<Vec<_>>(), &[(100, true)]);
+    }
+
+    #[test]
+    fn a_single_one_is_not_multiple() {
+        check(&mut outstanding([5, 6]), &[5], &[(5, false)]);
+    }
+
+    #[test]
+    fn what_lies_behind_a_gap_goes_one_by_one() {
+        let mut left = outstanding(1..=6);
+        check(&mut left, &[1, 2, 4, 6], &[(2, true), (4, false), (6, false)]);
+        // 3 and 5 are the oldest now, though their numbers are not neighbours.
+        check(&mut left, &[3, 5], &[(5, true)]);
+    }
+
+    #[test]
+    fn nothing_is_settled_twice_or_unseen() {
+        let mut left = outstanding(1..=3);
+        check(&mut left, &[2, 2, 9], &[(2, false)]);
+        check(&mut left, &[2], &[]);
+        check(&mut left, &[], &[]);
+        check(&mut left, &[3, 1], &[(3, true)]);
+    }
+
+    #[test]
+    fn every_order_settles_each_exactly_once() {
+        // The broker's view: a multiple settles all up to it that are left, a single one just itself.
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..500 {
+            let (mut ours, mut brokers) = (outstanding(1..=20), (1..=20).collect::<BTreeSet<Tag>>());
+            let mut order: Vec<Tag> = (1..=20).collect();
+            random.shuffle(&mut order);
+            for batch in order.chunks(random.usize(1..=7)) {
+                let mut expected = brokers.clone();
+                for tag in batch {
+                    assert!(expected.remove(tag));
+                }
+                for Settlement { tag, multiple } in ours.settle(batch) {
+                    assert!(brokers.remove(&tag), "{tag} was settled twice");
+                    if multiple {
+                        brokers.retain(|left| *left > tag);
+                    }
+                }
+                assert_eq!(brokers, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Connections to the broker: opened when first needed, opened anew once they are broken.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cap_core::error::TransportError;
+use lapin::tcp::{AMQPUriTcpExt, OwnedTLSConfig};
+use lapin::types::LongString;
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, info};
+
+use crate::address::{Address, Host};
+use crate::error::{text, unavailable};
+use crate::greeting::Broker;
+use crate::quiet::Quiet;
+use crate::socket::{self, Control};
+
+/// How long saying goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is needed to connect.
+#[derive(Clone)]
+pub(crate) struct ConnectSettings {
+    pub(crate) address: Address,
+    pub(crate) ca_certificates: Option<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) heartbeat_seconds: u16,
+    /// What the broker shows of us in its list of connections.
+    pub(crate) name: String,
+}
+
+/// One connection. It is never mended: once broken, it is replaced.
+pub(crate) struct Link {
+    connection: Connection,
+    control: Control,
+}
+
+impl Link {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The longest frame that both sides take.
+    pub(crate) fn max_frame(&self) -> usize {
+        usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the broker drops a message of a quorum queue that it delivered often, unless the queue says not to.
+    pub(crate) fn limits_deliveries(&self) -> bool {
+        self.control.broker().is_some_and(Broker::limits_deliveries)
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        self.connection.status().connected() && !self.control.is_cut()
+    }
+
+    /// Ends the connection at once, with all that still waits to be sent on it.
+    pub(crate) fn cut(&self) {
+        self.control.cut();
+    }
+
+    async fn close(&self) {
+        match timeout(CLOSE_TIMEOUT, self.connection.close(200, "closing".into())).await {
+            Ok(Ok(())) => {}
+            // Whoever closes races with channels that close themselves, and with the broker going away.
+            Ok(Err(error)) => debug!(error = text(&error), "a RabbitMQ connection did not close cleanly"),
+            Err(_) => debug!("RabbitMQ did not answer the closing of a connection in time"),
+        }
+        self.cut();
+    }
+}
+
+/// Keeps one connection open for one purpose.
+pub(crate) struct Connector {
+    settings: ConnectSettings,
+    link: Mutex<Option<Arc<Link>>>,
+    /// The host to try next. A host that failed is not the first to be tried again.
+    next_host: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Connector {
+    pub(crate) fn new(settings: ConnectSettings) -> Self {
+        Self {
+            settings,
+            link: Mutex::new(None),
+            next_host: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The connection, opened if there is none that works. Callers wait for one another's attempt; the caller sets
+    /// the time limit, and each host has its own.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, TransportError> {
+        let mut slot = self.link.lock().await;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(unavailable("this transport has been closed"));
+        }
+        if let Some(link) = slot.as_ref().filter(|link| link.is_usable()) {
+            return Ok(Arc::clone(link));
+        }
+        // The broken one is not needed for anything, and must not linger.
+        if let Some(broken) = slot.take() {
+            broken.cut();
+        }
+        // Boxed, since it is large and rarely needed: a future is as large as the largest it may await.
+        let link = Arc::new(Box::pin(self.connect_to_any()).await?);
+        *slot = Some(Arc::clone(&link));
+        Ok(link)
+    }
+
+    async fn connect_to_any(&self) -> Result<Link, TransportError> {
+        let hosts = self.settings.address.hosts();
+        let mut last = None;
+        for _ in hosts {
+            let next = self.next_host.load(Ordering::Relaxed) % hosts.len();
+            // Moved on before the attempt, so that an attempt that the caller gives up counts as failed.
+            self.next_host.store(next + 1, Ordering::Relaxed);
+            let host = &hosts[next];
+            match self.connect(host).await {
+                Ok(link) => {
+                    self.next_host.store(next, Ordering::Relaxed);
+                    info!(%host, name = self.settings.name, "connected to RabbitMQ");
+                    return Ok(link);
+                }
+                Err(error) => {
+                    debug!(%host, name = self.settings.name, %error, "could not connect to RabbitMQ");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| unavailable("there is no host to connect to")))
+    }
+
+    async fn connect(&self, host: &Host) -> Result<Link, TransportError> {
+        let settings = &self.settings;
+        let uri = settings.address.uri(host, settings.heartbeat_seconds);
+        let control = Control::default();
+        // Whatever becomes of this attempt, dropped halfway included, lapin's thread does not outlive it.
+        let attempt = CutOnDrop(Some(control.clone()));
+        let (opening, quiet) = (control.clone(), Quiet::current());
+        let tls =
+            OwnedTLSConfig { cert_chain: settings.ca_certificates.clone(), ..OwnedTLSConfig::default() };
+        let connector = Connection::connector(
+            uri,
+            socket::runtime(),
+            async move |uri, _| {
+                // lapin calls this on its own thread, before anything is logged there that matters.
+                quiet.clone().settle_here();
+                let runtime = async_rs::Runtime::tokio_current();
+                let connect = uri.connect_with_config_async(tls.as_ref(), &runtime);
+                Ok(opening.socket(opening.unless_cut(connect).await?).into_stream())
+            },
+            ConnectionProperties::default().with_connection_name(LongString::from(settings.name.as_str())),
+        );
+        let connection = match timeout(settings.timeout, connector).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(self.refusal(host, &error)),
+            Err(_) => {
+                let limit = settings.timeout;
+                return Err(unavailable(format!("{host} did not answer within connect_timeout ({limit:?})")));
+            }
+        };
+        attempt.succeeded();
+        let link = Link { connection, control };
+        link.control.set_max_frame(link.max_frame());
+        Ok(link)
+    }
+
+    fn refusal(&self, host: &Host, error: &lapin::Error) -> TransportError {
+        let address = &self.settings.address;
+        let what = text(error);
+        let hint = if what.contains("ACCESS_REFUSED") {
+            format!("; check user {:?} and its password", address.user())
+        } else if what.contains("NOT_ALLOWED") {
+            format!("; check that user {:?} may use vhost {:?}", address.user(), address.vhost())
+        } else if address.is_tls() {
+            "; check that this port speaks TLS and that its certificate is trusted here".to_owned()
+        } else {
+            String::new()
+        };
+        unavailable(format!("cannot connect to {host}: {what}{hint}"))
+    }
+
+    /// Closes the connection; no other is opened afterwards.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // An attempt to connect may hold the lock, but not for long: each host has its time limit.
+        let link = self.link.lock().await.take();
+        if let Some(link) = link.filter(|link| link.is_usable()) {
+            link.close().await;
+        }
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+/// Cuts the connection when an attempt ends without one.
+struct CutOnDrop(Option<Control>);
+
+impl CutOnDrop {
+    fn succeeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(control) = &self.0 {
+            control.cut();
+        }
+    }
+}
+
+/// Waits for a call to the broker, but no longer than it may take.
+pub(crate) async fn before<T>(
+    deadline: Instant,
+    what: &str,
+    call: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    match timeout_at(deadline, call).await {
+        Ok(result) => result,
+        Err(_) => Err(unavailable(format!("{what} took longer than confirm_timeout allows"))),
+    }
+}

@@ -1,0 +1,203 @@
+//! Delays messages: declares the queues in which they wait, and sends them there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+use cap_core::error::TransportError;
+use cap_core::transport::{Delayed, Sent};
+use futures_util::future::join_all;
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+use tokio::time::Instant;
+
+use crate::batch::Batch;
+use crate::connection::{Link, before};
+use crate::delay_topology::{DelayQueue, Exit};
+use crate::error::{refused, soft, text, unavailable};
+use crate::outgoing::Outgoing;
+use crate::publisher::Publisher;
+use crate::topology::Topology;
+
+/// More queues than this are not remembered; they are declared again.
+const REMEMBERED: usize = 10_000;
+
+/// So many queues are declared at once, each on a channel of its own.
+const AT_ONCE: usize = 16;
+
+/// The delay queues that are known to be there, by the word of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Declared(Mutex<OneLink>);
+
+#[derive(Debug, Default)]
+struct OneLink {
+    link: Weak<Link>,
+    queues: HashSet<ShortString>,
+}
+
+impl Declared {
+    fn contains(&self, link: &Arc<Link>, queue: &ShortString) -> bool {
+        let known = self.lock();
+        known.is_of(link) && known.queues.contains(queue)
+    }
+
+    fn remember(&self, link: &Arc<Link>, queue: &ShortString) {
+        let mut known = self.lock();
+        if !known.is_of(link) || known.queues.len() >= REMEMBERED {
+            *known = OneLink { link: Arc::downgrade(link), queues: HashSet::new() };
+        }
+        known.queues.insert(queue.clone());
+    }
+
+    fn forget(&self, queue: &ShortString) {
+        self.lock().queues.remove(queue);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, OneLink> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OneLink {
+    fn is_of(&self, link: &Arc<Link>) -> bool {
+        std::ptr::eq(self.link.as_ptr(), Arc::as_ptr(link))
+    }
+}
+
+impl Publisher {
+    /// Has the broker keep messages for a time each. A queue that turns out to be gone is declared once more.
+    pub(crate) async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
+        let now = SystemTime::now();
+        let queues: Vec<_> = messages
+            .iter()
+            .map(|message| DelayQueue::new(&self.topology.exchange, &message.to, message.delay, now))
+            .collect();
+        let mut answers: Vec<Option<Result<(), TransportError>>> =
+            queues.iter().map(|queue| queue.as_ref().err().map(|error| Err(error.clone()))).collect();
+        for _ in 0..2 {
+            let open: Vec<_> = messages
+                .iter()
+                .zip(&queues)
+                .enumerate()
+                .filter(|(index, _)| answers[*index].is_none())
+                .filter_map(|(index, (message, queue))| Some((index, message, queue.as_ref().ok()?)))
+                .collect();
+            if open.is_empty() {
+                break;
+            }
+            let problems = self.declare(open.iter().map(|(_, _, queue)| *queue)).await;
+            let batch = open.iter().map(|(_, message, queue)| match problems.get(&queue.name) {
+                Some(problem) => Err(problem.clone()),
+                None => Outgoing::new(&message.message).map(|outgoing| outgoing.by_way_of(queue.entrance())),
+            });
+            let sent = self.send_all(Batch::of(batch)).await;
+            for ((index, _, queue), sent) in open.iter().zip(sent) {
+                if !matches!(sent, Ok(Sent::Routed)) {
+                    self.declared.forget(&queue.name);
+                }
+                answers[*index] = match sent {
+                    Ok(Sent::Routed) => Some(Ok(())),
+                    Ok(Sent::Unrouted) => None,
+                    Err(error) => Some(Err(error)),
+                };
+            }
+        }
+        let gone = || Err(unavailable("a delay queue was deleted as soon as it was declared"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(gone)).collect()
+    }
+
+    /// Sees to it that queues are there, and gives back those that could not be declared.
+    async fn declare<'a>(
+        &self,
+        queues: impl Iterator<Item = &'a DelayQueue>,
+    ) -> HashMap<ShortString, TransportError> {
+        let deadline = Instant::now() + self.confirm_timeout;
+        let mut seen = HashSet::new();
+        let distinct: Vec<&DelayQueue> = queues.filter(|queue| seen.insert(&queue.name)).collect();
+        let mut problems = HashMap::new();
+        // Several at once, so that one that does not answer takes no time from the others.
+        for some in distinct.chunks(AT_ONCE) {
+            let outcomes = some.iter().map(|queue| self.declare_before(deadline, queue));
+            let outcomes = some.iter().zip(join_all(outcomes).await);
+            problems
+                .extend(outcomes.filter_map(|(queue, outcome)| Some((queue.name.clone(), outcome.err()?))));
+        }
+        problems
+    }
+
+    async fn declare_before(&self, deadline: Instant, queue: &DelayQueue) -> Result<(), TransportError> {
+        // Boxed, since it is large and rarely needed.
+        before(deadline, "declaring a delay queue", Box::pin(self.declare_one(queue, deadline))).await
+    }
+
+    /// On a channel of its own, which the broker closes if it has an objection.
+    async fn declare_one(&self, queue: &DelayQueue, deadline: Instant) -> Result<(), TransportError> {
+        let link = self.connector.link().await?;
+        if self.declared.contains(&link, &queue.name) {
+            return Ok(());
+        }
+        self.wait_while_blocked(&link, deadline).await?;
+        let channel = self.topology.open_channel(&link, deadline).await?;
+        declare(&channel, &self.topology, queue).await.map_err(|error| declaration_error(queue, &error))?;
+        self.declared.remember(&link, &queue.name);
+        Ok(())
+    }
+}
+
+async fn declare(channel: &Channel, topology: &Topology, queue: &DelayQueue) -> lapin::Result<()> {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    match &queue.exit {
+        Exit::Queue(_) => {
+            channel.queue_declare(queue.name.clone(), durable, queue.arguments()).await?;
+        }
+        Exit::Exchange(exit) => {
+            declare_exit(channel, topology, exit).await?;
+            // It goes when its only queue does.
+            declare_fanout(channel, &queue.name, true).await?;
+            channel.queue_declare(queue.name.clone(), durable, queue.arguments()).await?;
+            bind(channel, &queue.name, &queue.name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The way from delay queues to the bus's exchange. A message that nobody wants would stay in its delay queue, and a
+/// few dozen of them would hold up the others, so a second way always ends: in a queue that has room for nothing.
+async fn declare_exit(channel: &Channel, topology: &Topology, exit: &ShortString) -> lapin::Result<()> {
+    declare_fanout(channel, exit, false).await?;
+    let mut nothing = FieldTable::default();
+    nothing.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    nothing.insert("x-max-length".into(), AMQPValue::LongInt(0));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(exit.clone(), durable, nothing).await?;
+    bind(channel, exit, exit).await?;
+    let (bus, options) = (topology.exchange.clone(), ExchangeBindOptions::default());
+    channel.exchange_bind(bus, exit.clone(), "".into(), options, FieldTable::default()).await
+}
+
+async fn declare_fanout(channel: &Channel, name: &ShortString, auto_delete: bool) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, auto_delete, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name.clone(), ExchangeKind::Fanout, options, FieldTable::default()).await
+}
+
+async fn bind(channel: &Channel, queue: &ShortString, exchange: &ShortString) -> lapin::Result<()> {
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.clone(), exchange.clone(), "".into(), options, FieldTable::default()).await
+}
+
+fn declaration_error(queue: &DelayQueue, error: &lapin::Error) -> TransportError {
+    let (queue, said) = (queue.name.as_str(), text(error));
+    match soft(error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => refused(format!(
+            "delay queue {queue:?} is there with other properties, or this broker cannot dead-letter at least once, \
+             which takes RabbitMQ 3.10 with the feature flag stream_queue; delete the queue when it is empty: {said}"
+        )),
+        Some(AMQPSoftError::ACCESSREFUSED) => refused(format!(
+            "delay queue {queue:?} could not be declared: this user needs the right to configure, write and read \
+             what begins with \"cap.delay.\": {said}"
+        )),
+        _ => unavailable(format!("delay queue {queue:?} could not be declared: {said}")),
+    }
+}

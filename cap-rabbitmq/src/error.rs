@@ -1,0 +1,53 @@
+//! How the broker's errors become the bus's: which kind, and a text without secrets.
+
+use cap_core::error::{TransportError, TransportErrorKind};
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+
+use crate::NAME;
+
+pub(crate) fn unavailable(message: impl Into<String>) -> TransportError {
+    TransportError::new(TransportErrorKind::Unavailable, NAME, message)
+}
+
+pub(crate) fn refused(message: impl Into<String>) -> TransportError {
+    TransportError::new(TransportErrorKind::Refused, NAME, message)
+}
+
+/// The same error, for a message that is not at fault: it waits until things are put right, and no attempt is counted.
+pub(crate) fn no_fault_of_the_message(error: TransportError) -> TransportError {
+    if error.is_unavailable() {
+        return error;
+    }
+    let text = error.to_string();
+    let prefix = format!("{NAME}: ");
+    unavailable(text.strip_prefix(&prefix).unwrap_or(&text))
+}
+
+pub(crate) fn unusable(message: impl Into<String>) -> TransportError {
+    TransportError::new(TransportErrorKind::Unusable, NAME, message)
+}
+
+/// What the broker or the connection said, in words: `PRECONDITION_FAILED - inequivalent arg ..`.
+pub(crate) fn text(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidChannel(_) => {
+            "the channel was closed".to_owned()
+        }
+        ErrorKind::InvalidConnectionState(_) => "the connection was closed".to_owned(),
+        ErrorKind::IOError(error) => format!("the connection broke: {error}"),
+        _ => error.to_string(),
+    }
+}
+
+/// The broker's reason for closing a channel, if that is what happened.
+pub(crate) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft),
+            AMQPErrorKind::Hard(_) => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,255 @@
+//! What is declared on the broker: the exchange, and a group's queue with its bindings.
+
+use std::time::Duration;
+
+use cap_core::error::TransportError;
+use cap_core::transport::GroupSpec;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::Link;
+use crate::error::{refused, soft, text, unavailable};
+use crate::options::QueueType;
+
+/// The time to live of a message in a queue that .NET CAP declared: ten days, in milliseconds.
+const DOTNET_MESSAGE_TTL_MS: i32 = 864_000_000;
+
+/// The names and arguments that this bus uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Topology {
+    pub(crate) exchange: ShortString,
+    pub(crate) queue_type: QueueType,
+    pub(crate) dotnet_queues: bool,
+    pub(crate) message_ttl: Option<Duration>,
+    /// A connection that opens no channel for so long is dead.
+    pub(crate) silence: Duration,
+}
+
+impl Topology {
+    /// The arguments of a queue that does not exist yet.
+    fn queue_arguments(&self, limits_deliveries: bool) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        if self.dotnet_queues {
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(DOTNET_MESSAGE_TTL_MS));
+            return arguments;
+        }
+        let kind = match self.queue_type {
+            QueueType::Quorum => "quorum",
+            // Said outright: a vhost may have another kind as its default.
+            QueueType::Classic => "classic",
+        };
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        if limits_deliveries && self.queue_type == QueueType::Quorum {
+            // Otherwise the broker drops a message for good at its twentieth redelivery, such as during an outage of
+            // the store. Messages that fail for their own sake are the bus's to count.
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+        }
+        if let Some(ttl) = self.message_ttl {
+            let milliseconds = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(milliseconds));
+        }
+        arguments
+    }
+
+    /// A fresh channel on which the exchange is known to be there.
+    pub(crate) async fn open_channel(
+        &self,
+        link: &Link,
+        deadline: Instant,
+    ) -> Result<Channel, TransportError> {
+        let channel = self.new_channel(link, deadline).await?;
+        let Err(error) = self.declare_exchange(&channel, false).await else { return Ok(channel) };
+        match soft(&error) {
+            // A user without the right to configure may still use what an administrator made.
+            Some(AMQPSoftError::ACCESSREFUSED) => {
+                let channel = self.new_channel(link, deadline).await?;
+                match self.declare_exchange(&channel, true).await {
+                    Ok(()) => Ok(channel),
+                    Err(_) => Err(self.exchange_error(&error)),
+                }
+            }
+            _ => Err(self.exchange_error(&error)),
+        }
+    }
+
+    async fn declare_exchange(&self, channel: &Channel, passive: bool) -> lapin::Result<()> {
+        let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
+        channel
+            .exchange_declare(self.exchange.clone(), ExchangeKind::Topic, options, FieldTable::default())
+            .await
+    }
+
+    fn exchange_error(&self, error: &lapin::Error) -> TransportError {
+        let (exchange, what) = (self.exchange.as_str(), text(error));
+        match soft(error) {
+            Some(AMQPSoftError::PRECONDITIONFAILED) => refused(format!(
+                "exchange {exchange:?} is there with other properties; give the bus another exchange, or delete \
+                 this one and let the bus declare it: {what}"
+            )),
+            Some(AMQPSoftError::ACCESSREFUSED) => refused(format!(
+                "exchange {exchange:?} is not there and this user may not declare it; grant the right, or have it \
+                 declared as a durable topic exchange: {what}"
+            )),
+            _ => unavailable(format!("exchange {exchange:?} could not be declared: {what}")),
+        }
+    }
+
+    /// A fresh channel on which the group's queue is known to be there, as the group wants it.
+    pub(crate) async fn group(
+        &self,
+        link: &Link,
+        spec: &GroupSpec,
+        deadline: Instant,
+    ) -> Result<(Channel, ShortString), TransportError> {
+        let queue = ShortString::try_new(&*spec.group).map_err(|_| {
+            refused(format!("group {:?} is longer than the 255 bytes of a queue name", spec.group))
+        })?;
+        if !spec.existing {
+            let channel = self.open_channel(link, deadline).await?;
+            return Ok((self.declare_group(link, channel, &queue, spec, deadline).await?, queue));
+        }
+        if !self.exists(link, &queue, deadline).await? {
+            return Err(unavailable(format!(
+                "queue {queue:?} is not there; it is somebody else's to declare, and is looked for again",
+                queue = queue.as_str()
+            )));
+        }
+        Ok((self.new_channel(link, deadline).await?, queue))
+    }
+
+    /// Sees to it that the group's queue is there and bound to each of its topics. Bindings are only added.
+    async fn declare_group(
+        &self,
+        link: &Link,
+        channel: Channel,
+        queue: &ShortString,
+        spec: &GroupSpec,
+        deadline: Instant,
+    ) -> Result<Channel, TransportError> {
+        if !self.exists(link, queue, deadline).await? {
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            channel
+                .queue_declare(queue.clone(), options, self.queue_arguments(link.limits_deliveries()))
+                .await
+                .map_err(|error| group_error(queue, "declared", &error))?;
+        }
+        for topic in &spec.topics {
+            let key = ShortString::try_new(topic.as_str()).map_err(|_| {
+                refused(format!("topic {topic} is longer than the 255 bytes of a routing key"))
+            })?;
+            channel
+                .queue_bind(
+                    queue.clone(),
+                    self.exchange.clone(),
+                    key,
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .map_err(|error| group_error(queue, &format!("bound to topic {topic}"), &error))?;
+        }
+        Ok(channel)
+    }
+
+    /// Whether a queue is there, whatever its arguments. Asked on a channel of its own, which a "no" closes.
+    async fn exists(
+        &self,
+        link: &Link,
+        queue: &ShortString,
+        deadline: Instant,
+    ) -> Result<bool, TransportError> {
+        let channel = self.new_channel(link, deadline).await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        match channel.queue_declare(queue.clone(), options, FieldTable::default()).await {
+            Ok(_) => Ok(true),
+            Err(error) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) => Ok(false),
+            Err(error) => Err(group_error(queue, "looked up", &error)),
+        }
+    }
+
+    /// Opens a channel. A connection that does not even do that in time is dead, whatever it says of itself. That takes
+    /// time enough: where a queue that does not answer has used most of it up, that queue is at fault, and the other
+    /// groups keep the connection.
+    async fn new_channel(&self, link: &Link, deadline: Instant) -> Result<Channel, TransportError> {
+        let asked = Instant::now();
+        match timeout_at(deadline, link.connection().create_channel()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(unavailable(format!("no channel could be opened: {}", text(&error)))),
+            Err(_) => {
+                if asked.elapsed() >= self.silence {
+                    link.cut();
+                }
+                Err(unavailable("the broker did not open a channel within confirm_timeout"))
+            }
+        }
+    }
+}
+
+/// The error of a declaration or a subscription that did not come about.
+pub(crate) fn group_error(queue: &ShortString, what: &str, error: &lapin::Error) -> TransportError {
+    let (queue, said) = (queue.as_str(), text(error));
+    match soft(error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => refused(format!(
+            "queue {queue:?} could not be {what}, since its properties conflict with this bus's; delete the queue \
+             when it is empty, or change queue_type, dotnet_queues or message_ttl: {said}"
+        )),
+        Some(AMQPSoftError::ACCESSREFUSED) => refused(format!(
+            "queue {queue:?} could not be {what}: this user lacks the right to configure, write or read it: {said}"
+        )),
+        Some(AMQPSoftError::RESOURCELOCKED) => refused(format!(
+            "queue {queue:?} could not be {what}: another connection holds it exclusively: {said}"
+        )),
+        _ => unavailable(format!("queue {queue:?} could not be {what}: {said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology(queue_type: QueueType) -> Topology {
+        Topology {
+            exchange: "x".into(),
+            queue_type,
+            dotnet_queues: false,
+            message_ttl: None,
+            silence: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_dotnet_queue_has_one_argument_only() {
+        let topology = Topology {
+            dotnet_queues: true,
+            message_ttl: Some(Duration::from_secs(1)),
+            ..topology(QueueType::Quorum)
+        };
+        let arguments = topology.queue_arguments(true);
+        assert_eq!(arguments.inner().len(), 1);
+        assert_eq!(arguments.inner().get("x-message-ttl"), Some(&AMQPValue::LongInt(864_000_000)));
+    }
+
+    #[test]
+    fn a_queue_has_its_kind_and_no_time_to_live_of_itself() {
+        for (queue_type, name) in [(QueueType::Quorum, "quorum"), (QueueType::Classic, "classic")] {
+            let arguments = topology(queue_type).queue_arguments(false);
+            assert_eq!(arguments.inner().len(), 1);
+            assert_eq!(arguments.inner().get("x-queue-type"), Some(&AMQPValue::LongString(name.into())));
+        }
+    }
+
+    #[test]
+    fn only_a_quorum_queue_of_a_broker_that_limits_deliveries_is_told_not_to() {
+        for (queue_type, limits, expected) in [
+            (QueueType::Quorum, true, Some(&AMQPValue::LongInt(-1))),
+            (QueueType::Quorum, false, None),
+            (QueueType::Classic, true, None),
+        ] {
+            let arguments = topology(queue_type).queue_arguments(limits);
+            assert_eq!(arguments.inner().get("x-delivery-limit"), expected);
+        }
+    }
+}

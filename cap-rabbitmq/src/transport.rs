@@ -1,0 +1,242 @@
+//! The transport itself: its builder, and what the bus calls.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use cap_core::error::TransportError;
+use cap_core::message::Message;
+use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use lapin::types::ShortString;
+
+use crate::NAME;
+use crate::address::Address;
+use crate::connection::{ConnectSettings, Connector};
+use crate::consumer::RabbitMqConsumer;
+use crate::error::unusable;
+use crate::options::{QueueType, RabbitMqOptions};
+use crate::publisher::Publisher;
+use crate::topology::Topology;
+
+/// The longest time to live that RabbitMQ takes: 2^32 - 1 milliseconds, almost 50 days.
+const LONGEST_TTL: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// A RabbitMQ broker, or a cluster of them, as the transport of a bus.
+///
+/// Nothing is connected, and no setting is looked at, before the bus starts.
+pub struct RabbitMq {
+    options: RabbitMqOptions,
+    started: OnceLock<Started>,
+}
+
+/// What exists once the bus has started.
+struct Started {
+    publisher: Publisher,
+    consumers: Connector,
+    topology: Topology,
+}
+
+impl RabbitMq {
+    /// A transport for the broker at `amqp://user:password@host:5672/vhost`; see [`RabbitMqOptions::url`]. A url
+    /// that makes no sense is an error when the bus starts.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self::with_options(RabbitMqOptions { url: url.into(), ..RabbitMqOptions::default() })
+    }
+
+    /// A transport with settings from elsewhere, such as a configuration file.
+    #[must_use]
+    pub fn with_options(options: RabbitMqOptions) -> Self {
+        Self { options, started: OnceLock::new() }
+    }
+
+    /// Adds more hosts of the same cluster: [`RabbitMqOptions::hosts`].
+    #[must_use]
+    pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        self.options.hosts.extend(hosts.into_iter().map(Into::into));
+        self
+    }
+
+    /// Trusts more authorities, as PEM text: [`RabbitMqOptions::ca_certificates`].
+    #[must_use]
+    pub fn ca_certificates(mut self, pem: impl Into<String>) -> Self {
+        self.options.ca_certificates = Some(pem.into());
+        self
+    }
+
+    /// Uses another exchange: [`RabbitMqOptions::exchange`].
+    #[must_use]
+    pub fn exchange(mut self, exchange: impl Into<String>) -> Self {
+        self.options.exchange = exchange.into();
+        self
+    }
+
+    /// Chooses the kind of queue to declare: [`RabbitMqOptions::queue_type`].
+    #[must_use]
+    pub fn queue_type(mut self, queue_type: QueueType) -> Self {
+        self.options.queue_type = queue_type;
+        self
+    }
+
+    /// Declares missing queues exactly as .NET CAP does: [`RabbitMqOptions::dotnet_queues`].
+    #[must_use]
+    pub fn dotnet_queues(mut self) -> Self {
+        self.options.dotnet_queues = true;
+        self
+    }
+
+    /// Lets messages expire in the queues declared here: [`RabbitMqOptions::message_ttl`].
+    #[must_use]
+    pub fn message_ttl(mut self, ttl: Duration) -> Self {
+        self.options.message_ttl = Some(ttl);
+        self
+    }
+
+    /// Sets how long the broker may take: [`RabbitMqOptions::confirm_timeout`].
+    #[must_use]
+    pub fn confirm_timeout(mut self, limit: Duration) -> Self {
+        self.options.confirm_timeout = limit;
+        self
+    }
+
+    /// Sets how long connecting may take: [`RabbitMqOptions::connect_timeout`].
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.options.connect_timeout = limit;
+        self
+    }
+
+    /// Sets how often both sides show that they live: [`RabbitMqOptions::heartbeat`].
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.options.heartbeat = interval;
+        self
+    }
+
+    fn started(&self) -> Result<&Started, TransportError> {
+        self.started.get().ok_or_else(|| unusable("this transport was used before a bus started it"))
+    }
+}
+
+impl Started {
+    fn new(options: &RabbitMqOptions, context: &TransportContext) -> Result<Self, TransportError> {
+        check(options)?;
+        let address = Address::parse(&options.url, &options.hosts).map_err(|reason| {
+            unusable(format!("the url is not of the form amqp://user:password@host:5672/vhost: {reason}"))
+        })?;
+        check_tls(options, &address)?;
+        let topology = Topology {
+            exchange: exchange_name(&options.exchange, &context.version)?,
+            queue_type: options.queue_type,
+            dotnet_queues: options.dotnet_queues,
+            message_ttl: options.message_ttl,
+            silence: options.confirm_timeout / 2,
+        };
+        let settings = |purpose: &str| ConnectSettings {
+            address: address.clone(),
+            ca_certificates: options.ca_certificates.clone(),
+            timeout: options.connect_timeout,
+            heartbeat_seconds: u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX),
+            name: format!("{} ({purpose})", context.node),
+        };
+        Ok(Self {
+            publisher: Publisher::new(settings("publisher"), topology.clone(), options.confirm_timeout),
+            consumers: Connector::new(settings("consumers")),
+            topology,
+        })
+    }
+}
+
+/// Finds what is out of bounds in the settings.
+fn check(options: &RabbitMqOptions) -> Result<(), TransportError> {
+    for (name, value) in
+        [("confirm_timeout", options.confirm_timeout), ("connect_timeout", options.connect_timeout)]
+    {
+        if value.is_zero() {
+            return Err(unusable(format!("option {name} is 0; nothing could ever be done in that time")));
+        }
+    }
+    match options.message_ttl {
+        Some(_) if options.dotnet_queues => Err(unusable(
+            "option message_ttl goes together with dotnet_queues for no queue: drop one of them",
+        )),
+        Some(ttl) if ttl > LONGEST_TTL || ttl.as_millis() == 0 => {
+            Err(unusable("option message_ttl is not between 1 ms and 49 days, as RabbitMQ wants it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A certificate that cannot be of use is a mistake better found now than by whoever listens on the wire.
+fn check_tls(options: &RabbitMqOptions, address: &Address) -> Result<(), TransportError> {
+    match &options.ca_certificates {
+        Some(_) if !address.is_tls() => Err(unusable(
+            "option ca_certificates is given, but the url is not amqps://: nothing would be encrypted",
+        )),
+        Some(pem) if !pem.contains("-----BEGIN CERTIFICATE-----") => Err(unusable(
+            "option ca_certificates holds no certificate in PEM form; it takes the text, not a path",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The exchange of one version of the bus, as .NET CAP names it.
+fn exchange_name(exchange: &str, version: &str) -> Result<ShortString, TransportError> {
+    if exchange.is_empty() {
+        return Err(unusable("option exchange is empty"));
+    }
+    let name = if version == "v1" { exchange.to_owned() } else { format!("{exchange}.{version}") };
+    ShortString::try_new(name)
+        .map_err(|_| unusable("option exchange is longer, with the version, than the 255 bytes AMQP allows"))
+}
+
+impl Transport for RabbitMq {
+    type Consumer = RabbitMqConsumer;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
+        let started = Started::new(&self.options, context)?;
+        self.started.set(started).map_err(|_| unusable("this transport is used by another bus already"))
+    }
+
+    async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
+        match self.started() {
+            Ok(started) => started.publisher.send(messages).await,
+            Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn can_delay(&self) -> bool {
+        true
+    }
+
+    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
+        match self.started() {
+            Ok(started) => started.publisher.delay(messages).await,
+            Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn consume(&self, spec: &GroupSpec) -> Result<RabbitMqConsumer, TransportError> {
+        let started = self.started()?;
+        let limit = self.options.confirm_timeout;
+        RabbitMqConsumer::start(&started.consumers, &started.topology, spec, limit).await
+    }
+
+    async fn close(&self) {
+        if let Some(started) = self.started.get() {
+            tokio::join!(started.publisher.close(), started.consumers.close());
+        }
+    }
+}
+
+impl fmt::Debug for RabbitMq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMq")
+            .field("options", &self.options)
+            .field("started", &self.started.get().is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,328 @@
+//! Makes what other senders wrote harmless before lapin reads it.
+//!
+//! lapin gives up the whole connection when a name in a message is not UTF-8, or when a header frame is longer than
+//! agreed, and its reader recurses once for each level of a nested table, until the stack, and with it the process,
+//! is gone. The broker forwards all three gladly, and redelivers the message afterwards. So every frame that
+//! carries text of a sender is repaired in place: bytes that are not UTF-8 become `?`, and a table too deep becomes
+//! a byte array. No length changes, save that a frame too long loses its largest headers.
+
+use crate::fields::Cursor;
+use crate::greeting::Broker;
+
+/// A frame's type, channel and size, before its payload; one more byte ends it.
+const HEAD: usize = 7;
+const METHOD: u8 = 1;
+const CONTENT_HEADER: u8 = 2;
+/// `connection.start`: class 10, method 10.
+const START: [u8; 4] = [0, 10, 0, 10];
+/// `basic.deliver` and `basic.return`: class 60, methods 60 and 50. The other methods hold our own names only.
+const DELIVER: [u8; 4] = [0, 60, 0, 60];
+const RETURN: [u8; 4] = [0, 60, 0, 50];
+/// The value of a header may nest so deep.
+pub(crate) const MAX_DEPTH: usize = 32;
+
+/// Finds the frames in a stream of bytes and cleans those that need it.
+#[derive(Debug, Default)]
+pub(crate) struct Wash {
+    /// Bytes of a frame that is not whole yet.
+    partial: Vec<u8>,
+    /// So many bytes of the present frame pass as they are.
+    passing: usize,
+    /// What the broker said of itself, once it has.
+    pub(crate) broker: Option<Broker>,
+}
+
+impl Wash {
+    /// Takes bytes from the socket and appends to `clean` what may go on. `max_frame` is what was agreed, if it is
+    /// known yet.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], max_frame: usize, clean: &mut Vec<u8>) {
+        while !bytes.is_empty() {
+            if self.passing > 0 {
+                let (now, later) = bytes.split_at(self.passing.min(bytes.len()));
+                clean.extend_from_slice(now);
+                self.passing -= now.len();
+                bytes = later;
+                continue;
+            }
+            let wanted = self.wanted();
+            let (now, later) = bytes.split_at((wanted - self.partial.len()).min(bytes.len()));
+            self.partial.extend_from_slice(now);
+            bytes = later;
+            if self.partial.len() == wanted {
+                self.advance(max_frame, clean);
+            }
+        }
+    }
+
+    /// How long `partial` must be for the next step: the head, or the whole frame.
+    fn wanted(&self) -> usize {
+        if self.partial.len() < HEAD { HEAD } else { frame_length(&self.partial) }
+    }
+
+    fn advance(&mut self, max_frame: usize, clean: &mut Vec<u8>) {
+        let kind = self.partial[0];
+        let length = frame_length(&self.partial);
+        if self.partial.len() < length && (kind == METHOD || kind == CONTENT_HEADER) {
+            return;
+        }
+        self.passing = length - self.partial.len();
+        if self.passing == 0 {
+            if let Some(start) = self.partial[HEAD..length - 1].strip_prefix(&START) {
+                self.broker = Broker::read(start);
+            }
+            clean_frame(&mut self.partial, max_frame);
+        }
+        clean.append(&mut self.partial);
+    }
+}
+
+fn frame_length(head: &[u8]) -> usize {
+    let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+    HEAD + usize::try_from(size).unwrap_or(usize::MAX - HEAD - 1) + 1
+}
+
+/// Cleans one whole frame. One that makes no sense is left as it is from there on, for lapin to judge.
+fn clean_frame(frame: &mut Vec<u8>, max_frame: usize) {
+    let kind = frame[0];
+    let end = frame.len() - 1;
+    let mut cursor = Cursor { bytes: &mut frame[HEAD..end], at: 0 };
+    if kind == METHOD {
+        clean_method(&mut cursor);
+    } else if let Some(table) = clean_content_header(&mut cursor)
+        && frame.len() > max_frame
+    {
+        drop_largest_headers(frame, HEAD + table, max_frame);
+    }
+}
+
+fn clean_method(cursor: &mut Cursor<'_>) -> Option<()> {
+    match cursor.take::<4>()? {
+        DELIVER => {
+            cursor.short_text()?;
+            cursor.skip(8 + 1)?;
+        }
+        RETURN => {
+            cursor.skip(2)?;
+            cursor.short_text()?;
+        }
+        _ => return None,
+    }
+    // Exchange and routing key.
+    cursor.short_text()?;
+    cursor.short_text()
+}
+
+/// Cleans the properties of a message. Gives back where the table of headers stands, if there is one.
+fn clean_content_header(cursor: &mut Cursor<'_>) -> Option<usize> {
+    const HEADERS: u16 = 1 << 13;
+    // In the order of the wire: the flag of a property, and how long it is; 0 stands for a short text.
+    const PROPERTIES: [(u16, usize); 14] = [
+        (1 << 15, 0), // content-type
+        (1 << 14, 0), // content-encoding
+        (HEADERS, 0),
+        (1 << 12, 1), // delivery-mode
+        (1 << 11, 1), // priority
+        (1 << 10, 0), // correlation-id
+        (1 << 9, 0),  // reply-to
+        (1 << 8, 0),  // expiration
+        (1 << 7, 0),  // message-id
+        (1 << 6, 8),  // timestamp
+        (1 << 5, 0),  // type
+        (1 << 4, 0),  // user-id
+        (1 << 3, 0),  // app-id
+        (1 << 2, 0),  // cluster-id
+    ];
+    // Class, weight and the body's size.
+    cursor.skip(2 + 2 + 8)?;
+    let flags = u16::from_be_bytes(cursor.take()?);
+    let mut table = None;
+    for (flag, length) in PROPERTIES {
+        if flags & flag == 0 {
+            continue;
+        }
+        if flag == HEADERS {
+            table = Some(cursor.at);
+            clean_table(cursor)?;
+        } else if length == 0 {
+            cursor.short_text()?;
+        } else {
+            cursor.skip(length)?;
+        }
+    }
+    table
+}
+
+/// Cleans a table without recursing, however deep it is.
+fn clean_table(cursor: &mut Cursor<'_>) -> Option<()> {
+    struct Level {
+        end: usize,
+        has_names: bool,
+    }
+    let end = cursor.long_length()?;
+    let mut levels = vec![Level { end, has_names: true }];
+    while let Some(level) = levels.last() {
+        if cursor.at >= level.end {
+            levels.pop();
+            continue;
+        }
+        if level.has_names {
+            cursor.short_text()?;
+        }
+        let kind_at = cursor.at;
+        let [kind] = cursor.take()?;
+        if kind == b'F' || kind == b'A' {
+            let end = cursor.long_length()?;
+            // The table of headers itself is not counted.
+            if levels.len() <= MAX_DEPTH {
+                levels.push(Level { end, has_names: kind == b'F' });
+            } else {
+                cursor.bytes[kind_at] = b'x';
+                cursor.at = end;
+            }
+        } else {
+            cursor.skip_value(kind)?;
+        }
+    }
+    Some(())
+}
+
+/// Makes a header frame fit by leaving out as many of its largest headers as it takes. The broker sends such a frame
+/// when it adds a header of its own, such as `x-delivery-count`, to a message that filled the frame already.
+fn drop_largest_headers(frame: &mut Vec<u8>, table: usize, max_frame: usize) -> Option<()> {
+    let mut cursor = Cursor { bytes: frame, at: table };
+    let end = cursor.long_length()?;
+    let mut headers = Vec::new();
+    while cursor.at < end {
+        let start = cursor.at;
+        cursor.short_text()?;
+        let [kind] = cursor.take()?;
+        cursor.skip_value(kind)?;
+        headers.push(start..cursor.at);
+    }
+    headers.sort_by_key(|header| std::cmp::Reverse(header.len()));
+    let mut excess = frame.len().saturating_sub(max_frame);
+    let mut dropped = Vec::new();
+    for header in headers {
+        if excess == 0 {
+            break;
+        }
+        excess = excess.saturating_sub(header.len());
+        dropped.push(header);
+    }
+    dropped.sort_by_key(|header| header.start);
+    let mut table_length = end - table - 4;
+    // From the back, so that what is still to be left out does not move.
+    for header in dropped.into_iter().rev() {
+        table_length -= header.len();
+        frame.drain(header);
+    }
+    let payload_length = frame.len() - HEAD - 1;
+    frame[table..table + 4].copy_from_slice(&u32::try_from(table_length).ok()?.to_be_bytes());
+    frame[3..HEAD].copy_from_slice(&u32::try_from(payload_length).ok()?.to_be_bytes());
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap();
+        [&[kind, 0, 1][..], &length.to_be_bytes(), payload, &[0xCE]].concat()
+    }
+
+    /// A header frame with these headers and the message-id `id`.
+    fn header_frame(table: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(table.len()).unwrap();
+        let flags = ((1u16 << 13) | (1 << 7)).to_be_bytes();
+        frame(
+            CONTENT_HEADER,
+            &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &flags, &length.to_be_bytes(), table, b"\x02id"]
+                .concat(),
+        )
+    }
+
+    fn long(kind: u8, content: &[u8]) -> Vec<u8> {
+        [&[kind][..], &u32::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    }
+
+    fn named(name: &[u8], value: &[u8]) -> Vec<u8> {
+        [&[u8::try_from(name.len()).unwrap()][..], name, value].concat()
+    }
+
+    fn washed(bytes: &[u8], max_frame: usize) -> Vec<u8> {
+        let mut clean = Vec::new();
+        Wash::default().push(bytes, max_frame, &mut clean);
+        // However the bytes are cut, the same comes out.
+        for size in [1, 3, 7, 8, 64] {
+            let (mut wash, mut pieces) = (Wash::default(), Vec::new());
+            bytes.chunks(size).for_each(|piece| wash.push(piece, max_frame, &mut pieces));
+            assert_eq!(pieces, clean);
+        }
+        clean
+    }
+
+    #[test]
+    fn well_formed_frames_pass_unchanged() {
+        let nested = long(b'F', &named("grün".as_bytes(), &long(b'A', b"t\x01VI\0\0\0\x05")));
+        let table = [named(b"a", &long(b'S', b"\xff\xfe")), named(b"n", &nested)].concat();
+        let stream = [
+            frame(METHOD, b"\0\x0a\0\x0a\xff\xff"),
+            frame(METHOD, b"\0\x3c\0\x3c\x01c\0\0\0\0\0\0\0\x01\0\x01e\x03a.b"),
+            header_frame(&table),
+            frame(3, &[0xff; 300]),
+            frame(8, b""),
+        ]
+        .concat();
+        assert_eq!(washed(&stream, 4096), stream);
+    }
+
+    #[test]
+    fn names_that_are_not_text_are_repaired_in_place() {
+        let deliver = |key: &[u8]| {
+            let mut payload = b"\0\x3c\0\x3c\x01c\0\0\0\0\0\0\0\x01\0\x01e".to_vec();
+            payload.extend(named(key, b""));
+            frame(METHOD, &payload)
+        };
+        assert_eq!(washed(&deliver(b"a\xff.\xc3"), 4096), deliver(b"a?.?"));
+        let table = |name: &[u8]| header_frame(&named(name, &long(b'F', &named(name, b"V"))));
+        assert_eq!(washed(&table(b"\xe9t\xe9"), 4096), table(b"?t?"));
+    }
+
+    #[test]
+    fn what_nests_too_deep_becomes_bytes() {
+        let deep = |levels: usize, last: &[u8]| {
+            let inner = (0..levels).fold(last.to_vec(), |inner, _| long(b'F', &named(b"", &inner)));
+            header_frame(&named(b"h", &inner))
+        };
+        let bytes = |content: &[u8]| long(b'x', content);
+        let most = MAX_DEPTH;
+        assert_eq!(washed(&deep(most, b"V"), 1 << 20), deep(most, b"V"));
+        let too_deep = long(b'F', &named(b"", b"V"));
+        assert_eq!(washed(&deep(most, &too_deep), 1 << 20), deep(most, &bytes(&named(b"", b"V"))));
+        // As deep as a frame can hold: must come to an end, on a small stack.
+        let abyss = deep(15_000, b"V");
+        assert_eq!(washed(&abyss, 1 << 20).len(), abyss.len());
+    }
+
+    #[test]
+    fn a_frame_too_long_loses_its_largest_headers() {
+        let small = named(b"cap-msg-id", &long(b'S', b"7"));
+        let large = |name: &[u8], size| named(name, &long(b'S', &vec![b'x'; size]));
+        let table = [large(b"a", 600), small.clone(), large(b"b", 900), large(b"c", 100)].concat();
+        let kept = [small, large(b"c", 100)].concat();
+        assert_eq!(washed(&header_frame(&table), 400), header_frame(&kept));
+        let kept_more = [large(b"a", 600), kept].concat();
+        assert_eq!(washed(&header_frame(&table), 900), header_frame(&kept_more));
+    }
+
+    #[test]
+    fn nonsense_does_not_panic() {
+        for length in 0..64 {
+            for kind in [METHOD, CONTENT_HEADER] {
+                let garbage: Vec<u8> = (0..length).map(|n: u8| n.wrapping_mul(89) ^ 0x3c).collect();
+                assert_eq!(washed(&frame(kind, &garbage), 4096).len(), garbage.len() + 8);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Queues of an operator's: a dead-letter queue that the bus consumes, and how its messages got there.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod support;
+
+use std::process::Command;
+
+use cap_core::transport::{Acknowledge, Consumer, GroupSpec, Sent, Transport};
+use cap_rabbitmq::{DeathReason, XDeath};
+use lapin::options::{BasicGetOptions, BasicRejectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use support::{Place, message, receive, soon};
+
+/// A policy of the broker, taken back when it is dropped.
+struct Policy(String);
+
+impl Policy {
+    /// Has what dies in a queue go to another. `None` where the broker's own tool is not at hand.
+    fn dead_letters(queue: &str, to: &str) -> Option<Self> {
+        let definition = format!(r#"{{"dead-letter-exchange":"","dead-letter-routing-key":"{to}"}}"#);
+        let pattern = format!("^{}$", queue.replace('.', "\\."));
+        let arguments = ["-q", "set_policy", "--apply-to", "queues", queue, &pattern, &definition];
+        let done = Command::new("rabbitmqctl").args(arguments).output().ok()?;
+        done.status.success().then(|| Self(queue.to_owned()))
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        drop(Command::new("rabbitmqctl").args(["-q", "clear_policy", &self.0]).output());
+    }
+}
+
+#[tokio::test]
+async fn an_operators_dead_letter_queue_is_consumed_and_tells_of_deaths() {
+    let place = Place::new();
+    let (work, dead) = (place.queue("work"), place.queue("dead"));
+    let channel = support::plain_channel().await;
+    place.declare_exchange(&channel).await;
+    let policy = Policy::dead_letters(&work, &dead);
+    let mut arguments = FieldTable::default();
+    if policy.is_none() {
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+        arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(dead.as_str().into()));
+    }
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(work.as_str().into(), durable, arguments).await.unwrap();
+    let transport = place.started();
+    let existing = GroupSpec { existing: true, ..place.spec("dead", &["p"], 10) };
+    let error = soon(transport.consume(&existing)).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("is not there"), "{error}");
+    channel.queue_declare(dead.as_str().into(), durable, FieldTable::default()).await.unwrap();
+    let mut consumer = soon(transport.consume(&existing)).await.unwrap();
+
+    let member = soon(transport.consume(&place.spec("work", &["p"], 10))).await.unwrap();
+    drop(member);
+    assert_eq!(*soon(transport.send(&[message("1", "p", "{}")])).await[0].as_ref().unwrap(), Sent::Routed);
+    let got = soon(async {
+        loop {
+            let got = channel.basic_get(work.as_str().into(), BasicGetOptions::default()).await.unwrap();
+            if let Some(got) = got {
+                break got;
+            }
+        }
+    })
+    .await;
+    channel.basic_reject(got.delivery.delivery_tag, BasicRejectOptions { requeue: false }).await.unwrap();
+
+    let came = receive(&mut consumer, 1).await.remove(0);
+    assert!(!came.delayed, "nobody has delayed it");
+    assert_eq!(came.headers.get("cap-msg-id"), Some("1"));
+    let deaths = XDeath::read(&came.headers).unwrap().0;
+    assert_eq!(deaths.len(), 1);
+    assert_eq!((deaths[0].queue.as_str(), &deaths[0].reason), (work.as_str(), &DeathReason::Rejected));
+    assert_eq!((deaths[0].exchange.as_str(), deaths[0].count), (place.exchange.as_str(), 1));
+    assert_eq!(deaths[0].routing_keys, ["p"]);
+    assert!(deaths[0].time.is_some());
+    consumer.settle(&[came.tag], Acknowledge::Accept).await.unwrap();
+}

@@ -1,0 +1,63 @@
+//! What is logged, and what must not be.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use cap_core::transport::{Sent, Transport};
+use support::{Place, message, soon};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A log that the test can read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// lapin's thread has a subscriber of its own making, so the one that counts is set for the whole process.
+#[tokio::test]
+async fn neither_bodies_nor_passwords_are_logged() {
+    let log = Log::default();
+    tracing_subscriber::fmt().with_writer(log.clone()).with_env_filter("debug").with_ansi(false).init();
+    let place = Place::new();
+    let transport = place.started();
+    let answers = soon(transport.send(&[message("7", "nobody.wants.this", "s3cret")])).await;
+    assert_eq!(*answers[0].as_ref().unwrap(), Sent::Unrouted);
+    // Over a channel that breaks, lapin complains on its own thread, and that must not be lost.
+    let poison = {
+        let mut headers = message("8", "t", "s3cret").headers.clone();
+        headers.insert("CC", "not a list");
+        Arc::new(cap_core::message::Message::new(headers, "s3cret"))
+    };
+    soon(transport.send(&[poison])).await.remove(0).unwrap_err();
+    soon(transport.close()).await;
+    let uri: lapin::uri::AMQPUri = support::amqp_url().parse().unwrap();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("connected to RabbitMQ"), "{log}");
+    assert!(log.contains("ERROR io_loop: lapin::channel: Channel closed"), "{log}");
+    // The body as text, or as the numbers of its bytes.
+    for secret in ["s3cret", "115, 51, 99, 114, 101, 116", &format!(":{}@", uri.authority.userinfo.password)]
+    {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}

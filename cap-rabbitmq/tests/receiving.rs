@@ -1,0 +1,281 @@
+//! Groups: what is declared for them, and how their messages are handed out and settled.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod support;
+
+use cap_core::error::TransportErrorKind;
+use cap_core::transport::{Acknowledge, Consumer, Sent, Tag, Transport};
+use futures_util::FutureExt;
+use lapin::ExchangeKind;
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use support::proxy::Proxy;
+use support::{Place, message, receive, soon};
+
+fn durable() -> QueueDeclareOptions {
+    QueueDeclareOptions { durable: true, ..Default::default() }
+}
+
+async fn send(transport: &impl Transport, topic: &str, count: usize) {
+    let batch: Vec<_> = (0..count).map(|n| message(n.to_string(), topic, n.to_string())).collect();
+    for answer in soon(transport.send(&batch)).await {
+        assert_eq!(answer.unwrap(), Sent::Routed);
+    }
+}
+
+#[tokio::test]
+async fn wildcards_are_the_brokers_own() {
+    let place = Place::new();
+    let transport = place.started();
+    let spec = place.spec("wild", &["a.*", "b.#", "c"], 50);
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    let batch: Vec<_> = ["a", "a.x", "a.x.y", "b", "b.x.y", "c", "c.x"]
+        .iter()
+        .map(|topic| message(*topic, topic, "{}"))
+        .collect();
+    let answers: Result<Vec<_>, _> = soon(transport.send(&batch)).await.into_iter().collect();
+    let routed: Vec<_> = answers.unwrap().iter().map(|answer| *answer == Sent::Routed).collect();
+    assert_eq!(routed, [false, true, false, true, true, true, false]);
+    let keys: Vec<_> = receive(&mut consumer, 4).await.into_iter().map(|got| got.routing_key).collect();
+    assert_eq!(keys, ["a.x", "b", "b.x.y", "c"]);
+}
+
+#[tokio::test]
+async fn no_more_is_handed_out_than_the_prefetch_allows() {
+    let place = Place::new();
+    let transport = place.started();
+    let mut consumer = soon(transport.consume(&place.spec("pre", &["p"], 3))).await.unwrap();
+    send(&transport, "p", 5).await;
+    let first = receive(&mut consumer, 3).await;
+    assert_eq!(first.iter().map(|got| got.body.to_vec()).collect::<Vec<_>>(), [b"0", b"1", b"2"]);
+    // The broker is asked for something else on the same queue, so it has had its say on this one.
+    let channel = support::plain_channel().await;
+    support::until_ready(&channel, &format!("{}.pre", place.exchange), 2).await;
+    assert!(consumer.receive(9).now_or_never().is_none());
+    consumer.settle(&[first[0].tag], Acknowledge::Accept).await.unwrap();
+    assert_eq!(receive(&mut consumer, 1).await[0].body, "3");
+}
+
+#[tokio::test]
+async fn as_much_as_has_gathered_is_handed_out_up_to_the_limit() {
+    let place = Place::new();
+    let transport = place.started();
+    let mut consumer = soon(transport.consume(&place.spec("lim", &["p"], 100))).await.unwrap();
+    send(&transport, "p", 10).await;
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 10 {
+        let size = soon(consumer.receive(4)).await.unwrap().len();
+        assert!((1..=4).contains(&size));
+        sizes.push(size);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_receive_takes_nothing_with_it() {
+    let place = Place::new();
+    let transport = place.started();
+    let mut consumer = soon(transport.consume(&place.spec("can", &["p"], 100))).await.unwrap();
+    assert!(consumer.receive(10).now_or_never().is_none());
+    send(&transport, "p", 20).await;
+    let mut bodies = Vec::new();
+    while bodies.len() < 20 {
+        // Dropped again and again at its only wait.
+        tokio::select! {
+            biased;
+            got = consumer.receive(3) => bodies.extend(got.unwrap().into_iter().map(|got| got.body)),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(bodies, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn acknowledgements_are_coalesced_and_hit_only_what_they_mean() {
+    let place = Place::new();
+    let proxy = Proxy::start().await;
+    let transport = support::start(place.transport_at(&proxy.url()));
+    let spec = place.spec("ack", &["p"], 100);
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    send(&transport, "p", 50).await;
+    let tags: Vec<Tag> = receive(&mut consumer, 50).await.iter().map(|got| got.tag).collect();
+    // 30 at once, then two behind a gap, then those 30 again, which the broker must not hear of.
+    consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();
+    consumer.settle(&tags[31..33], Acknowledge::Accept).await.unwrap();
+    consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();
+    drop(consumer);
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    let left = receive(&mut consumer, 18).await;
+    let expected: Vec<_> = (30..31).chain(33..50).map(|n| n.to_string()).collect();
+    assert_eq!(left.iter().map(|got| got.body.clone()).collect::<Vec<_>>(), expected);
+    assert!(left.iter().all(|got| got.redelivered));
+    assert_eq!(proxy.count_methods(60, 80), 3, "one for the 30, two behind the gap");
+}
+
+#[tokio::test]
+async fn what_is_requeued_comes_again() {
+    let place = Place::new();
+    let transport = place.started();
+    let mut consumer = soon(transport.consume(&place.spec("re", &["p"], 10))).await.unwrap();
+    send(&transport, "p", 3).await;
+    let tags: Vec<Tag> = receive(&mut consumer, 3).await.iter().map(|got| got.tag).collect();
+    consumer.settle(&tags, Acknowledge::Requeue).await.unwrap();
+    let again = receive(&mut consumer, 3).await;
+    assert!(again.iter().all(|got| got.redelivered));
+    consumer.settle(&again.iter().map(|got| got.tag).collect::<Vec<_>>(), Acknowledge::Accept).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_consumer_gives_its_messages_back_at_once() {
+    let place = Place::new();
+    let transport = place.started();
+    let spec = place.spec("drop", &["p"], 10);
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    send(&transport, "p", 10).await;
+    let got = receive(&mut consumer, 6).await;
+    consumer.settle(&[got[0].tag, got[1].tag], Acknowledge::Accept).await.unwrap();
+    drop(consumer);
+    support::until_ready(&support::plain_channel().await, &spec.group, 8).await;
+}
+
+#[tokio::test]
+async fn a_queue_deleted_under_the_consumer_ends_it() {
+    let place = Place::new();
+    let transport = place.started();
+    let spec = place.spec("del", &["p"], 10);
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    send(&transport, "p", 1).await;
+    let tag = receive(&mut consumer, 1).await[0].tag;
+    let channel = support::plain_channel().await;
+    channel.queue_delete((&*spec.group).into(), QueueDeleteOptions::default()).await.unwrap();
+    for _ in 0..2 {
+        let error = soon(consumer.receive(1)).await.unwrap_err();
+        assert!(
+            error.is_unavailable()
+                && error.to_string().contains(&format!("queue {:?}: the queue was deleted", &*spec.group)),
+            "{error}"
+        );
+    }
+    consumer.settle(&[tag], Acknowledge::Accept).await.unwrap();
+    // The bus asks for a new one, and has its queue again.
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    send(&transport, "p", 1).await;
+    receive(&mut consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_there_is_joined_as_it_is() {
+    let place = Place::new();
+    let transport = support::start(
+        cap_rabbitmq::RabbitMq::new(support::amqp_url()).exchange(&place.exchange), // quorum, no time to live
+    );
+    let spec = place.spec("net", &["p"], 10);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(864_000_000));
+    let channel = support::plain_channel().await;
+    channel.queue_declare((&*spec.group).into(), durable(), arguments).await.unwrap();
+    let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+    send(&transport, "p", 1).await;
+    receive(&mut consumer, 1).await;
+}
+
+/// The broker takes a second declaration only if it says the same.
+#[tokio::test]
+async fn queues_are_declared_as_the_options_say() {
+    let quorum = || {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments
+    };
+    let dotnet = || {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(864_000_000));
+        arguments
+    };
+    let with_ttl = || {
+        let mut arguments = quorum();
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(90_000));
+        arguments
+    };
+    let place = Place::new();
+    let plain = || cap_rabbitmq::RabbitMq::new(support::amqp_url()).exchange(&place.exchange);
+    let ttl = std::time::Duration::from_secs(90);
+    for (name, transport, arguments) in [
+        ("quorum", plain(), quorum()),
+        ("net", plain().dotnet_queues(), dotnet()),
+        ("ttl", plain().message_ttl(ttl), with_ttl()),
+    ] {
+        let transport = support::start(transport);
+        let spec = place.spec(name, &["p"], 10);
+        let mut consumer = soon(transport.consume(&spec)).await.unwrap();
+        let channel = support::plain_channel().await;
+        channel.queue_declare((&*spec.group).into(), durable(), arguments).await.expect(name);
+        send(&transport, "p", 1).await;
+        receive(&mut consumer, 1).await;
+        drop(consumer);
+        channel.queue_delete((&*spec.group).into(), QueueDeleteOptions::default()).await.unwrap();
+        transport.close().await;
+    }
+}
+
+/// From version 4 on the broker drops what was delivered twenty times, unless it is told not to. It is version 4 here
+/// by hearsay only, and takes any argument of that name.
+#[tokio::test]
+async fn a_broker_that_limits_deliveries_is_told_not_to() {
+    let place = Place::new();
+    let proxy = Proxy::start_as(Some(4)).await;
+    let transport = support::start(cap_rabbitmq::RabbitMq::new(proxy.url()).exchange(&place.exchange));
+    let spec = place.spec("v4", &["p"], 10);
+    let consumer = soon(transport.consume(&spec)).await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+    let channel = support::plain_channel().await;
+    channel.queue_declare((&*spec.group).into(), durable(), arguments).await.unwrap();
+    drop(consumer);
+}
+
+#[tokio::test]
+async fn an_exchange_of_another_kind_is_refused_with_advice() {
+    let place = Place::new();
+    let channel = support::plain_channel().await;
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel
+        .exchange_declare(
+            place.exchange.as_str().into(),
+            ExchangeKind::Fanout,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let transport = place.started();
+    let advice = "RabbitMQ: exchange \"{}\" is there with other properties; give the bus another exchange";
+    let advice = advice.replace("{}", &place.exchange);
+    let error = soon(transport.consume(&place.spec("q", &["p"], 1))).await.unwrap_err();
+    assert_eq!(error.kind(), TransportErrorKind::Refused);
+    assert!(error.to_string().starts_with(&advice), "{error}");
+    // No message is to blame for it.
+    let error = soon(transport.send(&[message("1", "p", "{}")])).await.remove(0).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().starts_with(&advice), "{error}");
+}
+
+#[tokio::test]
+async fn another_version_has_another_exchange() {
+    let place = Place::new();
+    let channel = support::plain_channel().await;
+    let transport = place.transport();
+    let context = cap_core::transport::TransportContext { node: "n".into(), version: "v2".into() };
+    transport.start(&context).unwrap();
+    let answers = soon(transport.send(&[message("1", "p", "{}")])).await;
+    assert_eq!(*answers[0].as_ref().unwrap(), Sent::Unrouted);
+    let exchange = format!("{}.v2", place.exchange);
+    let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    channel
+        .exchange_declare(exchange.as_str().into(), ExchangeKind::Topic, passive, FieldTable::default())
+        .await
+        .unwrap();
+    channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.unwrap();
+}

@@ -1,0 +1,102 @@
+//! A broker behind TLS: whom the transport trusts, and that it works the same there.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod support;
+
+use std::sync::Arc;
+
+use cap_core::transport::{Sent, Transport};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use support::raw::{RawClient, long, short, value};
+use support::{Place, message, soon};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+
+/// Speaks TLS for the broker, with a certificate for `localhost` of an authority that nobody else knows.
+struct TlsFront {
+    authority: String,
+    port: u16,
+    _task: JoinSet<()>,
+}
+
+impl TlsFront {
+    async fn start() -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+            .unwrap()
+            .signed_by(&key, &authority)
+            .unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target: lapin::uri::AMQPUri = support::amqp_url().parse().unwrap();
+        let target = format!("{}:{}", target.authority.host, target.authority.port);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (acceptor, target) = (acceptor.clone(), target.clone());
+                connections.spawn(async move {
+                    // A client that does not trust us breaks off.
+                    let Ok(mut client) = acceptor.accept(client).await else { return };
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                });
+            }
+        });
+        Self { authority: authority.pem(), port, _task: task }
+    }
+
+    fn url(&self) -> String {
+        let mut uri: lapin::uri::AMQPUri = support::amqp_url().parse().unwrap();
+        uri.scheme = lapin::uri::AMQPScheme::AMQPS;
+        "localhost".clone_into(&mut uri.authority.host);
+        uri.authority.port = self.port;
+        uri.to_string()
+    }
+}
+
+#[tokio::test]
+async fn a_broker_behind_tls_is_used_like_any_other() {
+    let place = Place::new();
+    let front = TlsFront::start().await;
+    let transport = support::start(place.transport_at(&front.url()).ca_certificates(&front.authority));
+    let mut consumer = soon(transport.consume(&place.spec("q", &["#"], 10))).await.unwrap();
+    let body = vec![7; 1024 * 1024];
+    let answers = soon(transport.send(&[message("1", "ok", body.clone())])).await;
+    assert_eq!(*answers[0].as_ref().unwrap(), Sent::Routed);
+    assert!(support::receive(&mut consumer, 1).await[0].body == body);
+    // What hostile senders write is washed here too.
+    let mut raw = RawClient::connect().await;
+    let table = [short(b"\xff"), value(b'S', b"x")].concat();
+    raw.publish(&place.exchange, b"k", 1 << 13, &long(&table), b"body").await;
+    raw.finish().await;
+    assert_eq!(support::receive(&mut consumer, 1).await[0].headers.get("?"), Some("x"));
+    drop(consumer);
+    soon(transport.close()).await;
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_trusted_is_an_error_that_says_so() {
+    let place = Place::new();
+    let front = TlsFront::start().await;
+    let transport = support::start(place.transport_at(&front.url()));
+    let error = soon(transport.send(&[message("1", "ok", "")])).await.remove(0).unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(error.to_string().contains("its certificate is trusted here"), "{error}");
+    let error = soon(transport.consume(&place.spec("q", &["#"], 1))).await.unwrap_err();
+    assert!(!error.to_string().contains("guest"), "{error}");
+}
