@@ -1,0 +1,128 @@
+//! Which node has which worker number, so that no two make the same ids.
+
+use cap_core::message::MAX_WORKER;
+use cap_core::storage::NodeRequest;
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::columns::{check_text, micros};
+use crate::error::Fault;
+use crate::schema::SchemaName;
+use crate::statements::Statements;
+
+pub(crate) const JOIN: &str = "
+INSERT INTO {schema}.nodes (worker, node, lease_until)
+VALUES ($1, $2, statement_timestamp() + $3::bigint * interval '1 microsecond')
+ON CONFLICT (worker) DO UPDATE SET node = excluded.node, lease_until = excluded.lease_until
+WHERE nodes.node = excluded.node OR nodes.lease_until <= statement_timestamp()
+RETURNING worker";
+
+pub(crate) const NODE_OF: &str = "SELECT node FROM {schema}.nodes WHERE worker = $1";
+
+/// The node's own number; else one that nobody had before; else the one whose lease ended first.
+pub(crate) const FREE: &str = "
+SELECT f.worker FROM (
+    SELECT min(n.worker) AS worker, 1 AS choice FROM {schema}.nodes AS n WHERE n.node = $1
+    UNION ALL
+    SELECT min(w)::smallint, 2 FROM generate_series(0, $2::integer) AS w
+    WHERE NOT EXISTS (SELECT FROM {schema}.nodes AS n WHERE n.worker = w)
+    UNION ALL
+    (
+        SELECT n.worker, 3 FROM {schema}.nodes AS n
+        WHERE n.lease_until <= statement_timestamp() ORDER BY n.lease_until LIMIT 1
+    )
+) AS f
+WHERE f.worker IS NOT NULL
+ORDER BY f.choice
+LIMIT 1";
+
+pub(crate) const KEEP_ALIVE: &str = "
+UPDATE {schema}.nodes SET lease_until = statement_timestamp() + $3::bigint * interval '1 microsecond'
+WHERE worker = $1 AND node = $2";
+
+pub(crate) const LEAVE: &str = "DELETE FROM {schema}.nodes WHERE worker = $1 AND node = $2";
+
+/// Claims the wished number, or a free one.
+pub(crate) async fn join(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    schema: &SchemaName,
+    request: &NodeRequest,
+) -> Result<u16, Fault> {
+    check_text("the node's name", &request.node, usize::MAX)?;
+    if let Some(wished) = request.worker.filter(|wished| *wished > MAX_WORKER) {
+        return Err(Fault::Unusable(format!(
+            "worker number {wished} is out of range: use 0 to {MAX_WORKER}"
+        )));
+    }
+    let mut transaction = connection.begin().await?;
+    // One node at a time chooses, so that no two choose the same.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(schema.lock_key("nodes"))
+        .execute(&mut *transaction)
+        .await?;
+    let worker: i16 = match request.worker {
+        Some(wished) => i16::try_from(wished).unwrap_or(i16::MAX),
+        None => sqlx::query_scalar(statements.free_worker.clone())
+            .bind(&*request.node)
+            .bind(i32::from(MAX_WORKER))
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or_else(all_taken)?,
+    };
+    let joined = sqlx::query(statements.join_wished.clone())
+        .bind(worker)
+        .bind(&*request.node)
+        .bind(micros(request.lease))
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if joined.is_none() {
+        let holder =
+            sqlx::query(statements.node_of.clone()).bind(worker).fetch_one(&mut *transaction).await?;
+        return Err(held_by(worker, holder.try_get(0)?));
+    }
+    transaction.commit().await?;
+    Ok(u16::try_from(worker).unwrap_or(0))
+}
+
+fn all_taken() -> Fault {
+    Fault::Unavailable(
+        "every worker number belongs to a node that lives; one is free when a node leaves".to_owned(),
+    )
+}
+
+fn held_by(worker: i16, node: &str) -> Fault {
+    Fault::Unusable(format!(
+        "worker number {worker} belongs to the node {node}, which lives: give each node its own"
+    ))
+}
+
+/// Lengthens the claim, unless another node has taken the number.
+pub(crate) async fn keep_alive(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    request: &NodeRequest,
+    worker: u16,
+) -> Result<bool, Fault> {
+    let done = sqlx::query(statements.keep_alive.clone())
+        .bind(i16::try_from(worker).unwrap_or(i16::MAX))
+        .bind(&*request.node)
+        .bind(micros(request.lease))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Gives the number back.
+pub(crate) async fn leave(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    node: &str,
+    worker: u16,
+) -> Result<(), Fault> {
+    sqlx::query(statements.leave.clone())
+        .bind(i16::try_from(worker).unwrap_or(i16::MAX))
+        .bind(node)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

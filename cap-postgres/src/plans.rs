@@ -1,0 +1,153 @@
+//! The proof that no statement keeps a plan which was good only for an empty table. Tests only.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlStr};
+
+use crate::schema::{self, SchemaName};
+use crate::statements::{Settle, Sides, Statements};
+use crate::storage::Postgres;
+
+const FILL: &str = "
+INSERT INTO {schema}.outbox (id, version, name, headers, body)
+    SELECT g, 'v1', 'n', '{}', 'x' FROM generate_series(1, 5000) AS g;
+INSERT INTO {schema}.outbox_state (id, version, status, due, expires)
+    SELECT g, 'v1', 0, now(), now() FROM generate_series(1, 5000) AS g;
+INSERT INTO {schema}.inbox (id, version, name, group_name, message_id, headers, body)
+    SELECT g, 'v1', 'n', 'g', g::text, '{}', 'x' FROM generate_series(1, 5000) AS g;
+INSERT INTO {schema}.inbox_state (id, version, group_name, status, due, expires)
+    SELECT g, 'v1', 'g', 0, now(), now() FROM generate_series(1, 5000) AS g;
+INSERT INTO {schema}.attempts (side, id, number, node, error)
+    SELECT 1, g, 1, 'n', 'e' FROM generate_series(1, 5000) AS g";
+
+/// The plans that statements have on a filled schema, after they were prepared while it was empty.
+async fn plans(
+    connection: &mut PgConnection,
+    of: impl Fn(&Statements) -> Vec<SqlStr>,
+) -> Vec<(SqlStr, String)> {
+    let name = SchemaName::new(&format!("cap_plans_{:016x}", fastrand::u64(..)));
+    let statements = of(&Statements::new(&name));
+    // Everything happens in a transaction that is never committed, so that nothing is left behind.
+    let mut transaction = connection.begin().await.unwrap();
+    schema::initialize(&mut transaction, &name).await.map_err(|fault| format!("{fault:?}")).unwrap();
+    for (index, text) in statements.iter().enumerate() {
+        let prepare = AssertSqlSafe(format!("PREPARE s{index} AS {}", text.as_str()));
+        sqlx::raw_sql(prepare).execute(&mut *transaction).await.unwrap();
+        explain(&mut transaction, index).await;
+    }
+    let fill = AssertSqlSafe(FILL.replace("{schema}", name.quoted()));
+    sqlx::raw_sql(fill).execute(&mut *transaction).await.unwrap();
+    let mut plans = Vec::new();
+    for (index, text) in statements.into_iter().enumerate() {
+        let plan = explain(&mut transaction, index).await;
+        plans.push((text, plan));
+    }
+    transaction.rollback().await.unwrap();
+    plans
+}
+
+async fn explain(connection: &mut PgConnection, index: usize) -> String {
+    let parameters = "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = $1";
+    let parameters: i32 =
+        sqlx::query_scalar(parameters).bind(format!("s{index}")).fetch_one(&mut *connection).await.unwrap();
+    let nulls = vec!["NULL"; usize::try_from(parameters).unwrap()].join(", ");
+    let call = if nulls.is_empty() { format!("s{index}") } else { format!("s{index}({nulls})") };
+    let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN EXECUTE {call}")))
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    lines.join("\n")
+}
+
+fn both(sides: &Sides) -> [SqlStr; 2] {
+    use cap_core::storage::Side::{Inbox, Outbox};
+    [sides.of(Outbox), sides.of(Inbox)]
+}
+
+fn settling(settle: &Settle) -> Vec<SqlStr> {
+    [&settle.forget, &settle.delete, &settle.change].into_iter().flat_map(both).collect()
+}
+
+/// What the bus runs all the time.
+fn hot(statements: &Statements) -> Vec<SqlStr> {
+    let mut all = vec![statements.insert_outgoing.clone(), statements.insert_incoming.clone()];
+    all.extend(settling(&statements.settle));
+    let sides = [
+        &statements.claim,
+        &statements.end_orphans,
+        &statements.messages,
+        &statements.renew,
+        &statements.held_ids,
+        &statements.expire_by_state,
+        &statements.expire_by_age,
+        &statements.delete_expired,
+        &statements.list_messages,
+        &statements.list_states,
+        &statements.get,
+        &statements.find,
+        &statements.lock_messages,
+        &statements.rerun,
+        &statements.headers,
+        &statements.change_messages,
+        &statements.delete,
+    ];
+    all.extend(sides.into_iter().flat_map(both));
+    all.extend([statements.claim_waiting.clone(), statements.cancel.clone(), statements.attempts.clone()]);
+    all
+}
+
+/// What runs on connections of the application's.
+fn within(statements: &Statements) -> Vec<SqlStr> {
+    let mut all = vec![statements.insert_outgoing.clone()];
+    all.extend(settling(&statements.settle_one));
+    all
+}
+
+#[track_caller]
+fn assert_looked_up(plans: &[(SqlStr, String)]) {
+    for (text, plan) in plans {
+        for bad in ["Seq Scan on", "Bitmap Heap Scan", "Merge Join"] {
+            assert!(!plan.contains(bad), "{bad} in\n{plan}\nof\n{}", text.as_str());
+        }
+    }
+}
+
+pub(crate) fn pool() -> PgPool {
+    let url = std::env::var("DATABASE_URL");
+    PgPool::connect_lazy(&url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn our_connections_look_everything_up_in_indexes() {
+    let storage = Postgres::new(pool());
+    let mut connection = storage.bus().acquire().await.unwrap();
+    let plans = plans(&mut connection, hot).await;
+    assert_looked_up(&plans);
+    for (text, plan) in &plans {
+        if text.as_str().contains("SKIP LOCKED") && text.as_str().contains("candidates") {
+            assert!(plan.contains("_state_due on"), "a claim goes by the due time, not\n{plan}");
+        }
+        if text.as_str().contains("WITH inserted AS") {
+            assert!(plan.contains("Hash Full Join"), "a loop over all pairs in\n{plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_an_ordinary_connection_they_would_not_be() {
+    let pool = pool();
+    let mut connection = pool.acquire().await.unwrap();
+    let plans = plans(&mut connection, hot).await;
+    assert!(
+        plans.iter().any(|(_, plan)| plan.contains("Seq Scan on")),
+        "then the settings could go: {plans:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_runs_on_the_applications_connections_needs_no_settings() {
+    let pool = pool();
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(&mut *connection).await.unwrap();
+    assert_looked_up(&plans(&mut connection, within).await);
+}

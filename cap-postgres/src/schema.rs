@@ -1,0 +1,208 @@
+//! The schema: its name, its version, and how it comes into being.
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::error::Fault;
+use crate::statements::statement;
+
+/// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
+/// major version does not.
+const MAJOR: i32 = 1;
+const MINOR: i32 = 0;
+
+/// What each minor version adds, in order.
+const SCRIPTS: [&str; 1] = [include_str!("schema.sql")];
+
+/// The longest identifier of PostgreSQL, which cuts off the rest without a word.
+const LONGEST: usize = 63;
+
+/// The name of the schema, in the forms in which it is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SchemaName {
+    name: String,
+    quoted: String,
+}
+
+impl SchemaName {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), quoted: format!("\"{}\"", name.replace('"', "\"\"")) }
+    }
+
+    /// The name as an identifier in SQL. A quote within it is doubled, so that nothing gets out of it.
+    pub(crate) fn quoted(&self) -> &str {
+        &self.quoted
+    }
+
+    /// That PostgreSQL can have a schema of this name.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let name = &self.name;
+        let reason = if name.is_empty() {
+            "is empty"
+        } else if name.len() > LONGEST {
+            "is longer than the 63 bytes that PostgreSQL looks at"
+        } else if name.contains(|c: char| c.is_control()) {
+            "has a control character"
+        } else if name.starts_with("pg_") || name == "information_schema" {
+            "belongs to PostgreSQL itself"
+        } else {
+            return Ok(());
+        };
+        let shown: String = name.chars().take(LONGEST + 1).collect();
+        Err(Fault::Unusable(format!("the schema's name {shown:?} {reason}: choose another")))
+    }
+
+    /// The channel on which work is announced. Two schemas of one database may share one in the rarest of cases,
+    /// and then wake each other for nothing.
+    pub(crate) fn channel(&self) -> String {
+        format!("cap_{:016x}", self.hash("channel"))
+    }
+
+    /// The key of an advisory lock for this schema.
+    pub(crate) fn lock_key(&self, purpose: &str) -> i64 {
+        i64::from_ne_bytes(self.hash(purpose).to_ne_bytes())
+    }
+
+    /// FNV-1a: short, and the same in every version of every node.
+    fn hash(&self, purpose: &str) -> u64 {
+        let bytes = ["cap", purpose, &self.name].into_iter().flat_map(|part| part.bytes().chain([0]));
+        bytes
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    /// Everything that creates the schema, as SQL.
+    pub(crate) fn sql(&self) -> String {
+        let scripts = SCRIPTS.map(|script| statement(self, script).as_str().to_owned());
+        format!("CREATE SCHEMA IF NOT EXISTS {};\n\n{}", self.quoted, scripts.join("\n"))
+    }
+}
+
+/// Creates the schema, or brings it to this version. Safe to call from many nodes at once.
+pub(crate) async fn initialize(connection: &mut PgConnection, schema: &SchemaName) -> Result<(), Fault> {
+    // On a schema that is as it should be, nothing is locked and no right to create anything is needed.
+    if inspect(connection, schema).await?.is_current() {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(schema.lock_key("schema"))
+        .execute(&mut *transaction)
+        .await?;
+    let found = inspect(&mut transaction, schema).await?;
+    if !found.exists {
+        sqlx::raw_sql(statement(schema, "CREATE SCHEMA {schema}")).execute(&mut *transaction).await?;
+    }
+    for script in &SCRIPTS[found.scripts_done()..] {
+        sqlx::raw_sql(statement(schema, script)).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// What was found in the database.
+#[derive(Debug)]
+struct Found {
+    exists: bool,
+    /// The highest version whose script has run.
+    version: Option<(i32, i32)>,
+}
+
+impl Found {
+    fn is_current(&self) -> bool {
+        self.version.is_some_and(|version| version >= (MAJOR, MINOR))
+    }
+
+    fn scripts_done(&self) -> usize {
+        self.version.map_or(0, |(_, minor)| usize::try_from(minor).unwrap_or(0) + 1).min(SCRIPTS.len())
+    }
+}
+
+/// Looks without changing anything, and refuses what is not ours.
+async fn inspect(connection: &mut PgConnection, schema: &SchemaName) -> Result<Found, Fault> {
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(&schema.name)
+        .fetch_one(&mut *connection)
+        .await?;
+    let rows = sqlx::query(
+        "SELECT c.relname::text, c.relkind::text FROM pg_class AS c
+         JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname IN ('published', 'received', 'schema_version')",
+    )
+    .bind(&schema.name)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut is_versioned = false;
+    for row in &rows {
+        let name: &str = row.try_get(0)?;
+        let kind: &str = row.try_get(1)?;
+        // Ours of these names are views.
+        if name != "schema_version" && matches!(kind, "r" | "p" | "f") {
+            return Err(Fault::Unusable(format!(
+                "the schema {quoted} holds the tables of .NET CAP ({quoted}.\"{name}\" is a table), which cap does not \
+                 share: choose another schema, as in Postgres::new(pool).schema(\"cap_rs\"); nothing was changed",
+                quoted = schema.quoted()
+            )));
+        }
+        is_versioned |= name == "schema_version";
+    }
+    if !is_versioned {
+        return Ok(Found { exists, version: None });
+    }
+    let newest = statement(
+        schema,
+        "SELECT major, minor FROM {schema}.schema_version ORDER BY major DESC, minor DESC LIMIT 1",
+    );
+    let version = sqlx::query(newest).fetch_optional(connection).await?;
+    let version = version.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
+    match version {
+        Some((major, minor)) if major != MAJOR => Err(Fault::Unusable(format!(
+            "the schema {} has version {major}.{minor}; this cap-postgres works with {MAJOR}.x: use a cap-postgres of \
+             that major version, or another schema",
+            schema.quoted()
+        ))),
+        version => Ok(Found { exists, version }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_in_a_name_cannot_get_out() {
+        let name = SchemaName::new("a\"; DROP TABLE x; --");
+        assert_eq!(name.quoted(), "\"a\"\"; DROP TABLE x; --\"");
+        assert!(name.check().is_ok());
+        assert!(name.sql().starts_with("CREATE SCHEMA IF NOT EXISTS \"a\"\"; DROP TABLE x; --\";"));
+        assert!(!name.sql().contains("{schema}"));
+    }
+
+    #[test]
+    fn names_that_no_schema_can_have_are_refused_with_a_reason() {
+        for (name, reason) in [
+            ("", "empty"),
+            ("a\0b", "control character"),
+            ("pg_catalog", "PostgreSQL itself"),
+            (&*"x".repeat(64), "63 bytes"),
+        ] {
+            let error = SchemaName::new(name).check().unwrap_err();
+            let Fault::Unusable(text) = error else { panic!("{error:?}") };
+            assert!(text.contains(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn channels_and_locks_differ_by_schema_and_purpose() {
+        let (one, two) = (SchemaName::new("cap"), SchemaName::new("cap2"));
+        assert_ne!(one.channel(), two.channel());
+        assert_ne!(one.lock_key("schema"), two.lock_key("schema"));
+        assert_ne!(one.lock_key("schema"), one.lock_key("nodes"));
+        assert!(one.channel().len() <= LONGEST);
+    }
+
+    #[test]
+    fn there_is_a_script_for_each_minor_version() {
+        assert_eq!(SCRIPTS.len(), usize::try_from(MINOR).unwrap() + 1);
+        assert!(SCRIPTS[0].ends_with("INSERT INTO {schema}.schema_version (major, minor) VALUES (1, 0);\n"));
+    }
+}

@@ -1,0 +1,359 @@
+//! What becomes of state rows: each word is said under a lease, and counts only while the row is held under it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use cap_core::storage::{Lease, Owner, Retention, Settlement, Side, Verdict};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _, SqlStr};
+
+use crate::columns::{FAILED, RETRYING, SUCCEEDED, micros};
+use crate::error::{Fault, without_nul};
+use crate::insert::Writing;
+use crate::statements::{Settle, Sides};
+
+// The row's lock is held from the moment that the fence is checked until the transaction ends: nobody can claim the
+// row in between. `{rows}` is empty, or limits the input to one row, so that a plan made on a connection of the
+// application's, without the settings of ours, looks the row up by its key.
+
+// A row that was re-run stays, with nothing in it but its epoch, so that another re-run goes on counting from there and
+// no lease is ever given twice. The second half is not entered when the first has found every row, as is usual.
+pub(crate) const FORGET: &str = "
+WITH gone AS (
+    DELETE FROM {states} AS x
+    USING (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
+    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL AND x.reruns = 0
+    RETURNING x.id
+), emptied AS (
+    UPDATE {states} AS x
+    SET status = 4, reruns = 0, due = NULL, expires = NULL, owner = NULL, reason = NULL, last_error = NULL
+    FROM (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
+    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL AND x.reruns > 0
+        AND (SELECT count(*) FROM gone) < cardinality($1::bigint[])
+    RETURNING x.id
+)
+SELECT coalesce(array_agg(e.id), '{}') AS ids
+FROM (SELECT id FROM gone UNION ALL SELECT id FROM emptied) AS e";
+
+/// Removes state rows whose messages are not there.
+pub(crate) const END: &str = "
+DELETE FROM {states} AS x
+USING unnest($1::bigint[], $2::integer[]) AS s(id, epoch)
+WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL";
+
+pub(crate) const DELETE: &str = "
+WITH gone AS (
+    DELETE FROM {states} AS x
+    USING (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
+    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
+    RETURNING x.id
+), message AS (
+    DELETE FROM {messages} AS m USING gone WHERE m.id = gone.id
+), past AS (
+    DELETE FROM {schema}.attempts AS a USING gone WHERE a.side = {side} AND a.id = gone.id
+)
+SELECT coalesce(array_agg(id), '{}') AS ids FROM gone";
+
+// Without a new status the row stays as it was, save for its owner and when it is due.
+pub(crate) const CHANGE: &str = "
+WITH changed AS (
+    UPDATE {states} AS x SET
+        status = coalesce(s.status, x.status),
+        attempts = x.attempts + s.counted::integer,
+        due = CASE
+            WHEN s.since_added THEN coalesce(
+                (SELECT m.added FROM {messages} AS m WHERE m.id = x.id), statement_timestamp()
+            )
+            ELSE statement_timestamp() + s.wait * interval '1 microsecond'
+        END,
+        owner = CASE WHEN s.held THEN $12 END,
+        reason = CASE WHEN s.status IS NULL THEN x.reason ELSE s.reason END,
+        last_error = coalesce(s.error, x.last_error),
+        expires = CASE
+            WHEN s.status IS NULL THEN x.expires
+            ELSE statement_timestamp() + s.keep * interval '1 microsecond'
+        END
+    FROM (
+        SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::boolean[], $5::boolean[],
+            $6::bigint[], $7::boolean[], $8::text[], $9::text[], $10::bigint[], $11::bigint[])
+            AS u(id, epoch, status, counted, since_added, wait, held, reason, error, keep, next) {rows}
+    ) AS s
+    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
+    RETURNING x.id, s.counted, x.attempts, s.error, s.next
+), recorded AS (
+    INSERT INTO {schema}.attempts (side, id, number, at, node, error, next_due)
+    SELECT {side}, c.id, c.attempts, statement_timestamp(), $12, coalesce(c.error, ''),
+        statement_timestamp() + c.next * interval '1 microsecond'
+    FROM changed AS c WHERE c.counted
+)
+SELECT coalesce(array_agg(id), '{}') AS ids, CASE WHEN $13 THEN pg_notify($14, $15)::text END FROM changed";
+
+/// Which statement a verdict takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Forget,
+    Delete,
+    Change,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Change, Self::Forget, Self::Delete];
+
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Succeeded { retention: Retention::Forget, reason: None } => Self::Forget,
+            Verdict::Succeeded { retention: Retention::Delete, reason: None } => Self::Delete,
+            _ => Self::Change,
+        }
+    }
+}
+
+/// How many statements these settlements take at least.
+pub(crate) fn statements_for(settlements: &[Settlement]) -> usize {
+    let kinds = Kind::ALL
+        .iter()
+        .filter(|kind| settlements.iter().any(|one| Kind::of(&one.verdict) == **kind))
+        .count();
+    let mut seen = HashSet::new();
+    let repeated = settlements.iter().any(|one| !seen.insert(one.lease.id));
+    kinds + usize::from(repeated)
+}
+
+/// Applies verdicts, and says of each whether its lease held.
+pub(crate) async fn settle(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    side: Side,
+    settlements: &[Settlement],
+) -> Result<Vec<bool>, Fault> {
+    let mut held = vec![false; settlements.len()];
+    let mut rest: Vec<usize> = (0..settlements.len()).collect();
+    // A statement changes a row once; of several words about one row the later ones come in a round of their own.
+    while !rest.is_empty() {
+        let mut seen = HashSet::new();
+        let (round, later): (Vec<usize>, Vec<usize>) =
+            rest.into_iter().partition(|index| seen.insert(settlements[*index].lease.id));
+        rest = later;
+        for kind in Kind::ALL {
+            let mut part: Vec<usize> = round
+                .iter()
+                .copied()
+                .filter(|index| Kind::of(&settlements[*index].verdict) == kind)
+                .collect();
+            if part.is_empty() {
+                continue;
+            }
+            // All writers take their locks in the order of the ids.
+            part.sort_by_key(|index| settlements[*index].lease.id);
+            let chosen: Vec<&Settlement> = part.iter().map(|index| &settlements[*index]).collect();
+            let statement = &writing.statements.settle;
+            let applied = apply(connection, statement, writing, side, kind, &chosen).await?;
+            for index in part {
+                held[index] = applied.contains(&settlements[index].lease.id);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// As [`settle`] for one settlement on a connection of the application's.
+pub(crate) async fn settle_one(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    side: Side,
+    settlement: &Settlement,
+) -> Result<bool, Fault> {
+    let kind = Kind::of(&settlement.verdict);
+    let statement = &writing.statements.settle_one;
+    Ok(!apply(connection, statement, writing, side, kind, &[settlement]).await?.is_empty())
+}
+
+async fn apply(
+    connection: &mut PgConnection,
+    statements: &Settle,
+    writing: Writing<'_>,
+    side: Side,
+    kind: Kind,
+    settlements: &[&Settlement],
+) -> Result<HashSet<i64>, Fault> {
+    let leases: Vec<Lease> = settlements.iter().map(|settlement| settlement.lease).collect();
+    match kind {
+        Kind::Forget => end(connection, &statements.forget, side, &leases).await,
+        Kind::Delete => end(connection, &statements.delete, side, &leases).await,
+        Kind::Change => {
+            let changes: Vec<Change<'_>> =
+                settlements.iter().map(|one| Change::new(one.lease, &one.verdict, writing.owner)).collect();
+            change(connection, &statements.change, writing, side, &changes).await
+        }
+    }
+}
+
+/// Removes state rows whose messages are not there.
+pub(crate) async fn end_orphans(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    side: Side,
+    leases: &[Lease],
+) -> Result<(), Fault> {
+    bind_leases(writing.statements.end_orphans.of(side), leases).execute(connection).await?;
+    Ok(())
+}
+
+fn bind_leases(statement: SqlStr, leases: &[Lease]) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(statement)
+        .bind(leases.iter().map(|lease| lease.id).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
+}
+
+async fn end(
+    connection: &mut PgConnection,
+    statement: &Sides,
+    side: Side,
+    leases: &[Lease],
+) -> Result<HashSet<i64>, Fault> {
+    let row = bind_leases(statement.of(side), leases).fetch_one(connection).await?;
+    Ok(row.try_get::<Vec<i64>, _>("ids")?.into_iter().collect())
+}
+
+/// What a state row is changed to.
+#[derive(Debug)]
+pub(crate) struct Change<'a> {
+    lease: Lease,
+    /// None: as it was, with its reason and expiry.
+    status: Option<i16>,
+    counted: bool,
+    due: Due,
+    held: bool,
+    reason: Option<&'static str>,
+    error: Option<Cow<'a, str>>,
+    keep: Option<i64>,
+    /// When the next attempt is due, in microseconds from now, to be recorded with the one that failed.
+    next: Option<i64>,
+}
+
+/// From when on a row may be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Never,
+    SinceAdded,
+    /// Microseconds from now.
+    After(i64),
+    /// Microseconds from now, if the broker has not come before.
+    WithoutBroker(i64),
+}
+
+impl<'a> Change<'a> {
+    /// Nobody works on the row, it is never due, and nothing else has changed.
+    fn idle(lease: Lease) -> Self {
+        Self {
+            lease,
+            status: None,
+            counted: false,
+            due: Due::Never,
+            held: false,
+            reason: None,
+            error: None,
+            keep: None,
+            next: None,
+        }
+    }
+
+    /// A row that cannot be read: it has failed, and stays until a person has seen it.
+    pub(crate) fn corrupt(lease: Lease, error: &'a str) -> Self {
+        let reason = Some(cap_core::storage::Reason::Corrupt.as_str());
+        Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::idle(lease) }
+    }
+
+    fn new(lease: Lease, verdict: &'a Verdict, owner: &Owner) -> Self {
+        let idle = Self::idle(lease);
+        match verdict {
+            Verdict::Succeeded { retention, reason } => Self {
+                status: Some(SUCCEEDED),
+                reason: reason.map(cap_core::storage::Reason::as_str),
+                keep: match retention {
+                    Retention::Keep(keep) => Some(micros(*keep)),
+                    // Kept for its reason as long as a message that has nothing to tell, or until the collector
+                    // comes by.
+                    Retention::Forget => None,
+                    Retention::Delete => Some(0),
+                },
+                ..idle
+            },
+            Verdict::Retry { after, hold, error } => Self {
+                status: Some(RETRYING),
+                counted: true,
+                due: Due::After(micros(if *hold { owner.lease } else { *after })),
+                held: *hold,
+                error: Some(without_nul(error)),
+                next: Some(if *hold { 0 } else { micros(*after) }),
+                ..idle
+            },
+            Verdict::RetryAtBroker { after, spare, error } => Self {
+                status: Some(RETRYING),
+                counted: true,
+                due: Due::WithoutBroker(micros(after.saturating_add(*spare))),
+                error: Some(without_nul(error)),
+                next: Some(micros(*after)),
+                ..idle
+            },
+            Verdict::Failed { reason, error, counted, keep, notify } => Self {
+                status: Some(FAILED),
+                counted: *counted,
+                due: if *notify { Due::After(micros(owner.lease)) } else { Due::Never },
+                held: *notify,
+                reason: Some(reason.as_str()),
+                error: Some(without_nul(error)),
+                keep: Some(micros(*keep)),
+                ..idle
+            },
+            Verdict::Notified => idle,
+            Verdict::Release { after } => {
+                let due = if after.is_zero() { Due::SinceAdded } else { Due::After(micros(*after)) };
+                Self { due, ..idle }
+            }
+        }
+    }
+
+    fn wait(&self) -> Option<i64> {
+        match self.due {
+            Due::After(wait) | Due::WithoutBroker(wait) => Some(wait),
+            Due::Never | Due::SinceAdded => None,
+        }
+    }
+
+    /// Whether other nodes should know when the row is due. What the broker keeps concerns them only if it does not
+    /// come, and they find that out by themselves.
+    fn leaves_work(&self) -> bool {
+        !self.held && matches!(self.due, Due::SinceAdded | Due::After(_))
+    }
+}
+
+/// Changes rows, and gives back the ids of those whose lease held. Each id may stand there once.
+pub(crate) async fn change(
+    connection: &mut PgConnection,
+    statement: &Sides,
+    writing: Writing<'_>,
+    side: Side,
+    changes: &[Change<'_>],
+) -> Result<HashSet<i64>, Fault> {
+    let row = sqlx::query(statement.of(side))
+        .bind(changes.iter().map(|change| change.lease.id).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.lease.epoch).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.status).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.counted).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.due == Due::SinceAdded).collect::<Vec<_>>())
+        .bind(changes.iter().map(Change::wait).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.held).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.reason).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.error.as_deref()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.keep).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.next).collect::<Vec<_>>())
+        .bind(&*writing.owner.node)
+        .bind(changes.iter().any(Change::leaves_work))
+        .bind(writing.channel)
+        .bind(crate::columns::side_name(side))
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get::<Vec<i64>, _>("ids")?.into_iter().collect())
+}

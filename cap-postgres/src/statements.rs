@@ -1,0 +1,144 @@
+//! Every statement of the store, written out for its schema.
+//!
+//! This is the one place where SQL is put together from parts: the templates are constants of this crate, the
+//! schema's name goes in quoted, and everything else is a parameter.
+
+use cap_core::storage::Side;
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::schema::SchemaName;
+use crate::{claim, expiry, insert, monitor, nodes, settle};
+
+/// One statement for each side.
+#[derive(Debug)]
+pub(crate) struct Sides {
+    outbox: SqlStr,
+    inbox: SqlStr,
+}
+
+impl Sides {
+    pub(crate) fn of(&self, side: Side) -> SqlStr {
+        match side {
+            Side::Outbox => self.outbox.clone(),
+            Side::Inbox => self.inbox.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) insert_outgoing: SqlStr,
+    pub(crate) insert_incoming: SqlStr,
+    pub(crate) held_ids: Sides,
+    pub(crate) settle: Settle,
+    /// The same for a single row, on a connection of the application's.
+    pub(crate) settle_one: Settle,
+    pub(crate) end_orphans: Sides,
+    pub(crate) claim: Sides,
+    pub(crate) claim_waiting: SqlStr,
+    pub(crate) messages: Sides,
+    pub(crate) renew: Sides,
+    pub(crate) expire_by_state: Sides,
+    pub(crate) expire_by_age: Sides,
+    pub(crate) delete_expired: Sides,
+    pub(crate) join_wished: SqlStr,
+    pub(crate) node_of: SqlStr,
+    pub(crate) free_worker: SqlStr,
+    pub(crate) keep_alive: SqlStr,
+    pub(crate) leave: SqlStr,
+    pub(crate) list_messages: Sides,
+    pub(crate) list_states: Sides,
+    pub(crate) get: Sides,
+    pub(crate) find: Sides,
+    pub(crate) attempts: SqlStr,
+    pub(crate) lock_messages: Sides,
+    pub(crate) rerun: Sides,
+    pub(crate) headers: Sides,
+    pub(crate) change_messages: Sides,
+    pub(crate) cancel: SqlStr,
+    pub(crate) delete: Sides,
+    pub(crate) counts: SqlStr,
+}
+
+/// The three ways in which a state row is settled.
+#[derive(Debug)]
+pub(crate) struct Settle {
+    pub(crate) forget: Sides,
+    pub(crate) delete: Sides,
+    pub(crate) change: Sides,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &SchemaName) -> Self {
+        let sql = |template: &str| statement(schema, template);
+        let sides = |template: &str| Sides {
+            outbox: sql(&for_side(template, Side::Outbox)),
+            inbox: sql(&for_side(template, Side::Inbox)),
+        };
+        let settle = |rows: &str| Settle {
+            forget: sides(&settle::FORGET.replace("{rows}", rows)),
+            delete: sides(&settle::DELETE.replace("{rows}", rows)),
+            change: sides(&settle::CHANGE.replace("{rows}", rows)),
+        };
+        Self {
+            insert_outgoing: sql(insert::OUTGOING),
+            insert_incoming: sql(insert::INCOMING),
+            held_ids: sides(insert::HELD_IDS),
+            settle: settle(""),
+            settle_one: settle("LIMIT 1"),
+            end_orphans: sides(settle::END),
+            claim_waiting: sql(claim::WAITING),
+            messages: sides(claim::MESSAGES),
+            claim: Sides { outbox: sql(claim::OUTBOX), inbox: sql(claim::INBOX) },
+            renew: sides(claim::RENEW),
+            expire_by_state: sides(expiry::BY_STATE),
+            expire_by_age: sides(expiry::BY_AGE),
+            delete_expired: sides(expiry::DELETE),
+            join_wished: sql(nodes::JOIN),
+            node_of: sql(nodes::NODE_OF),
+            free_worker: sql(nodes::FREE),
+            keep_alive: sql(nodes::KEEP_ALIVE),
+            leave: sql(nodes::LEAVE),
+            list_messages: sides(&monitor::sql::rows(monitor::sql::LIST_MESSAGES)),
+            list_states: sides(&monitor::sql::rows(monitor::sql::LIST_STATES)),
+            get: sides(&monitor::sql::rows(monitor::sql::GET)),
+            find: Sides {
+                outbox: sql(&for_side(&monitor::sql::rows(monitor::sql::FIND_OUTBOX), Side::Outbox)),
+                inbox: sql(&for_side(&monitor::sql::rows(monitor::sql::FIND_INBOX), Side::Inbox)),
+            },
+            attempts: sql(monitor::sql::ATTEMPTS),
+            lock_messages: sides(monitor::sql::LOCK_MESSAGES),
+            rerun: sides(monitor::sql::RERUN),
+            headers: sides(monitor::sql::HEADERS),
+            change_messages: sides(monitor::sql::CHANGE_MESSAGES),
+            cancel: sql(monitor::sql::CANCEL),
+            delete: sides(monitor::sql::DELETE),
+            counts: sql(monitor::sql::COUNTS),
+        }
+    }
+}
+
+/// Fills in what differs between the sides.
+fn for_side(template: &str, side: Side) -> String {
+    let (messages, states, number) = match side {
+        Side::Outbox => ("{schema}.outbox", "{schema}.outbox_state", "0"),
+        Side::Inbox => ("{schema}.inbox", "{schema}.inbox_state", "1"),
+    };
+    let (group, group_column, group_value) = match side {
+        Side::Outbox => ("''::text", "", ""),
+        Side::Inbox => ("m.group_name", "group_name,", "m.group_name,"),
+    };
+    template
+        .replace("{messages}", messages)
+        .replace("{states}", states)
+        .replace("{side}", number)
+        .replace("{group}", group)
+        .replace("{group_column}", group_column)
+        .replace("{group_value}", group_value)
+}
+
+/// The audited step: a template of this crate becomes a statement. Nothing but the quoted name is put in.
+pub(crate) fn statement(schema: &SchemaName, template: &str) -> SqlStr {
+    let text: std::sync::Arc<str> = template.replace("{schema}", schema.quoted()).into();
+    AssertSqlSafe(text).into_sql_str()
+}

@@ -1,0 +1,159 @@
+//! A batch of everything that has gathered, in one transaction.
+
+use std::collections::HashSet;
+
+use cap_core::storage::{NewIncoming, NewOutgoing, Settlement, Side, Stored, WriteBatch, WriteReport};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::error::Fault;
+use crate::insert::{self, Candidate, Writing};
+use crate::settle;
+
+/// The primary keys: a violation means that a row id was used before, or stands twice in the batch.
+const ROW_KEYS: [&str; 4] = ["outbox_pkey", "outbox_state_pkey", "inbox_pkey", "inbox_state_pkey"];
+
+/// Row ids that are in the tables already, with the same message.
+#[derive(Debug)]
+struct Repeated {
+    outbox: HashSet<i64>,
+    inbox: HashSet<i64>,
+}
+
+/// Writes the batch.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    batch: &WriteBatch,
+) -> Result<WriteReport, Fault> {
+    let first = in_one(connection, writing, batch, None).await;
+    match first {
+        // A row id that is taken: the call is most likely repeated, after an answer that was lost. The first try
+        // was rolled back whole, so this one starts from the beginning.
+        Err(fault) if ROW_KEYS.iter().any(|key| fault.violates(key)) => {
+            let repeated = repeated(connection, writing, batch).await?;
+            in_one(connection, writing, batch, Some(&repeated)).await
+        }
+        other => other,
+    }
+}
+
+/// One statement commits by itself, in one round trip; more than one go into a transaction.
+async fn in_one(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    batch: &WriteBatch,
+    repeated: Option<&Repeated>,
+) -> Result<WriteReport, Fault> {
+    if statements_for(batch) <= 1 {
+        return apply(connection, writing, batch, repeated).await;
+    }
+    let mut transaction = connection.begin().await?;
+    let report = apply(&mut transaction, writing, batch, repeated).await?;
+    transaction.commit().await?;
+    Ok(report)
+}
+
+fn statements_for(batch: &WriteBatch) -> usize {
+    let publishes = batch.settled_incoming.iter().any(|settlement| !settlement.publishes.is_empty());
+    [!batch.outgoing.is_empty(), !batch.incoming.is_empty(), publishes].into_iter().filter(|any| *any).count()
+        + settle::statements_for(&batch.settled_outgoing)
+        + settle::statements_for(&batch.settled_incoming)
+}
+
+/// All writers go through the tables in this order.
+async fn apply(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    batch: &WriteBatch,
+    repeated: Option<&Repeated>,
+) -> Result<WriteReport, Fault> {
+    let outgoing: Vec<&NewOutgoing> = batch.outgoing.iter().collect();
+    Ok(WriteReport {
+        outgoing: insert_outgoing(connection, writing, &outgoing, repeated).await?,
+        incoming: insert_incoming(connection, writing, &batch.incoming, repeated).await?,
+        settled_incoming: settle_incoming(connection, writing, &batch.settled_incoming, repeated).await?,
+        settled_outgoing: settle::settle(connection, writing, Side::Outbox, &batch.settled_outgoing).await?,
+    })
+}
+
+async fn insert_outgoing(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    rows: &[&NewOutgoing],
+    repeated: Option<&Repeated>,
+) -> Result<Vec<Stored>, Fault> {
+    let (fresh, places) =
+        first_of_each(rows.iter().copied(), |new| new.id, repeated.map(|repeated| &repeated.outbox));
+    if fresh.is_empty() {
+        return Ok(vec![Stored::Duplicate; rows.len()]);
+    }
+    let stored = insert::outgoing(connection, writing, &fresh).await?;
+    Ok(spread(rows.len(), &places, &stored))
+}
+
+async fn insert_incoming(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    rows: &[NewIncoming],
+    repeated: Option<&Repeated>,
+) -> Result<Vec<Stored>, Fault> {
+    let (fresh, places) = first_of_each(rows.iter(), |new| new.id, repeated.map(|repeated| &repeated.inbox));
+    if fresh.is_empty() {
+        return Ok(vec![Stored::Duplicate; rows.len()]);
+    }
+    let stored = insert::incoming(connection, writing, &fresh).await?;
+    Ok(spread(rows.len(), &places, &stored))
+}
+
+/// Settles, and puts into the outbox what the settlements publish whose leases held.
+async fn settle_incoming(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    settlements: &[Settlement],
+    repeated: Option<&Repeated>,
+) -> Result<Vec<bool>, Fault> {
+    let held = settle::settle(connection, writing, Side::Inbox, settlements).await?;
+    let publishes: Vec<&NewOutgoing> = settlements
+        .iter()
+        .zip(&held)
+        .filter(|(_, held)| **held)
+        .flat_map(|(settlement, _)| &settlement.publishes)
+        .collect();
+    insert_outgoing(connection, writing, &publishes, repeated).await?;
+    Ok(held)
+}
+
+/// The rows to insert and their places: all, as ids are unique; or, once it is known that some are not, those that
+/// are not there already, the first of each id.
+fn first_of_each<'a, T>(
+    rows: impl Iterator<Item = &'a T>,
+    id: impl Fn(&T) -> i64,
+    repeated: Option<&HashSet<i64>>,
+) -> (Vec<&'a T>, Vec<usize>) {
+    let mut seen = HashSet::new();
+    let mut is_first = |id: i64| repeated.is_none_or(|repeated| !repeated.contains(&id) && seen.insert(id));
+    rows.enumerate().filter(|(_, row)| is_first(id(row))).map(|(place, row)| (row, place)).unzip()
+}
+
+fn spread(length: usize, places: &[usize], stored: &[Stored]) -> Vec<Stored> {
+    let mut all = vec![Stored::Duplicate; length];
+    for (place, stored) in places.iter().zip(stored) {
+        all[*place] = *stored;
+    }
+    all
+}
+
+/// Which rows of the batch are there already.
+async fn repeated(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    batch: &WriteBatch,
+) -> Result<Repeated, Fault> {
+    let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
+    let outgoing = batch.outgoing.iter().chain(published).map(Candidate::outgoing).collect();
+    let incoming = batch.incoming.iter().map(Candidate::incoming).collect();
+    Ok(Repeated {
+        outbox: insert::repeated_ids(connection, writing.statements, Side::Outbox, outgoing).await?,
+        inbox: insert::repeated_ids(connection, writing.statements, Side::Inbox, incoming).await?,
+    })
+}

@@ -1,0 +1,19 @@
+//! The store on a real PostgreSQL, each test in a schema of its own.
+//!
+//! The server is taken from `DATABASE_URL`, by default `postgres://postgres@127.0.0.1:5432/test`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+
+mod claims;
+mod conformance;
+mod errors;
+mod expiry;
+mod monitor;
+mod nodes;
+mod notify;
+mod pg_tx;
+mod schema;
+mod support;
+mod transactions;
+mod views;
+mod writes;
