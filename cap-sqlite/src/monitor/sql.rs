@@ -1,0 +1,107 @@
+//! The statements for people.
+
+/// What is shown of a message. The attempts of one that has no state row any more are counted one by one.
+const COLUMNS: &str = "
+    m.id, m.version, m.name, {group} AS group_name, m.headers, m.body, m.added,
+    (SELECT s.status FROM {states} AS s WHERE s.id = m.id) AS status,
+    (SELECT s.reason FROM {states} AS s WHERE s.id = m.id) AS reason,
+    (SELECT s.reruns FROM {states} AS s WHERE s.id = m.id) AS reruns,
+    (SELECT s.last_error FROM {states} AS s WHERE s.id = m.id) AS last_error,
+    (SELECT s.due FROM {states} AS s WHERE s.id = m.id) AS due,
+    (SELECT s.expires FROM {states} AS s WHERE s.id = m.id) AS expires,
+    (SELECT s.owner FROM {states} AS s WHERE s.id = m.id) AS owner,
+    coalesce((SELECT s.attempts FROM {states} AS s WHERE s.id = m.id), {failed}) AS attempts";
+
+/// How many attempts were recorded of a message.
+const FAILED: &str = "(
+        SELECT count(*) FROM {prefix}attempts AS a INDEXED BY {prefix}attempts_of
+        WHERE a.side = {side} AND a.id = m.id
+    )";
+
+/// A template with the columns put in.
+pub(crate) fn rows(template: &str) -> String {
+    template.replace("{columns}", COLUMNS).replace("{failed}", FAILED)
+}
+
+/// Messages that have succeeded, or in whatever state.
+pub(crate) const LIST_MESSAGES: &str = "
+SELECT {columns}
+FROM {messages} AS m
+WHERE m.id < ?1
+    AND (?2 IS NULL OR m.name = ?2)
+    AND (?3 IS NULL OR {group} = ?3)
+    AND (?4 IS NULL OR coalesce((SELECT s.status FROM {states} AS s WHERE s.id = m.id), 4) = ?4)
+    AND (?6 IS NULL OR m.added >= ?6)
+    AND (?7 IS NULL OR m.added < ?7)
+ORDER BY m.id DESC
+LIMIT ?5";
+
+/// The ids of messages that have a state row.
+pub(crate) const LIST_STATES: &str = "
+SELECT s.id
+FROM {states} AS s
+WHERE s.id < ?1
+    AND (?2 IS NULL OR (SELECT m.name FROM {messages} AS m WHERE m.id = s.id) = ?2)
+    AND (?3 IS NULL OR (SELECT {group} FROM {messages} AS m WHERE m.id = s.id) = ?3)
+    AND (?4 IS NULL OR s.status = ?4)
+    AND (?6 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) >= ?6)
+    AND (?7 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) < ?7)
+    AND (?8 IS NULL OR s.reason = ?8)
+    AND (?9 IS NULL OR instr(s.last_error, ?9) > 0)
+ORDER BY s.id DESC
+LIMIT ?5";
+
+pub(crate) const GET: &str = "SELECT {columns} FROM {messages} AS m WHERE m.id = ?1";
+
+pub(crate) const FIND: &str = "
+SELECT {columns}
+FROM {messages} AS m INDEXED BY {messages}_message_id
+WHERE m.message_id = ?1
+ORDER BY m.id";
+
+pub(crate) const ATTEMPTS: &str = "
+SELECT number, at, node, error, next_due FROM {prefix}attempts INDEXED BY {prefix}attempts_of
+WHERE side = ?1 AND id = ?2 ORDER BY number, at";
+
+// A message without a state row was never re-run, for the row of one that was stays. It gets a row whose epoch begins
+// far above what its first one can have counted to: a word that was said under that is never taken for a new one.
+pub(crate) const RERUN: &str = "
+INSERT INTO {states} AS x
+    (id, version, {group_column} status, attempts, attempts_before_rerun, reruns, epoch, due)
+SELECT m.id, m.version, {group_column} 0, {failed}, {failed}, 1, 1073741824, ?2
+FROM {messages} AS m WHERE m.id = ?1
+ON CONFLICT (id) DO UPDATE SET
+    status = 0,
+    attempts_before_rerun = x.attempts,
+    reruns = x.reruns + 1,
+    due = ?2,
+    owner = NULL,
+    reason = NULL,
+    expires = NULL
+WHERE x.status = 3 OR x.owner IS NULL OR x.due IS NULL OR x.due <= ?2";
+
+pub(crate) const HEADERS: &str = "SELECT m.headers FROM {messages} AS m WHERE m.id = ?1";
+
+pub(crate) const CHANGE_MESSAGE: &str =
+    "UPDATE {messages} SET headers = ?2, body = coalesce(?3, body) WHERE id = ?1";
+
+pub(crate) const CANCEL: &str = "
+UPDATE {prefix}outbox_state SET status = 3, reason = 'cancelled', due = NULL, owner = NULL, expires = ?2
+WHERE id = ?1 AND status = 1";
+
+/// The message, if nobody works on it.
+pub(crate) const IDLE: &str = "
+SELECT m.id FROM {messages} AS m
+WHERE m.id = ?1 AND NOT EXISTS (
+    SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status <> 3 AND s.owner IS NOT NULL AND s.due > ?2
+)";
+
+// A row that is there for nothing but its epoch is not counted.
+pub(crate) const COUNTS: &str = "
+SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {prefix}outbox_state
+WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+GROUP BY status
+UNION ALL
+SELECT 1, group_name, status, count(*) FROM {prefix}inbox_state
+WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+GROUP BY group_name, status";

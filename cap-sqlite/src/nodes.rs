@@ -1,0 +1,113 @@
+//! Which node has which worker number, so that no two make the same ids.
+
+use cap_core::message::MAX_WORKER;
+use cap_core::storage::NodeRequest;
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::columns::{check_text, micros};
+use crate::error::Fault;
+use crate::session::begin;
+use crate::statements::Statements;
+
+pub(crate) const ALL: &str = "SELECT worker, node, lease_until FROM {prefix}nodes ORDER BY worker";
+
+pub(crate) const JOIN: &str = "
+INSERT INTO {prefix}nodes (worker, node, lease_until) VALUES (?1, ?2, ?3)
+ON CONFLICT (worker) DO UPDATE SET node = excluded.node, lease_until = excluded.lease_until";
+
+pub(crate) const KEEP_ALIVE: &str =
+    "UPDATE {prefix}nodes SET lease_until = ?3 WHERE worker = ?1 AND node = ?2";
+
+pub(crate) const LEAVE: &str = "DELETE FROM {prefix}nodes WHERE worker = ?1 AND node = ?2";
+
+/// A number that a node has, or had.
+#[derive(Debug)]
+struct Node {
+    worker: u16,
+    name: String,
+    lease_until: i64,
+}
+
+/// Claims the wished number, or a free one.
+pub(crate) async fn join(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    request: &NodeRequest,
+) -> Result<u16, Fault> {
+    check_text("the node's name", &request.node, usize::MAX)?;
+    if let Some(wished) = request.worker.filter(|wished| *wished > MAX_WORKER) {
+        return Err(Fault::Unusable(format!(
+            "worker number {wished} is out of range: use 0 to {MAX_WORKER}"
+        )));
+    }
+    // One node at a time chooses, so that no two choose the same.
+    let (mut transaction, now) = begin(connection).await?;
+    let mut nodes = Vec::new();
+    for row in sqlx::query(statements.nodes.clone()).fetch_all(&mut *transaction).await? {
+        let (name, lease_until) = (row.try_get("node")?, row.try_get("lease_until")?);
+        nodes.push(Node { worker: row.try_get::<u16, _>("worker")?, name, lease_until });
+    }
+    let worker = choose(&nodes, request, now)?;
+    sqlx::query(statements.join.clone())
+        .bind(worker)
+        .bind(&*request.node)
+        .bind(now + micros(request.lease))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(worker)
+}
+
+/// The wished number, unless its node lives. Without a wish: the node's own number; else one that nobody had before;
+/// else the one whose lease ended first. The nodes stand in the order of their numbers.
+fn choose(nodes: &[Node], request: &NodeRequest, now: i64) -> Result<u16, Fault> {
+    if let Some(wished) = request.worker {
+        let holder = nodes.iter().find(|node| node.worker == wished);
+        return match holder.filter(|node| node.name != *request.node && node.lease_until > now) {
+            None => Ok(wished),
+            Some(Node { name, .. }) => Err(Fault::Unusable(format!(
+                "worker number {wished} belongs to the node {name}, which lives: give each node its own"
+            ))),
+        };
+    }
+    let own = || nodes.iter().find(|node| node.name == *request.node).map(|node| node.worker);
+    let unused = || (0..=MAX_WORKER).find(|worker| nodes.iter().all(|node| node.worker != *worker));
+    let ended = || {
+        let dead = nodes.iter().filter(|node| node.lease_until <= now);
+        dead.min_by_key(|node| node.lease_until).map(|node| node.worker)
+    };
+    own().or_else(unused).or_else(ended).ok_or_else(|| {
+        Fault::Unavailable(
+            "every worker number belongs to a node that lives; one is free when a node leaves".to_owned(),
+        )
+    })
+}
+
+/// Lengthens the claim, unless another node has taken the number.
+pub(crate) async fn keep_alive(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    request: &NodeRequest,
+    worker: u16,
+) -> Result<bool, Fault> {
+    let (mut transaction, now) = begin(connection).await?;
+    let done = sqlx::query(statements.keep_alive.clone())
+        .bind(worker)
+        .bind(&*request.node)
+        .bind(now + micros(request.lease))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Gives the number back.
+pub(crate) async fn leave(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    node: &str,
+    worker: u16,
+) -> Result<(), Fault> {
+    sqlx::query(statements.leave.clone()).bind(worker).bind(node).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The store on real files, each test on one of its own.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+
+mod claims;
+mod conformance;
+mod errors;
+mod expiry;
+mod listen;
+mod monitor;
+mod nodes;
+mod processes;
+mod schema;
+mod sqlite_tx;
+mod support;
+mod transactions;
+mod views;
+mod writes;

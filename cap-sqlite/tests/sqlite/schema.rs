@@ -1,0 +1,98 @@
+//! How the tables come into being, and where they must not.
+
+use cap_core::error::StorageErrorKind;
+use cap_core::storage::Storage as _;
+use cap_sqlite::Sqlite;
+
+use crate::support::{Database, outgoing, owner};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_nodes_may_start_at_once_on_a_new_file() {
+    for _ in 0..5 {
+        let database = Database::empty();
+        let tasks: Vec<_> = (0..8)
+            .map(|node| {
+                // Each knows the file by another path: as another process, it does not take turns with the others.
+                let folder = database.path.with_file_name(node.to_string());
+                std::fs::create_dir(&folder).unwrap();
+                let storage = Sqlite::open(folder.join("..").join("shop.db"));
+                tokio::spawn(async move { storage.initialize().await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        assert_eq!(database.count("SELECT count(*) FROM cap_schema_version").await, 1);
+        database.publish(vec![outgoing(1)]).await;
+        database.storage.initialize().await.unwrap();
+        assert_eq!(database.count("SELECT count(*) FROM cap_outbox").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_file_is_in_wal_mode_and_every_commit_on_the_disk() {
+    let database = Database::new().await;
+    assert_eq!(database.text("PRAGMA journal_mode").await, "wal");
+    assert_eq!(database.count("PRAGMA synchronous").await, 2, "FULL");
+}
+
+#[tokio::test]
+async fn two_prefixes_are_two_stores() {
+    let database = Database::new().await;
+    let other = database.storage.clone().table_prefix("Shop2_");
+    other.check().unwrap();
+    other.initialize().await.unwrap();
+    database.publish(vec![outgoing(1)]).await;
+    assert_eq!(database.count("SELECT count(*) FROM cap_outbox").await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM Shop2_outbox").await, 0);
+}
+
+#[tokio::test]
+async fn a_hostile_prefix_is_found_before_the_start_and_does_nothing() {
+    let database = Database::new().await;
+    database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)").await;
+    for prefix in ["x; DROP TABLE orders; --", "\"", "a b", "", "{prefix}", "sqlite_"] {
+        let storage = database.storage.clone().table_prefix(prefix);
+        let error = storage.check().unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Unusable);
+        assert!(error.to_string().contains("the tables' prefix"), "{error}");
+        // Even if nobody has asked.
+        let _ = storage.initialize().await;
+        let batch = cap_core::storage::WriteBatch { outgoing: vec![outgoing(1)], ..Default::default() };
+        let _ = storage.write(&owner("a"), &batch).await;
+    }
+    assert_eq!(database.count("SELECT count(*) FROM orders").await, 0);
+}
+
+#[tokio::test]
+async fn tables_of_somebody_else_are_refused_and_left_alone() {
+    for table in ["cap_received", "CAP_Outbox", "cap_signals"] {
+        let database = Database::empty();
+        database.execute(&format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY)")).await;
+        let error = database.storage.initialize().await.unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Unusable);
+        assert!(error.to_string().contains("choose another prefix"), "{error}");
+        assert_eq!(database.count("SELECT count(*) FROM sqlite_schema").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_newer_major_version_is_refused_and_a_newer_minor_one_is_not() {
+    let database = Database::new().await;
+    database.execute("INSERT INTO cap_schema_version (major, minor) VALUES (1, 7)").await;
+    database.storage.initialize().await.unwrap();
+    database.execute("INSERT INTO cap_schema_version (major, minor) VALUES (2, 0)").await;
+    let error = database.storage.initialize().await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Unusable);
+    assert!(error.to_string().contains("version 2.0"), "{error}");
+}
+
+#[tokio::test]
+async fn the_printed_sql_makes_the_same_tables() {
+    let (database, other) = (Database::empty(), Database::new().await);
+    database.execute(&Sqlite::schema_sql("cap_")).await;
+    database.storage.initialize().await.unwrap();
+    let tables = "SELECT group_concat(sql, ';' ORDER BY name) FROM sqlite_schema";
+    assert_eq!(database.text(tables).await, other.text(tables).await);
+    database.publish(vec![outgoing(1)]).await;
+}
