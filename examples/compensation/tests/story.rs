@@ -1,0 +1,11 @@
+//! The example, from its beginning to its end.
+
+use std::process::ExitCode;
+
+#[path = "../examples/compensation/main.rs"]
+mod story;
+
+#[test]
+fn the_story_happens() {
+    assert_eq!(story::main(), ExitCode::SUCCESS);
+}
