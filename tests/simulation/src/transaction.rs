@@ -1,0 +1,122 @@
+//! Transactions of the simulated store: those that an application opens, and those that a handler works in.
+
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cap_core::error::{StorageError, StorageErrorKind};
+use cap_core::storage::{NewOutgoing, Owner, Storage as _, Stored};
+use cap_core::{
+    BoxFuture, Cap, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError, Handover,
+    Within,
+};
+use cap_ledger::Event;
+
+use crate::run::Run;
+use crate::storage::SimStorage;
+
+/// A transaction that the application opens, publishes in, and commits or drops.
+#[derive(Debug)]
+pub(crate) struct SimTransaction {
+    rows: Vec<NewOutgoing>,
+    owner: Option<Owner>,
+    /// None for a plain one, of whose commit the bus does not learn.
+    handover: Option<Handover>,
+}
+
+impl SimTransaction {
+    /// One that tells the bus of its commit.
+    pub(crate) fn begin(cap: &Cap) -> Self {
+        Self { rows: Vec::new(), owner: None, handover: Some(cap.handover()) }
+    }
+
+    /// One that does not.
+    pub(crate) fn plain() -> Self {
+        Self { rows: Vec::new(), owner: None, handover: None }
+    }
+
+    /// Commits. After an error nobody knows whether it did.
+    pub(crate) async fn commit(self, storage: &SimStorage) -> Result<(), StorageError> {
+        let Some(owner) = &self.owner else { return Ok(()) };
+        storage.commit_messages(owner, self.rows).await?;
+        if let Some(handover) = self.handover {
+            handover.committed();
+        }
+        Ok(())
+    }
+}
+
+impl Within<SimStorage> for SimTransaction {
+    async fn store(
+        &mut self,
+        storage: &SimStorage,
+        owner: &Owner,
+        messages: &[NewOutgoing],
+    ) -> Result<Vec<Stored>, StorageError> {
+        storage.statement().await?;
+        self.rows.extend_from_slice(messages);
+        self.owner = Some(owner.clone());
+        Ok(vec![Stored::New; messages.len()])
+    }
+
+    fn handover(&mut self) -> Option<&mut Handover> {
+        self.handover.as_mut()
+    }
+}
+
+/// The transaction that a handler works in: the model of what an adapter gives its handlers.
+#[derive(Debug, Clone)]
+pub(crate) struct SimTx(Arc<Mutex<Work>>);
+
+#[derive(Debug, Default)]
+struct Work {
+    effects: Vec<Event>,
+    run: Option<Run>,
+}
+
+impl SimTx {
+    /// The handler has done its work, as far as it is concerned: the run ends with the transaction.
+    pub(crate) fn done(&self, run: Run, effect: Event) {
+        let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        work.effects.push(effect);
+        work.run = Some(run);
+    }
+}
+
+impl FromDelivery for SimTx {
+    fn check(context: &CheckContext<'_>) -> Result<(), String> {
+        context.require_storage::<SimStorage>("SimTx", "the simulated store")
+    }
+
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        let Some(storage) = delivery.storage().downcast_ref::<SimStorage>() else {
+            return Err(HandlerError::permanent("the store is another"));
+        };
+        let work = Arc::new(Mutex::new(Work::default()));
+        let open = Open { storage: storage.clone(), work: Arc::clone(&work) };
+        delivery.enlist(Box::new(open)).map_err(|_| HandlerError::permanent("two transactions"))?;
+        Ok(Self(work))
+    }
+}
+
+/// The other end of a [`SimTx`], in the bus's hands.
+struct Open {
+    storage: SimStorage,
+    work: Arc<Mutex<Work>>,
+}
+
+impl Enlisted for Open {
+    fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>> {
+        Box::pin(async move {
+            let work = mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner));
+            let Some(run) = work.run else {
+                let text = "the handler succeeded without a word";
+                return Err(StorageError::new(StorageErrorKind::Refused, self.storage.name(), text));
+            };
+            self.storage.commit_handling(completion, work.effects, run).await
+        })
+    }
+
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
