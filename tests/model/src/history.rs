@@ -1,0 +1,420 @@
+//! Plays a history on the model and on a store at the same time, and compares every answer.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::message::{Headers, Message};
+use cap_core::storage::{
+    ClaimRequest, Claimed, Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Settlement, Side,
+    Storage as _, Stored, WriteBatch, WriteReport,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestCaseError;
+
+use crate::Subject;
+use crate::model::{Model, ModelRow, Moment};
+use crate::rows::{check_details, check_rows, same_span};
+use crate::step::{
+    BrokerCopy, Entrance, GROUPS, HOUR, How, Incoming, KEEP, LEASE, NODES, Outgoing, Start, Step, Word,
+};
+
+mod people;
+
+/// No two steps happen at the same moment.
+const TICK: Duration = Duration::from_millis(1);
+
+/// All rows are compared after so many steps, and at the end.
+const LOOK_EVERY: usize = 6;
+
+type Judged<T = ()> = Result<T, TestCaseError>;
+
+/// A lease as a node has it, by the count of the model and by that of the store. The two need not be the same numbers.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    side: Side,
+    node: usize,
+    model: Lease,
+    real: Lease,
+}
+
+/// An insert, to be repeated.
+#[derive(Debug, Clone)]
+enum Inserted {
+    Outgoing(usize, NewOutgoing),
+    Incoming(usize, NewIncoming),
+}
+
+/// A history under way.
+struct History<'a, S> {
+    subject: &'a S,
+    model: Model,
+    now: Moment,
+    next_id: i64,
+    given: Vec<Given>,
+    inserted: Vec<Inserted>,
+}
+
+/// Plays a whole history on an empty store.
+///
+/// # Errors
+///
+/// When the store does anything but what the model does.
+pub async fn play<S: Subject>(subject: &S, steps: &[Step]) -> Judged {
+    let mut history = History {
+        subject,
+        model: Model::default(),
+        now: Moment::ZERO,
+        next_id: 1,
+        given: Vec::new(),
+        inserted: Vec::new(),
+    };
+    for (step, number) in steps.iter().zip(1..) {
+        history.tick(TICK).await?;
+        history.take(step).await?;
+        if number % LOOK_EVERY == 0 {
+            check_rows(&history.model, subject).await?;
+        }
+    }
+    check_rows(&history.model, subject).await?;
+    check_details(&history.model, subject).await?;
+    history.claim_all().await
+}
+
+fn broken(error: impl Display) -> TestCaseError {
+    TestCaseError::fail(format!("the store fails: {error}"))
+}
+
+fn owner(node: usize) -> Owner {
+    let (name, version) = NODES[node];
+    Owner { node: name.into(), version: version.into(), lease: LEASE }
+}
+
+fn message(id: Option<&str>) -> Arc<Message> {
+    let mut headers: Headers = [("cap-msg-name", "order.created")].into_iter().collect();
+    if let Some(id) = id {
+        headers.insert("cap-msg-id", id);
+    }
+    Arc::new(Message::new(headers, &b"{}"[..]))
+}
+
+impl<S: Subject> History<'_, S> {
+    /// A little time passes between any two steps; only a clock that may not have moved must be told.
+    async fn tick(&mut self, time: Duration) -> Judged {
+        self.now += time;
+        if S::COARSE { self.subject.pass(time).await.map_err(broken) } else { Ok(()) }
+    }
+
+    async fn take(&mut self, step: &Step) -> Judged {
+        match step {
+            Step::Pass(times) => {
+                let time = HOUR * 2 * *times;
+                self.now += time;
+                self.subject.pass(time).await.map_err(broken)
+            }
+            Step::Publish { node, messages, how } => self.publish(*node, messages, *how).await,
+            Step::Receive { node, messages } => self.receive(*node, messages).await,
+            Step::Repeat { earlier } => self.repeat(*earlier).await,
+            Step::Clash { earlier } => self.clash(*earlier).await,
+            Step::Claim { node, side, groups, limit } => self.claim(*node, *side, groups, *limit).await,
+            Step::Deliver { node, copies } => self.deliver(*node, copies).await,
+            Step::Settle { side, words } => self.settle(*side, words).await,
+            Step::Renew { side, leases } => self.renew(*side, leases).await,
+            Step::Crash { node } => {
+                self.given.retain(|given| given.node != *node);
+                Ok(())
+            }
+            Step::Rerun { side, rows, change } => self.rerun(*side, rows, change).await,
+            Step::Cancel { rows } => self.cancel(rows).await,
+            Step::Delete { side, rows } => self.delete(*side, rows).await,
+            Step::Expire { limit } => self.expire(*limit).await,
+        }
+    }
+
+    fn new_id(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    fn outgoing(&mut self, drawn: &Outgoing) -> NewOutgoing {
+        let id = self.new_id();
+        let message_id = drawn.id.map_or_else(|| id.to_string(), |which| format!("m{which}"));
+        let (delay, held) = match drawn.start {
+            Start::Held => (None, true),
+            Start::Free => (None, false),
+            Start::Delayed(hours) => (Some(HOUR * hours), false),
+        };
+        NewOutgoing { id, message: message(Some(&message_id)), delay, held }
+    }
+
+    fn incoming(&mut self, drawn: &Incoming) -> NewIncoming {
+        let id = self.new_id();
+        let message_id = drawn.id.map(|which| format!("m{which}"));
+        let entry = match drawn.entry {
+            Entrance::Held => Entry::Scheduled { held: true },
+            Entrance::Free => Entry::Scheduled { held: false },
+            Entrance::Parked(notify) => {
+                let error = "cannot be read".to_owned();
+                Entry::Parked { reason: Reason::Undecodable, error, keep: KEEP, notify }
+            }
+        };
+        NewIncoming { id, group: GROUPS[drawn.group].into(), message: message(message_id.as_deref()), entry }
+    }
+
+    async fn write(&self, node: usize, batch: &WriteBatch) -> Judged<WriteReport> {
+        self.subject.store().write(&owner(node), batch).await.map_err(broken)
+    }
+
+    async fn publish(&mut self, node: usize, messages: &[Outgoing], how: How) -> Judged {
+        let mut outgoing: Vec<_> = messages.iter().map(|drawn| self.outgoing(drawn)).collect();
+        if how != How::Alone {
+            // A plain transaction does not know who will work on its messages.
+            for new in &mut outgoing {
+                new.held = false;
+            }
+            let commit = how == How::Committed;
+            let stored =
+                self.subject.publish_within(&owner(node), &outgoing, commit).await.map_err(broken)?;
+            if !commit {
+                return Ok(());
+            }
+            return self.expect_published(node, &outgoing, &stored);
+        }
+        let batch = WriteBatch { outgoing, ..WriteBatch::default() };
+        let report = self.write(node, &batch).await?;
+        self.expect_published(node, &batch.outgoing, &report.outgoing)
+    }
+
+    fn expect_published(&mut self, node: usize, outgoing: &[NewOutgoing], stored: &[Stored]) -> Judged {
+        let expected: Vec<Stored> =
+            outgoing.iter().map(|new| self.model.publish(self.now, &owner(node), new)).collect();
+        prop_assert_eq!(expected.as_slice(), stored, "publishing {:?}", outgoing);
+        for (new, stored) in outgoing.iter().zip(stored) {
+            self.inserted.push(Inserted::Outgoing(node, new.clone()));
+            self.give_first(Side::Outbox, node, new.id, new.held && *stored == Stored::New);
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, node: usize, messages: &[Incoming]) -> Judged {
+        let incoming = messages.iter().map(|drawn| self.incoming(drawn)).collect();
+        let batch = WriteBatch { incoming, ..WriteBatch::default() };
+        let report = self.write(node, &batch).await?;
+        let expected: Vec<Stored> =
+            batch.incoming.iter().map(|new| self.model.receive(self.now, &owner(node), new)).collect();
+        prop_assert_eq!(&expected, &report.incoming, "receiving {:?}", batch.incoming);
+        for (new, stored) in batch.incoming.into_iter().zip(expected) {
+            let holds =
+                matches!(new.entry, Entry::Scheduled { held: true } | Entry::Parked { notify: true, .. });
+            self.give_first(Side::Inbox, node, new.id, holds && stored == Stored::New);
+            self.inserted.push(Inserted::Incoming(node, new));
+        }
+        Ok(())
+    }
+
+    fn give_first(&mut self, side: Side, node: usize, id: i64, held: bool) {
+        if held {
+            let lease = Lease { id, epoch: 1 };
+            self.given.push(Given { side, node, model: lease, real: lease });
+        }
+    }
+
+    /// An earlier insert whose row is there, as it was stored: nobody repeats what a person has changed since.
+    fn earlier(&self, pick: Index) -> Option<Inserted> {
+        let holds = |side, id, message: &Arc<Message>| {
+            self.model.row(side, id).is_some_and(|row| row.message == *message)
+        };
+        let is_there = |inserted: &&Inserted| match inserted {
+            Inserted::Outgoing(_, new) => holds(Side::Outbox, new.id, &new.message),
+            Inserted::Incoming(_, new) => holds(Side::Inbox, new.id, &new.message),
+        };
+        let there: Vec<&Inserted> = self.inserted.iter().filter(is_there).collect();
+        (!there.is_empty()).then(|| (*pick.get(&there)).clone())
+    }
+
+    async fn repeat(&mut self, pick: Index) -> Judged {
+        let Some(earlier) = self.earlier(pick) else { return Ok(()) };
+        let (node, batch) = match earlier {
+            Inserted::Outgoing(node, new) => {
+                (node, WriteBatch { outgoing: vec![new], ..WriteBatch::default() })
+            }
+            Inserted::Incoming(node, new) => {
+                (node, WriteBatch { incoming: vec![new], ..WriteBatch::default() })
+            }
+        };
+        let report = self.write(node, &batch).await?;
+        let all_known =
+            report.outgoing.iter().chain(&report.incoming).all(|stored| *stored == Stored::Duplicate);
+        prop_assert!(all_known, "{:?} was there already: {:?}", batch, report);
+        Ok(())
+    }
+
+    /// Nothing of such a batch is stored, as one message would take the place of another.
+    async fn clash(&mut self, pick: Index) -> Judged {
+        let Some(earlier) = self.earlier(pick) else { return Ok(()) };
+        let id = self.new_id();
+        let beside = NewOutgoing { id, message: message(Some(&id.to_string())), delay: None, held: false };
+        let other = message(Some("quite another"));
+        let mut batch = WriteBatch { outgoing: vec![beside], ..WriteBatch::default() };
+        let node = match earlier {
+            Inserted::Outgoing(node, new) => {
+                batch.outgoing.push(NewOutgoing { message: other, ..new });
+                node
+            }
+            Inserted::Incoming(node, new) => {
+                batch.incoming.push(NewIncoming { message: other, ..new });
+                node
+            }
+        };
+        let written = self.subject.store().write(&owner(node), &batch).await;
+        prop_assert!(written.is_err(), "a row id was used for two messages: {:?}", batch);
+        Ok(())
+    }
+
+    async fn claim(&mut self, node: usize, side: Side, groups: &[usize], limit: usize) -> Judged {
+        let groups: Vec<Arc<str>> = groups.iter().map(|group| GROUPS[*group].into()).collect();
+        let owner = owner(node);
+        let request = ClaimRequest { side, groups, limit };
+        let claims = self.subject.store().claim(&owner, &request).await.map_err(broken)?;
+        let (expected, next) = self.model.claim(self.now, &owner, side, &request.groups, limit);
+        let ids: Vec<i64> = expected.iter().map(|row| row.id).collect();
+        let real: Vec<i64> = claims.rows.iter().map(|claimed| claimed.lease.id).collect();
+        prop_assert_eq!(ids, real, "claiming for {:?}: {:?}", node, request);
+        prop_assert!(
+            same_span::<S>(next, claims.next_due),
+            "after {:?} the next row is due in {:?}, the store says {:?}",
+            request,
+            next,
+            claims.next_due
+        );
+        for (row, claimed) in expected.iter().zip(&claims.rows) {
+            self.expect_claimed(node, side, row, claimed)?;
+        }
+        Ok(())
+    }
+
+    /// A node has claimed a row; it remembers its lease.
+    fn expect_claimed(&mut self, node: usize, side: Side, row: &ModelRow, claimed: &Claimed) -> Judged {
+        if let Some(state) = &row.state {
+            let is_notice = state.status == cap_core::storage::Status::Failed;
+            let notice = is_notice.then(|| {
+                (state.reason.unwrap_or(Reason::Exhausted), state.error.clone().unwrap_or_default())
+            });
+            prop_assert_eq!(notice, claimed.notice.clone(), "the notice of row {}", row.id);
+            let expected = (row.attempts.len(), state.attempts_before_rerun, row.group.as_str());
+            let (all, before) = (claimed.attempts as usize, claimed.attempts_before_rerun as usize);
+            prop_assert_eq!(expected, (all, before, &*claimed.group), "row {}", row.id);
+            prop_assert_eq!(&row.message, &claimed.message);
+            let age = self.now.saturating_sub(row.added);
+            prop_assert!(same_span::<S>(Some(age), Some(claimed.age)), "the age of row {}", row.id);
+        }
+        let model = Lease { id: row.id, epoch: row.epoch };
+        self.given.push(Given { side, node, model, real: claimed.lease });
+        Ok(())
+    }
+
+    /// The broker brings copies to one node, under leases that any node may have had.
+    async fn deliver(&mut self, node: usize, copies: &[BrokerCopy]) -> Judged {
+        let pick = |copy: &BrokerCopy| {
+            let fits = |given: &&Given| {
+                given.side == Side::Inbox && (!copy.waits || self.model.is_waiting(given.model))
+            };
+            let given: Vec<&Given> = self.given.iter().filter(fits).collect();
+            (!given.is_empty()).then(|| **copy.lease.get(&given))
+        };
+        let brought: Vec<Given> = copies.iter().filter_map(pick).collect();
+        let real: Vec<Lease> = brought.iter().map(|given| given.real).collect();
+        let claimed = self.subject.store().claim_waiting(&owner(node), &real).await.map_err(broken)?;
+        prop_assert_eq!(claimed.len(), real.len(), "one answer for each copy");
+        for (given, claimed) in brought.into_iter().zip(claimed) {
+            let expected = self.model.claim_waiting(self.now, &owner(node), given.model);
+            prop_assert_eq!(expected.is_some(), claimed.is_some(), "{} is brought {:?}", node, given);
+            if let (Some(row), Some(claimed)) = (expected, claimed) {
+                prop_assert_eq!(row.id, claimed.lease.id, "answers stand in the order of the copies");
+                self.expect_claimed(node, Side::Inbox, &row, &claimed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The leases that words are said under, each for a row of its own.
+    fn speakers<'w>(&self, side: Side, words: &'w [Word]) -> Vec<(Given, &'w Word)> {
+        let mut rows = BTreeSet::new();
+        let pick = |word: &'w Word| {
+            let fits =
+                |given: &&Given| given.side == side && (!word.live || self.model.is_live(side, given.model));
+            let given: Vec<&Given> = self.given.iter().filter(fits).collect();
+            (!given.is_empty()).then(|| (**word.lease.get(&given), word))
+        };
+        words.iter().filter_map(pick).filter(|(given, _)| rows.insert(given.model.id)).collect()
+    }
+
+    async fn settle(&mut self, side: Side, words: &[Word]) -> Judged {
+        let speakers = self.speakers(side, words);
+        // Each node speaks for itself.
+        for node in 0..NODES.len() {
+            let of_node: Vec<_> = speakers.iter().filter(|(given, _)| given.node == node).copied().collect();
+            if !of_node.is_empty() {
+                self.settle_as(node, side, &of_node).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle_as(&mut self, node: usize, side: Side, words: &[(Given, &Word)]) -> Judged {
+        // Nodes do not speak at the same moment either.
+        self.tick(TICK).await?;
+        let mut settlements = Vec::new();
+        for (given, word) in words {
+            let count = if side == Side::Inbox { word.publishes } else { 0 };
+            let free = Outgoing { id: None, start: Start::Free };
+            let publishes = (0..count).map(|_| self.outgoing(&free)).collect();
+            settlements.push(Settlement { lease: given.real, verdict: word.verdict.clone(), publishes });
+        }
+        let batch = match side {
+            Side::Outbox => WriteBatch { settled_outgoing: settlements, ..WriteBatch::default() },
+            Side::Inbox => WriteBatch { settled_incoming: settlements, ..WriteBatch::default() },
+        };
+        let report = self.write(node, &batch).await?;
+        let settlements = batch.settled_outgoing.iter().chain(&batch.settled_incoming);
+        let held = report.settled_outgoing.iter().chain(&report.settled_incoming);
+        for (((given, word), settlement), held) in words.iter().zip(settlements).zip(held) {
+            let applied = self.model.settle(self.now, &owner(node), side, given.model, &word.verdict);
+            prop_assert_eq!(applied, *held, "{:?} under {:?}", word.verdict, given);
+            if applied {
+                for new in &settlement.publishes {
+                    self.model.publish(self.now, &owner(node), new);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self, side: Side, leases: &[Index]) -> Judged {
+        let of_side: Vec<Given> = self.given.iter().filter(|given| given.side == side).copied().collect();
+        if of_side.is_empty() {
+            return Ok(());
+        }
+        let chosen: Vec<Given> = leases.iter().map(|pick| *pick.get(&of_side)).collect();
+        let real: Vec<Lease> = chosen.iter().map(|given| given.real).collect();
+        let renewed = self.subject.store().renew(&owner(0), side, &real).await.map_err(broken)?;
+        let expected: Vec<bool> =
+            chosen.iter().map(|given| self.model.renew(self.now, &owner(0), side, given.model)).collect();
+        prop_assert_eq!(expected, renewed, "renewing {:?}", chosen);
+        Ok(())
+    }
+
+    /// Once all leases and delays are over, whatever can be claimed at all is claimed by each version's node.
+    async fn claim_all(&mut self) -> Judged {
+        self.take(&Step::Pass(10)).await?;
+        for side in [Side::Outbox, Side::Inbox] {
+            for node in [0, 2] {
+                self.tick(TICK).await?;
+                self.claim(node, side, &[0, 1], 1000).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! The reference model: what the documentation of `Storage` and `Monitor` says, over a list, with the time as an argument.
+//!
+//! It knows no index, no batch and no order of its own: each rule is a search through all rows. That it was written apart
+//! from the stores is its use.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::message::Message;
+use cap_core::monitor::Change;
+use cap_core::storage::{
+    Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Status, Stored, Verdict,
+};
+
+use crate::verdict;
+
+/// A point in time: how long after the history began.
+pub type Moment = Duration;
+
+/// All rows of a store.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// In the order in which they came.
+    pub rows: Vec<ModelRow>,
+}
+
+/// A message and all that is known of it.
+#[derive(Debug, Clone)]
+pub struct ModelRow {
+    /// Which table.
+    pub side: Side,
+    /// The row's id.
+    pub id: i64,
+    /// The version of the bus that stored it.
+    pub version: String,
+    /// The receiving group; empty in the outbox.
+    pub group: String,
+    /// The message.
+    pub message: Arc<Message>,
+    /// When it was stored.
+    pub added: Moment,
+    /// How often it was claimed.
+    pub epoch: i32,
+    /// Each attempt that failed.
+    pub attempts: Vec<ModelAttempt>,
+    /// None once it has succeeded with nothing to tell.
+    pub state: Option<ModelState>,
+}
+
+/// An attempt that failed.
+#[derive(Debug, Clone)]
+pub struct ModelAttempt {
+    /// Who made it.
+    pub node: String,
+    /// What went wrong.
+    pub error: String,
+    /// How long after it the next one was due, if there was to be one.
+    pub next: Option<Duration>,
+}
+
+/// The state of a message that is not simply done.
+#[derive(Debug, Clone)]
+pub struct ModelState {
+    /// Where it stands.
+    pub status: Status,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The last error.
+    pub error: Option<String>,
+    /// From when on anyone may claim it.
+    pub due: Option<Moment>,
+    /// Who has it.
+    pub owner: Option<String>,
+    /// When it will be deleted.
+    pub expires: Option<Moment>,
+    /// How often a person ran it again.
+    pub reruns: u32,
+    /// How many attempts had failed by then.
+    pub attempts_before_rerun: usize,
+}
+
+impl ModelState {
+    fn new(status: Status, due: Moment) -> Self {
+        Self {
+            status,
+            reason: None,
+            error: None,
+            due: Some(due),
+            owner: None,
+            expires: None,
+            reruns: 0,
+            attempts_before_rerun: 0,
+        }
+    }
+}
+
+impl ModelRow {
+    /// Where the message stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.state.as_ref().map_or(Status::Succeeded, |state| state.status)
+    }
+
+    fn is_due(&self, now: Moment) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    fn due(&self) -> Option<Moment> {
+        self.state.as_ref().and_then(|state| state.due)
+    }
+
+    /// Whether somebody works on it.
+    #[must_use]
+    pub fn is_held(&self, now: Moment) -> bool {
+        let works = |state: &ModelState| state.owner.is_some() && state.status != Status::Failed;
+        self.state.as_ref().is_some_and(works) && !self.is_due(now)
+    }
+
+    /// Gives the row to a node, and shows it as the node gets it.
+    fn take(&mut self, now: Moment, owner: &Owner) -> Self {
+        self.epoch += 1;
+        if let Some(state) = &mut self.state {
+            if state.status == Status::Delayed {
+                state.status = Status::Scheduled;
+            }
+            state.owner = Some(owner.node.to_string());
+            state.due = Some(now + owner.lease);
+        }
+        self.clone()
+    }
+
+    /// Puts in what a person has changed.
+    fn change(&mut self, change: &Change) {
+        let mut message = (*self.message).clone();
+        if let Some(said) = &change.audit {
+            let said: String = said.chars().map(|letter| if letter == '\n' { ' ' } else { letter }).collect();
+            let mut lines: VecDeque<String> = VecDeque::from([said]);
+            if let Some(earlier) = message.headers.get("cap-audit") {
+                earlier.split('\n').rev().for_each(|line| lines.push_front(line.to_owned()));
+            }
+            while lines.len() > 20 {
+                lines.pop_front();
+            }
+            message.headers.insert("cap-audit", Vec::from(lines).join("\n"));
+        }
+        if let Some(body) = &change.body {
+            message.body = body.clone();
+        }
+        self.message = Arc::new(message);
+    }
+
+    fn has_ended(&self, now: Moment, keep: Duration) -> bool {
+        match &self.state {
+            Some(ModelState { expires: Some(expires), .. }) => *expires <= now,
+            Some(state) => state.status == Status::Succeeded && self.added + keep <= now,
+            None => self.added + keep <= now,
+        }
+    }
+}
+
+impl Model {
+    /// A row.
+    #[must_use]
+    pub fn row(&self, side: Side, id: i64) -> Option<&ModelRow> {
+        self.rows.iter().find(|row| row.side == side && row.id == id)
+    }
+
+    fn row_mut(&mut self, side: Side, id: i64) -> Option<&mut ModelRow> {
+        self.rows.iter_mut().find(|row| row.side == side && row.id == id)
+    }
+
+    /// Whether a word under this lease counts.
+    #[must_use]
+    pub fn is_live(&self, side: Side, lease: Lease) -> bool {
+        self.row(side, lease.id).is_some_and(|row| {
+            row.epoch == lease.epoch && row.state.as_ref().is_some_and(|state| state.owner.is_some())
+        })
+    }
+
+    /// A message to be published.
+    pub fn publish(&mut self, now: Moment, owner: &Owner, new: &NewOutgoing) -> Stored {
+        let state = match new.delay {
+            None => ModelState::new(Status::Scheduled, now),
+            Some(delay) => ModelState::new(Status::Delayed, now + delay),
+        };
+        self.insert(now, owner, (Side::Outbox, new.id, "", &new.message), state, new.held)
+    }
+
+    /// A message that was received.
+    pub fn receive(&mut self, now: Moment, owner: &Owner, new: &NewIncoming) -> Stored {
+        let (state, held) = match &new.entry {
+            Entry::Scheduled { held } => (ModelState::new(Status::Scheduled, now), *held),
+            Entry::Parked { reason, error, keep, notify } => {
+                let mut state = ModelState::new(Status::Failed, now);
+                state.due = None;
+                state.reason = Some(*reason);
+                state.error = Some(error.clone());
+                state.expires = Some(now + *keep);
+                (state, *notify)
+            }
+        };
+        self.insert(now, owner, (Side::Inbox, new.id, &new.group, &new.message), state, held)
+    }
+
+    fn insert(
+        &mut self,
+        now: Moment,
+        owner: &Owner,
+        (side, id, group, message): (Side, i64, &str, &Arc<Message>),
+        mut state: ModelState,
+        held: bool,
+    ) -> Stored {
+        let same_message =
+            |row: &ModelRow| message.id().is_some() && row.message.id() == message.id() && row.group == group;
+        if self.rows.iter().any(|row| row.side == side && (row.id == id || same_message(row))) {
+            return Stored::Duplicate;
+        }
+        if held {
+            state.owner = Some(owner.node.to_string());
+            state.due = Some(now + owner.lease);
+        }
+        self.rows.push(ModelRow {
+            side,
+            id,
+            version: owner.version.to_string(),
+            group: group.to_owned(),
+            message: Arc::clone(message),
+            added: now,
+            epoch: i32::from(held),
+            attempts: Vec::new(),
+            state: Some(state),
+        });
+        Stored::New
+    }
+
+    /// Claims what is due: the rows as they are now, the longest due first, and how long until the next one is due.
+    pub fn claim(
+        &mut self,
+        now: Moment,
+        owner: &Owner,
+        side: Side,
+        groups: &[Arc<str>],
+        limit: usize,
+    ) -> (Vec<ModelRow>, Option<Duration>) {
+        let wanted = |row: &&mut ModelRow| {
+            row.side == side
+                && row.version == *owner.version
+                && (side == Side::Outbox || groups.iter().any(|group| **group == row.group))
+                && row.due().is_some()
+        };
+        let mut rows: Vec<&mut ModelRow> = self.rows.iter_mut().filter(wanted).collect();
+        rows.sort_by_key(|row| (row.due(), row.id));
+        let count = rows.iter().take(limit).filter(|row| row.is_due(now)).count();
+        let next = rows.get(count).and_then(|row| row.due()).map(|due| due.saturating_sub(now));
+        (rows[..count].iter_mut().map(|row| row.take(now, owner)).collect(), next)
+    }
+
+    /// Whether a row still waits for the broker to bring the retry that this lease has left.
+    #[must_use]
+    pub fn is_waiting(&self, lease: Lease) -> bool {
+        self.row(Side::Inbox, lease.id).is_some_and(|row| {
+            row.epoch == lease.epoch
+                && row.status() == Status::Retrying
+                && row.state.as_ref().is_some_and(|state| state.owner.is_none())
+        })
+    }
+
+    /// Claims a row of the inbox that the broker brings.
+    pub fn claim_waiting(&mut self, now: Moment, owner: &Owner, lease: Lease) -> Option<ModelRow> {
+        let waits = self.is_waiting(lease);
+        let row = self.row_mut(Side::Inbox, lease.id)?;
+        (waits && row.version == *owner.version).then(|| row.take(now, owner))
+    }
+
+    /// Lengthens a lease.
+    pub fn renew(&mut self, now: Moment, owner: &Owner, side: Side, lease: Lease) -> bool {
+        let live = self.is_live(side, lease);
+        if live && let Some(state) = self.row_mut(side, lease.id).and_then(|row| row.state.as_mut()) {
+            state.due = Some(now + owner.lease);
+        }
+        live
+    }
+
+    /// What has become of a message.
+    pub fn settle(
+        &mut self,
+        now: Moment,
+        owner: &Owner,
+        side: Side,
+        lease: Lease,
+        verdict: &Verdict,
+    ) -> bool {
+        if !self.is_live(side, lease) {
+            return false;
+        }
+        if let Verdict::Succeeded { retention: Retention::Delete, reason: None } = verdict {
+            self.remove(side, lease.id);
+        } else if let Some(row) = self.row_mut(side, lease.id) {
+            verdict::apply(row, now, owner, verdict);
+        }
+        true
+    }
+
+    /// Makes a row due at once, with its message changed.
+    pub fn rerun(&mut self, now: Moment, side: Side, id: i64, change: &Change) -> bool {
+        let Some(row) = self.row_mut(side, id).filter(|row| !row.is_held(now)) else { return false };
+        row.change(change);
+        let mut state = ModelState::new(Status::Scheduled, now);
+        state.attempts_before_rerun = row.attempts.len();
+        state.reruns = 1;
+        if let Some(old) = row.state.take() {
+            state.error = old.error;
+            state.reruns += old.reruns;
+        }
+        row.state = Some(state);
+        true
+    }
+
+    /// Calls a delayed message off.
+    pub fn cancel(&mut self, now: Moment, id: i64, keep: Duration) -> bool {
+        let Some(row) = self.row_mut(Side::Outbox, id) else { return false };
+        let Some(state) = row.state.as_mut().filter(|state| state.status == Status::Delayed) else {
+            return false;
+        };
+        state.status = Status::Failed;
+        state.reason = Some(Reason::Cancelled);
+        state.due = None;
+        state.expires = Some(now + keep);
+        true
+    }
+
+    /// Deletes a row that nobody works on.
+    pub fn delete(&mut self, now: Moment, side: Side, id: i64) -> bool {
+        let idle = self.row(side, id).is_some_and(|row| !row.is_held(now));
+        if idle {
+            self.remove(side, id);
+        }
+        idle
+    }
+
+    /// Deletes what has expired on one side: first what goes by its age, each in the order of its time.
+    pub fn expire(&mut self, now: Moment, side: Side, keep: Duration, limit: usize) -> u64 {
+        let mut ended: Vec<(Option<Moment>, Moment, i64)> = self
+            .rows
+            .iter()
+            .filter(|row| row.side == side && row.has_ended(now, keep))
+            .map(|row| (row.state.as_ref().and_then(|state| state.expires), row.added, row.id))
+            .collect();
+        ended.sort_unstable_by_key(|(expires, added, id)| {
+            (*expires, expires.map_or(*added, |_| Moment::ZERO), *id)
+        });
+        ended.truncate(limit);
+        for (_, _, id) in &ended {
+            self.remove(side, *id);
+        }
+        ended.len() as u64
+    }
+
+    fn remove(&mut self, side: Side, id: i64) {
+        self.rows.retain(|row| row.side != side || row.id != id);
+    }
+}
