@@ -1,0 +1,36 @@
+//! Support for the end-to-end tests, which live in `tests/tests`: a scene of its own for each test, peers that are not
+//! cap, and a network that can be cut.
+//!
+//! The servers are those that `AMQP_URL` and `DATABASE_URL` name, by default the local ones; `scripts/test` sets them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "what goes wrong here fails the test that it is for"
+)]
+
+mod foreign;
+mod patience;
+mod proxy;
+mod python;
+mod scene;
+
+pub use foreign::{Foreign, Listener, long_strings};
+pub use patience::{heard, soon, until};
+pub use proxy::Proxy;
+pub use python::python;
+pub use scene::{SECRET, Scene, scene};
+
+/// The broker of the tests.
+#[must_use]
+pub fn amqp_url() -> String {
+    std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672".to_owned())
+}
+
+/// The database of the tests.
+#[must_use]
+pub fn database_url() -> String {
+    std::env::var("DATABASE_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned())
+}

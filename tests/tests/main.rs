@@ -1,0 +1,25 @@
+//! The main job and everything that may come in its way, over a real RabbitMQ and a real PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong here is what the tests are for"
+)]
+
+mod annotated;
+mod bad_input;
+mod broker_retries;
+mod delays;
+mod expiry;
+mod hostile;
+mod interop_lapin;
+mod interop_pika;
+mod main_job;
+mod nodes;
+mod orders;
+mod outages;
+mod parked;
+mod retries;
+mod shutdown;
+mod transactions;
