@@ -133,6 +133,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn name(&self) -> &'static str;
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
+    fn probe(&self) -> TransportFuture<'_, ()>;
     fn can_delay(&self) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
     fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>>;
@@ -148,6 +149,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>> {
         Box::pin(Transport::send(self, messages))
+    }
+    fn probe(&self) -> TransportFuture<'_, ()> {
+        Box::pin(Transport::probe(self))
     }
     fn can_delay(&self) -> bool {
         Transport::can_delay(self)

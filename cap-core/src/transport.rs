@@ -116,6 +116,19 @@ pub trait Transport: Send + Sync + 'static {
     /// [`TransportErrorKind::Unusable`](crate::error::TransportErrorKind) with what is wrong, and no secret in it.
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
 
+    /// Whether messages could be sent now: connects for sending where that has not been done, and finds out whether
+    /// the connection still stands. The bus asks at its start and while there is nothing to send, so that
+    /// [health](crate::Health) is known without a message.
+    ///
+    /// A transport that does not know leaves it out, and counts as one that is up until a message says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`send`](Self::send).
+    fn probe(&self) -> impl Future<Output = Result<(), TransportError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Sends messages and waits until the broker has taken or refused each. Gives back one answer for each, in
     /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may be under way at once; order between
     /// them, and after a failure within one, is not promised. A message of unknown outcome is `Unavailable`.
