@@ -11,6 +11,7 @@ mod expiry;
 mod monitor;
 mod nodes;
 mod notify;
+mod pages;
 mod pg_tx;
 mod schema;
 mod support;
