@@ -94,6 +94,16 @@ impl Scene {
         lock(&self.queues).extend(names);
     }
 
+    /// Notes that messages of any topic wait at the broker for so long.
+    pub fn publishes_at_broker(&self, delay: Duration) {
+        let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+        let (name, delay) = (&self.name, delay.as_millis());
+        let exit = format!("cap.delay.exit.{name}");
+        let names = (today..=today + 1).map(|day| format!("cap.delay.exchange.{name}.{delay}.{day}"));
+        lock(&self.queues).extend(names.clone().chain([exit.clone()]));
+        lock(&self.exchanges).extend(names.chain([exit]));
+    }
+
     /// The store of the scene.
     #[must_use]
     pub fn storage(&self) -> Postgres {

@@ -212,6 +212,7 @@ async fn a_message_delayed_at_the_broker_reaches_every_group() {
                 async move { two.send(("two", topic.to_string())).await }
             });
         let cap = scene.start(builder).await;
+        scene.publishes_at_broker(SHORT);
         let id = cap.publish("later.today", &1).delay_at_broker(SHORT).await.unwrap();
         let row = until("it is sent", async || {
             let row = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap().pop()?;
