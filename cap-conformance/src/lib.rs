@@ -161,6 +161,9 @@ macro_rules! storage_suite {
                 audit_lines_gather_up_to_a_bound,
                 a_change_leaves_work_alone,
                 ten_thousand_rows_are_changed_at_once,
+                only_what_failed_is_run_again,
+                only_what_failed_is_deleted,
+                people_share_what_failed,
             ]
             crowd [
                 claimers_never_share_a_row,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::error::StorageError;
-use crate::monitor::{Change, Count, FailedAttempt, Query, Row};
+use crate::monitor::{Among, Change, Count, FailedAttempt, Query, Row};
 use crate::storage::Side;
 
 /// Looks at the stored messages of a bus and acts on them, whatever the store; got by
@@ -45,17 +45,21 @@ impl BusMonitor {
     /// policies start anew; recorded attempts stay. Who did it is recorded only by [`Parked`](crate::Parked). Gives back
     /// the row ids for which it was done.
     pub async fn rerun(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let done = self.0.storage.rerun(side, ids, &Change::default()).await?;
-        tracing::info!(?side, ?done, "re-run by hand");
-        self.0.wake(side);
+        let done = self.0.storage.rerun(side, ids, Among::All, &Change::default()).await?;
+        if !done.is_empty() {
+            tracing::info!(?side, count = done.len(), ids = ?done, "re-run by hand");
+            self.0.wake(side);
+        }
         Ok(done)
     }
 
     /// Deletes messages unless somebody works on them right now. Gives back the row ids for which it was done. A
     /// message deleted from the inbox is handled anew should it be delivered again.
     pub async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let done = self.0.storage.delete(side, ids).await?;
-        tracing::info!(?side, ?done, "deleted by hand");
+        let done = self.0.storage.delete(side, ids, Among::All).await?;
+        if !done.is_empty() {
+            tracing::info!(?side, count = done.len(), ids = ?done, "deleted by hand");
+        }
         Ok(done)
     }
 

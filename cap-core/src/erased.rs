@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{StorageError, TransportError};
 use crate::message::Message;
-use crate::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use crate::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
     WriteReport,
@@ -47,9 +47,15 @@ pub(crate) trait DynStorage: Send + Sync {
     fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>>;
     fn find<'a>(&'a self, side: Side, message_id: &'a str) -> StorageFuture<'a, Vec<Row>>;
     fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>>;
-    fn rerun<'a>(&'a self, side: Side, ids: &'a [i64], change: &'a Change) -> StorageFuture<'a, Vec<i64>>;
+    fn rerun<'a>(
+        &'a self,
+        side: Side,
+        ids: &'a [i64],
+        among: Among,
+        change: &'a Change,
+    ) -> StorageFuture<'a, Vec<i64>>;
     fn cancel<'a>(&'a self, ids: &'a [i64], keep: Duration) -> StorageFuture<'a, Vec<i64>>;
-    fn delete<'a>(&'a self, side: Side, ids: &'a [i64]) -> StorageFuture<'a, Vec<i64>>;
+    fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>>;
     fn counts(&self) -> StorageFuture<'_, Vec<Count>>;
 }
 
@@ -114,14 +120,20 @@ impl<S: Storage + Monitor> DynStorage for S {
     fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>> {
         Box::pin(Monitor::attempts(self, side, id))
     }
-    fn rerun<'a>(&'a self, side: Side, ids: &'a [i64], change: &'a Change) -> StorageFuture<'a, Vec<i64>> {
-        Box::pin(Monitor::rerun(self, side, ids, change))
+    fn rerun<'a>(
+        &'a self,
+        side: Side,
+        ids: &'a [i64],
+        among: Among,
+        change: &'a Change,
+    ) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::rerun(self, side, ids, among, change))
     }
     fn cancel<'a>(&'a self, ids: &'a [i64], keep: Duration) -> StorageFuture<'a, Vec<i64>> {
         Box::pin(Monitor::cancel(self, ids, keep))
     }
-    fn delete<'a>(&'a self, side: Side, ids: &'a [i64]) -> StorageFuture<'a, Vec<i64>> {
-        Box::pin(Monitor::delete(self, side, ids))
+    fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::delete(self, side, ids, among))
     }
     fn counts(&self) -> StorageFuture<'_, Vec<Count>> {
         Box::pin(Monitor::counts(self))

@@ -168,6 +168,18 @@ pub struct FailedAttempt {
     pub next: Option<SystemTime>,
 }
 
+/// Which of the rows that an action names it is for.
+///
+/// Between the look at a list and the action somebody else may have acted. A store looks at the row again under its
+/// lock, in the transaction of the action, so that of two people who re-run the same failure only one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// All of them, whatever their state.
+    All,
+    /// Those that are [`Status::Failed`] at that moment.
+    Failed,
+}
+
 /// What a person changes in stored messages as they re-run them. The default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
@@ -241,8 +253,9 @@ pub trait Monitor: Send + Sync + 'static {
         id: i64,
     ) -> impl Future<Output = Result<Vec<FailedAttempt>, StorageError>> + Send;
 
-    /// Makes rows due at once, whatever their state, unless somebody works on them right now (they have an owner
-    /// and `due` lies in the future). That a person is still being told of a [failure](Status::Failed) is not work. Failed attempts stay counted, but policies start anew: the row gets
+    /// Makes rows due at once, all or those [among](Among) them that failed, unless somebody works on them right now
+    /// (they have an owner and `due` lies in the future). That a person is still being told of a
+    /// [failure](Status::Failed) is not work. Failed attempts stay counted, but policies start anew: the row gets
     /// [`Status::Scheduled`], no reason, no expiry, one re-run more. A delayed message is published now. Gives
     /// back the ids for which it was done; other processes are woken too. The messages are changed in the same
     /// transaction, as [`Change::apply`] says.
@@ -250,6 +263,7 @@ pub trait Monitor: Send + Sync + 'static {
         &self,
         side: Side,
         ids: &[i64],
+        among: Among,
         change: &Change,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
@@ -261,9 +275,14 @@ pub trait Monitor: Send + Sync + 'static {
         keep: std::time::Duration,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// Deletes messages with their state and attempts, unless somebody works on them right now. Gives back the
-    /// ids for which it was done.
-    fn delete(&self, side: Side, ids: &[i64]) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
+    /// Deletes messages with their state and attempts, all or those [among](Among) them that failed, unless somebody
+    /// works on them right now. Gives back the ids for which it was done.
+    fn delete(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+    ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
     /// How many state rows there are of each kind.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;

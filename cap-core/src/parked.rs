@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
-use crate::monitor::{Change, FailedAttempt, Query, Row};
+use crate::monitor::{Among, Change, FailedAttempt, Query, Row};
 use crate::storage::{Reason, Side, Status};
 use crate::subscribe::serialise;
 
@@ -132,8 +132,7 @@ impl Parked {
 
     /// Runs these again, as far as they are parked. Gives back the ids for which it was done.
     pub async fn rerun(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let ids = self.parked(ids).await?;
-        self.rerun_with(&ids, "re-ran it", None).await
+        self.rerun_with(ids, "re-ran it", None).await
     }
 
     /// Runs all that match again, and says how many.
@@ -162,16 +161,19 @@ impl Parked {
 
     /// As [`edit_and_rerun`](Self::edit_and_rerun), with the body as it is to be, which need not be JSON.
     pub async fn edit_raw_and_rerun(&self, id: i64, body: impl Into<Bytes>) -> Result<bool, StorageError> {
-        let ids = self.parked(&[id]).await?;
-        let done = self.rerun_with(&ids, "edited and re-ran it", Some(body.into())).await?;
+        let done = self.rerun_with(&[id], "edited and re-ran it", Some(body.into())).await?;
         Ok(!done.is_empty())
     }
 
     /// Deletes these, as far as they are parked. Gives back the ids for which it was done. A received message that is
     /// deleted is handled anew should the broker deliver it again.
     pub async fn delete(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let ids = self.parked(ids).await?;
-        self.delete_known(&ids).await
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let done = self.context.storage.delete(self.query.side, ids, Among::Failed).await?;
+        self.log("deleted it", &done);
+        Ok(done)
     }
 
     /// Deletes all that match, and says how many.
@@ -179,7 +181,7 @@ impl Parked {
         let mut pages = self.pages();
         let mut count = 0;
         while let Some(ids) = pages.next().await? {
-            count += self.delete_known(&ids).await?.len() as u64;
+            count += self.delete(&ids).await?.len() as u64;
         }
         Ok(count)
     }
@@ -196,28 +198,19 @@ impl Parked {
         let when = humantime::format_rfc3339_seconds(SystemTime::now());
         let change = Change { audit: Some(format!("{when} {} {what}", self.by)), body };
         let side = self.query.side;
-        let done = self.context.storage.rerun(side, ids, &change).await?;
-        tracing::info!(?side, ?done, by = self.by, what, "by hand");
-        self.context.wake(side);
-        Ok(done)
-    }
-
-    async fn delete_known(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let side = self.query.side;
-        let done = self.context.storage.delete(side, ids).await?;
-        tracing::info!(?side, ?done, by = self.by, what = "deleted it", "by hand");
-        Ok(done)
-    }
-
-    /// Which of these are parked. What happens to them from here on is for the store to see: it touches none that
-    /// somebody works on.
-    async fn parked(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        let mut parked = Vec::with_capacity(ids.len());
-        for id in ids {
-            let row = self.context.storage.get(self.query.side, *id).await?;
-            parked.extend(row.filter(|row| row.status == Status::Failed).map(|row| row.id));
+        let done = self.context.storage.rerun(side, ids, Among::Failed, &change).await?;
+        self.log(what, &done);
+        if !done.is_empty() {
+            self.context.wake(side);
         }
-        Ok(parked)
+        Ok(done)
+    }
+
+    /// What a person did. Of a deletion nothing else is left.
+    fn log(&self, what: &str, ids: &[i64]) {
+        if !ids.is_empty() {
+            tracing::info!(by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "by hand");
+        }
     }
 
     fn pages(&self) -> Pages<'_> {

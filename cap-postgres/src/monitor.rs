@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cap_core::error::StorageError;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
-use cap_core::storage::{Side, Status};
+use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::storage::{Reason, Side, Status};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
@@ -51,9 +51,15 @@ impl Monitor for Postgres {
         session.run(|connection| attempts(connection, self.statements(), side, id)).await
     }
 
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>, StorageError> {
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
         let mut session = self.session("re-running messages").await?;
-        session.run(|connection| rerun(connection, self, side, ids, change)).await
+        session.run(|connection| rerun(connection, self, side, ids, among, change)).await
     }
 
     async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>, StorageError> {
@@ -66,9 +72,9 @@ impl Monitor for Postgres {
             .await
     }
 
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
         let mut session = self.session("deleting messages").await?;
-        session.run(|connection| delete(connection, self.statements(), side, ids)).await
+        session.run(|connection| delete(connection, self.statements(), side, ids, among)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
@@ -95,7 +101,7 @@ async fn list(
         .bind(&query.topic)
         .bind(&query.group)
         .bind(query.status.map(status_code))
-        .bind(query.reason.map(cap_core::storage::Reason::as_str))
+        .bind(query.reason.map(Reason::as_str))
         .bind(query.error.as_deref().map(without_nul))
         .bind(query.since.map(micros_since_1970))
         .bind(query.until.map(micros_since_1970))
@@ -147,6 +153,7 @@ async fn rerun(
     storage: &Postgres,
     side: Side,
     ids: &[i64],
+    among: Among,
     change: &Change,
 ) -> Result<Vec<i64>, Fault> {
     let statements = storage.statements();
@@ -154,8 +161,11 @@ async fn rerun(
     // The lock keeps the collector from deleting a message while it gets a state row, and another person from changing
     // it at the same time.
     lock_messages(&mut transaction, statements, side, ids).await?;
-    let done: Vec<i64> =
-        sqlx::query_scalar(statements.rerun.of(side)).bind(ids).fetch_all(&mut *transaction).await?;
+    let done: Vec<i64> = sqlx::query_scalar(statements.rerun.of(side))
+        .bind(ids)
+        .bind(among == Among::All)
+        .fetch_all(&mut *transaction)
+        .await?;
     if !change.is_empty() {
         for part in done.chunks(CHANGED_TOGETHER) {
             change_messages(&mut transaction, statements, side, part, change).await?;
@@ -205,10 +215,15 @@ async fn delete(
     statements: &Statements,
     side: Side,
     ids: &[i64],
+    among: Among,
 ) -> Result<Vec<i64>, Fault> {
     let mut transaction = connection.begin().await?;
     lock_messages(&mut transaction, statements, side, ids).await?;
-    let done = sqlx::query_scalar(statements.delete.of(side)).bind(ids).fetch_all(&mut *transaction).await?;
+    let done = sqlx::query_scalar(statements.delete.of(side))
+        .bind(ids)
+        .bind(among == Among::All)
+        .fetch_all(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(in_order(ids, done))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cap_core::error::StorageError;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{Reason, Side, Status};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -53,9 +53,16 @@ impl Monitor for Sqlite {
         session.run(|connection| attempts(connection, self.statements(), side, id)).await
     }
 
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>, StorageError> {
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
         let mut session = self.writer("re-running messages").await?;
-        let done = session.run(|connection| rerun(connection, self.statements(), side, ids, change)).await?;
+        let done =
+            session.run(|connection| rerun(connection, self.statements(), side, ids, among, change)).await?;
         if !done.is_empty() {
             self.file().wake(side);
         }
@@ -67,9 +74,9 @@ impl Monitor for Sqlite {
         session.run(|connection| cancel(connection, self.statements(), ids, keep)).await
     }
 
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
         let mut session = self.writer("deleting messages").await?;
-        session.run(|connection| delete(connection, self.statements(), side, ids)).await
+        session.run(|connection| delete(connection, self.statements(), side, ids, among)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
@@ -149,12 +156,13 @@ async fn rerun(
     statements: &Statements,
     side: Side,
     ids: &[i64],
+    among: Among,
     change: &Change,
 ) -> Result<Vec<i64>, Fault> {
     let (mut transaction, now) = begin(connection).await?;
     let mut done = Vec::new();
     for id in each(ids) {
-        let rerun = sqlx::query(statements.rerun.of(side)).bind(id).bind(now);
+        let rerun = sqlx::query(statements.rerun.of(side)).bind(id).bind(now).bind(among == Among::All);
         if rerun.execute(&mut *transaction).await?.rows_affected() > 0 {
             change_message(&mut transaction, statements, side, id, change).await?;
             done.push(id);
@@ -218,11 +226,12 @@ async fn delete(
     statements: &Statements,
     side: Side,
     ids: &[i64],
+    among: Among,
 ) -> Result<Vec<i64>, Fault> {
     let (mut transaction, now) = begin(connection).await?;
     let mut done = Vec::new();
     for id in each(ids) {
-        let idle = sqlx::query(statements.idle.of(side)).bind(id).bind(now);
+        let idle = sqlx::query(statements.idle.of(side)).bind(id).bind(now).bind(among == Among::All);
         if idle.fetch_optional(&mut *transaction).await?.is_some() {
             done.push(id);
         }

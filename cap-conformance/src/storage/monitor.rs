@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Monitor, Query, Row};
+use cap_core::monitor::{Among, Monitor, Query, Row};
 use cap_core::storage::{
     Entry, NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Storage, Verdict, WriteBatch,
 };
@@ -177,7 +177,10 @@ pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
             eventually("the store's clock to move", async || {
                 node.insert(side, [100 + id], false).await;
                 let other = node.row(side, 100 + id).await.added;
-                assert_eq!(node.store.delete(side, &[100 + id]).await.expect("rows are deleted"), [100 + id]);
+                assert_eq!(
+                    node.store.delete(side, &[100 + id], Among::All).await.expect("rows are deleted"),
+                    [100 + id]
+                );
                 (other > node.row(side, id).await.added).then_some(())
             })
             .await;
@@ -228,7 +231,7 @@ pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixtur
         let claimed = b.claim(side, 10).await.rows;
         assert_eq!(claimed.iter().map(|row| row.lease.id).collect::<Vec<_>>(), [1]);
         assert!(claimed[0].notice.is_none(), "it is work now");
-        let deleted = b.store.delete(side, &[1, 2]).await.expect("rows are deleted");
+        let deleted = b.store.delete(side, &[1, 2], Among::All).await.expect("rows are deleted");
         assert_eq!(deleted, [2], "what is worked on stays");
         assert!(!a.settle(side, first_lease(2), Verdict::Notified).await);
     }
@@ -347,7 +350,7 @@ pub async fn deleting_takes_all_but_what_is_in_work<F: StorageFixture>(fixture: 
         node.insert(side, [4], false).await;
         assert!(node.settle(side, first_lease(1), failed(false)).await);
         assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
-        let mut done = node.store.delete(side, &[1, 2, 3, 4, 404]).await.unwrap();
+        let mut done = node.store.delete(side, &[1, 2, 3, 4, 404], Among::All).await.unwrap();
         done.sort_unstable();
         assert_eq!(done, [1, 2, 4]);
         assert_eq!(list(&node, &Query::new(side)).await, [3]);

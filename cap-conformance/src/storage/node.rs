@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::message::headers::names;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Change, FailedAttempt, Monitor, Row};
+use cap_core::monitor::{Among, Change, FailedAttempt, Monitor, Row};
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention,
     Settlement, Side, Storage, Stored, Verdict, WriteBatch, WriteReport,
@@ -219,6 +219,6 @@ impl<S: Storage + Monitor> Node<S> {
     }
 
     pub(crate) async fn rerun_changed(&self, side: Side, ids: &[i64], change: &Change) -> Vec<i64> {
-        self.store.rerun(side, ids, change).await.expect("rows are run again")
+        self.store.rerun(side, ids, Among::All, change).await.expect("rows are run again")
     }
 }

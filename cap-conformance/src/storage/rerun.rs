@@ -1,11 +1,15 @@
-//! Re-runs with a change: what was wrong with a message is mended, and it is said in the message by whom.
+//! Re-runs with a change: what was wrong with a message is mended, and it is said in the message by whom. And who is
+//! named, but is no failure any more, when a person acts on failures.
 
 use cap_core::message::headers::names;
-use cap_core::monitor::{Change, Monitor};
-use cap_core::storage::Retention;
+use std::collections::BTreeMap;
+
+use cap_core::monitor::{Among, Change, Monitor};
+use cap_core::storage::{Retention, Side, Status, Storage};
+use futures_util::future::join_all;
 
 use super::StorageFixture;
-use super::node::{LONG, NOTHING, Node, SIDES, failed, first_lease, ids, message, succeeded};
+use super::node::{LONG, NOTHING, Node, SIDES, failed, first_lease, ids, message, retry, succeeded};
 
 fn audit(line: impl Into<String>) -> Change {
     Change { audit: Some(line.into()), body: None }
@@ -106,6 +110,111 @@ pub async fn ten_thousand_rows_are_changed_at_once<F: StorageFixture>(fixture: &
             let row = node.row(side, id).await;
             assert_eq!((row.message.body.as_ref(), row.reruns), (&b"new"[..], 1), "row {id}");
             assert_eq!(row.message.headers.get(names::AUDIT), Some("carol ran them all"), "row {id}");
+        }
+    }
+}
+
+/// Rows 1 and 2 have failed, and of 2 a person is still being told; 3 to 8 stand otherwise, and 8 had failed before.
+async fn in_every_state<S: Storage + Monitor>(node: &Node<S>, side: Side) {
+    node.insert(side, [1, 2, 3, 4, 5, 6, 8], true).await;
+    node.insert(side, [7], false).await;
+    let settled = [
+        (1, failed(false)),
+        (2, failed(true)),
+        (3, succeeded(Retention::Forget)),
+        (4, succeeded(Retention::Keep(LONG))),
+        (5, retry(LONG, "later")),
+        (8, failed(false)),
+    ];
+    for (id, verdict) in settled {
+        assert!(node.settle(side, first_lease(id), verdict).await);
+    }
+    assert_eq!(node.rerun(side, &[8]).await, [8]);
+}
+
+/// Everything but row 1 and 2, as it is.
+async fn others<S: Storage + Monitor>(node: &Node<S>, side: Side) -> Vec<(i64, Status, u32, bool)> {
+    let mut seen = Vec::new();
+    for id in 3..=8 {
+        let row = node.row(side, id).await;
+        let is_as_it_was = row.message == message(&format!("m{id}"), "order.created");
+        seen.push((id, row.status, row.reruns, is_as_it_was));
+    }
+    seen
+}
+
+/// Who runs failures again leaves everything else alone, also what was a failure when they looked.
+pub async fn only_what_failed_is_run_again<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    let change = Change { audit: Some("alice ran it".to_owned()), body: Some("new".into()) };
+    for side in SIDES {
+        in_every_state(&a, side).await;
+        let before = others(&a, side).await;
+        let again = async || {
+            let all = [8, 7, 6, 5, 4, 3, 2, 1, 404];
+            b.store.rerun(side, &all, Among::Failed, &change).await.expect("rows are run again")
+        };
+        let mut done = again().await;
+        done.sort_unstable();
+        assert_eq!(done, [1, 2]);
+        for id in [1, 2] {
+            let row = a.row(side, id).await;
+            assert_eq!((row.status, row.reruns, &row.message.body[..]), (Status::Scheduled, 1, &b"new"[..]));
+        }
+        assert_eq!(again().await, NOTHING, "they are no failures any more");
+        assert_eq!(others(&a, side).await, before);
+        assert!(a.settle(side, first_lease(6), succeeded(Retention::Forget)).await, "a is not disturbed");
+    }
+}
+
+/// Who deletes failures leaves everything else alone, also what somebody has just mended.
+pub async fn only_what_failed_is_deleted<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        in_every_state(&a, side).await;
+        let before = others(&a, side).await;
+        let all = [8, 7, 6, 5, 4, 3, 2, 1, 404];
+        let mut done = b.store.delete(side, &all, Among::Failed).await.expect("rows are deleted");
+        done.sort_unstable();
+        assert_eq!(done, [1, 2]);
+        assert!(a.get(side, 1).await.is_none() && a.get(side, 2).await.is_none());
+        assert_eq!(others(&a, side).await, before);
+        assert_eq!(a.attempts(side, 8).await.len(), 1, "its past is kept as well");
+    }
+}
+
+/// People who act on the same failures at the same time share them: each is run again or deleted, and once.
+pub async fn people_share_what_failed<F: StorageFixture>(fixture: &F) {
+    const COUNT: i64 = 100;
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    let up: Vec<i64> = (1..=COUNT).collect();
+    let down: Vec<i64> = (1..=COUNT).rev().collect();
+    for side in SIDES {
+        a.insert(side, 1..=COUNT, true).await;
+        for id in 1..=COUNT {
+            assert!(a.settle(side, first_lease(id), failed(false)).await);
+        }
+        let people = (0..6).map(async |person| {
+            let node = if person % 2 == 0 { &a } else { &b };
+            let (is_deletion, mut done) = (person % 3 == 2, Vec::new());
+            for ids in if person < 3 { up.chunks(30) } else { down.chunks(30) } {
+                done.extend(match is_deletion {
+                    true => node.store.delete(side, ids, Among::Failed).await,
+                    false => node.store.rerun(side, ids, Among::Failed, &audit("somebody")).await,
+                });
+            }
+            (is_deletion, done.into_iter().flatten().collect::<Vec<i64>>())
+        });
+        let mut told = BTreeMap::new();
+        for (is_deletion, done) in join_all(people).await {
+            for id in done {
+                assert_eq!(told.insert(id, is_deletion), None, "row {id} is somebody's already");
+            }
+        }
+        assert_eq!(told.keys().copied().collect::<Vec<_>>(), up);
+        for (id, is_deleted) in told {
+            let reruns = a.get(side, id).await.map(|row| row.reruns);
+            assert_eq!(reruns, (!is_deleted).then_some(1), "row {id}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cap_core::monitor::{Change, Monitor};
+use cap_core::monitor::{Among, Change, Monitor};
 use cap_core::storage::{Claimed, Lease, Retention, Side, Status, Storage, Verdict};
 use futures_util::future::join_all;
 
@@ -129,7 +129,7 @@ pub async fn what_does_not_wait_any_more_is_not_claimed<F: StorageFixture>(fixtu
     let leases = wait(&node, 1..=8).await;
     let lease_of = |id: usize| leases[id - 1];
     assert_eq!(node.rerun(Side::Inbox, &[1, 2]).await, [1, 2]);
-    assert_eq!(node.store.delete(Side::Inbox, &[3]).await.expect("rows are deleted"), [3]);
+    assert_eq!(node.store.delete(Side::Inbox, &[3], Among::All).await.expect("rows are deleted"), [3]);
     let mut again = ids(&node.claim_in_time(Side::Inbox, 2).await);
     again.sort_unstable();
     assert_eq!(again, [1, 2], "those that were re-run");

@@ -9,7 +9,7 @@ use super::storage::MemoryStorage;
 use super::table::Table;
 use crate::error::StorageError;
 use crate::faults::sabotaged;
-use crate::monitor::{self, Change, Count, FailedAttempt, Monitor, Query};
+use crate::monitor::{self, Among, Change, Count, FailedAttempt, Monitor, Query};
 use crate::storage::{Reason, Side, Status};
 
 impl Monitor for MemoryStorage {
@@ -42,11 +42,17 @@ impl Monitor for MemoryStorage {
         Ok(numbered.collect())
     }
 
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>, StorageError> {
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
         let done = {
             let (mut store, now) = self.lock();
             let table = store.table(side);
-            each(ids, |id| table.rerun(now, id, change))
+            each(ids, |id| table.is_among(id, among) && table.rerun(now, id, change))
         };
         if !done.is_empty() {
             self.wake(side);
@@ -59,10 +65,10 @@ impl Monitor for MemoryStorage {
         Ok(each(ids, |id| store.outbox.cancel(now, id, keep)))
     }
 
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
         let (mut store, now) = self.lock();
         let table = store.table(side);
-        Ok(each(ids, |id| table.delete_idle(now, id)))
+        Ok(each(ids, |id| table.is_among(id, among) && table.delete_idle(now, id)))
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
@@ -117,6 +123,10 @@ impl MemoryStorage {
 }
 
 impl Table {
+    fn is_among(&self, id: i64, among: Among) -> bool {
+        among == Among::All || self.row(id).is_some_and(|row| row.status() == Status::Failed)
+    }
+
     pub(super) fn rerun(&mut self, now: Moment, id: i64, change: &Change) -> bool {
         if self.row(id).is_none_or(|row| row.is_held(now)) {
             return false;

@@ -85,6 +85,7 @@ CROSS JOIN LATERAL (
     SELECT count(*)::integer AS failed FROM {schema}.attempts AS a WHERE a.side = {side} AND a.id = m.id
 ) AS a
 WHERE m.id = ANY($1::bigint[])
+    AND ($2::boolean OR EXISTS (SELECT FROM {states} AS s WHERE s.id = m.id AND s.status = 3))
 ORDER BY m.id
 ON CONFLICT (id) DO UPDATE SET
     status = 0,
@@ -94,7 +95,8 @@ ON CONFLICT (id) DO UPDATE SET
     owner = NULL,
     reason = NULL,
     expires = NULL
-WHERE x.status = 3 OR x.owner IS NULL OR x.due IS NULL OR x.due <= statement_timestamp()
+WHERE x.status = 3
+    OR $2::boolean AND (x.owner IS NULL OR x.due IS NULL OR x.due <= statement_timestamp())
 RETURNING x.id";
 
 pub(crate) const HEADERS: &str = "SELECT m.id, m.headers FROM {messages} AS m WHERE m.id = ANY($1::bigint[])";
@@ -119,12 +121,16 @@ WITH wanted AS (
     SELECT m.id FROM {messages} AS m WHERE m.id = ANY($1::bigint[])
 ), ended AS (
     DELETE FROM {states} AS s USING wanted AS w
-    WHERE s.id = w.id AND (s.status = 3 OR s.owner IS NULL OR s.due IS NULL OR s.due <= statement_timestamp())
+    WHERE s.id = w.id AND (
+        s.status = 3
+        OR $2::boolean AND (s.owner IS NULL OR s.due IS NULL OR s.due <= statement_timestamp())
+    )
     RETURNING s.id
 ), messages AS (
     DELETE FROM {messages} AS m USING wanted AS w
     WHERE m.id = w.id AND (
-        m.id IN (SELECT e.id FROM ended AS e) OR NOT EXISTS (SELECT FROM {states} AS s WHERE s.id = m.id)
+        m.id IN (SELECT e.id FROM ended AS e)
+        OR $2::boolean AND NOT EXISTS (SELECT FROM {states} AS s WHERE s.id = m.id)
     )
     RETURNING m.id
 ), past AS (

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::message::IdGenerator;
-use cap_core::monitor::{Change, Monitor as _};
+use cap_core::monitor::{Among, Change, Monitor as _};
 use cap_core::storage::{Expiry, Reason, Retention, Side, Storage as _, Verdict};
 
 use crate::support::{Database, first_lease, held, held_incoming};
@@ -84,7 +84,10 @@ async fn what_was_re_run_and_forgotten_goes_by_age_with_all_that_is_left_of_it()
     let database = Database::new().await;
     database.publish(vec![held(1)]).await;
     assert!(database.settle(Side::Outbox, first_lease(1), done(Retention::Forget)).await);
-    assert_eq!(database.storage.rerun(Side::Outbox, &[1], &Change::default()).await.unwrap(), [1]);
+    assert_eq!(
+        database.storage.rerun(Side::Outbox, &[1], Among::All, &Change::default()).await.unwrap(),
+        [1]
+    );
     let lease = database.claim(Side::Outbox).await.remove(0).lease;
     assert!(database.settle(Side::Outbox, lease, done(Retention::Forget)).await);
     let states = "SELECT count(*) FROM {s}.outbox_state";
@@ -109,7 +112,7 @@ async fn a_message_that_is_re_run_meanwhile_is_not_torn_apart() {
             let now = Expiry { succeeded: Duration::ZERO, limit: 100 };
             tokio::spawn(async move { database.storage.delete_expired(&now).await.unwrap() })
         };
-        let rerun = database.storage.rerun(Side::Outbox, &ids, &Change::default()).await.unwrap();
+        let rerun = database.storage.rerun(Side::Outbox, &ids, Among::All, &Change::default()).await.unwrap();
         collector.await.unwrap();
         let whole = "SELECT count(*) FROM {s}.outbox JOIN {s}.outbox_state USING (id)";
         assert_eq!(database.count(whole).await, i64::try_from(rerun.len()).unwrap());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::{Change, Monitor as _};
+use cap_core::monitor::{Among, Change, Monitor as _};
 use cap_core::storage::{Retention, Side, Storage as _, Verdict, Wake, WriteBatch};
 use sqlx::postgres::PgListener;
 use tokio::task::JoinHandle;
@@ -56,7 +56,7 @@ async fn only_what_others_may_take_is_announced() {
     let release = Verdict::Release { after: Duration::ZERO };
     assert!(database.settle(Side::Outbox, first_lease(1), release).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "outbox");
-    database.storage.rerun(Side::Inbox, &[1], &Change::default()).await.unwrap();
+    database.storage.rerun(Side::Inbox, &[1], Among::All, &Change::default()).await.unwrap();
     assert_eq!(heard(&database, &mut listener, &channel).await, "inbox");
 }
 

@@ -69,7 +69,8 @@ pub(crate) const RERUN: &str = "
 INSERT INTO {states} AS x
     (id, version, {group_column} status, attempts, attempts_before_rerun, reruns, epoch, due)
 SELECT m.id, m.version, {group_column} 0, {failed}, {failed}, 1, 1073741824, ?2
-FROM {messages} AS m WHERE m.id = ?1
+FROM {messages} AS m
+WHERE m.id = ?1 AND (?3 OR EXISTS (SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status = 3))
 ON CONFLICT (id) DO UPDATE SET
     status = 0,
     attempts_before_rerun = x.attempts,
@@ -92,9 +93,11 @@ WHERE id = ?1 AND status = 1";
 /// The message, if nobody works on it.
 pub(crate) const IDLE: &str = "
 SELECT m.id FROM {messages} AS m
-WHERE m.id = ?1 AND NOT EXISTS (
-    SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status <> 3 AND s.owner IS NOT NULL AND s.due > ?2
-)";
+WHERE m.id = ?1
+    AND (?3 OR EXISTS (SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status = 3))
+    AND NOT EXISTS (
+        SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status <> 3 AND s.owner IS NOT NULL AND s.due > ?2
+    )";
 
 // A row that is there for nothing but its epoch is not counted.
 pub(crate) const COUNTS: &str = "

@@ -119,7 +119,7 @@ async fn a_full_disk_is_passing_trouble_and_loses_nothing() {
     assert_eq!(rows.len(), stored.len() * 2);
     // When somebody has made room, work goes on.
     let half: Vec<i64> = stored.iter().copied().step_by(2).collect();
-    assert_eq!(full.delete(Side::Outbox, &half).await.unwrap(), half);
+    assert_eq!(full.delete(Side::Outbox, &half, cap_core::monitor::Among::All).await.unwrap(), half);
     full.write(&owner("a"), &batch(6000)).await.unwrap();
     assert_eq!(database.text("PRAGMA integrity_check").await, "ok");
 }

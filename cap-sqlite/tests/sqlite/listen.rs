@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::{Change, Monitor as _};
+use cap_core::monitor::{Among, Change, Monitor as _};
 use cap_core::storage::{Retention, Side, Storage as _, Verdict, Wake, WriteBatch};
 use cap_sqlite::Sqlite;
 use tokio::task::JoinHandle;
@@ -52,7 +52,7 @@ async fn only_what_others_may_take_is_announced() {
     let release = Verdict::Release { after: Duration::ZERO };
     assert_eq!(settled(Side::Outbox, 1, release).await, "1 0");
     let rerun = database.announced(async |database| {
-        database.storage.rerun(Side::Inbox, &[1], &Change::default()).await.unwrap();
+        database.storage.rerun(Side::Inbox, &[1], Among::All, &Change::default()).await.unwrap();
     });
     assert_eq!(rerun.await, "0 1");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::monitor::{Change, Count, Monitor as _, Query};
+use cap_core::monitor::{Among, Change, Count, Monitor as _, Query};
 use cap_core::storage::{NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Verdict};
 
 use crate::support::{
@@ -95,7 +95,11 @@ async fn what_is_re_run_begins_anew_and_keeps_its_past() {
     assert!(database.settle(Side::Inbox, first_lease(3), retry("once")).await);
     assert!(database.settle(Side::Inbox, first_lease(3), done()).await);
     // 4 is being worked on, 9 is not there.
-    let rerun = database.storage.rerun(Side::Inbox, &[9, 3, 4, 2, 1, 1], &Change::default()).await.unwrap();
+    let rerun = database
+        .storage
+        .rerun(Side::Inbox, &[9, 3, 4, 2, 1, 1], Among::All, &Change::default())
+        .await
+        .unwrap();
     assert_eq!(rerun, [3, 2, 1]);
     let rows = database.claim(Side::Inbox).await;
     assert_eq!(ids(&rows), [1, 2, 3]);
@@ -116,7 +120,7 @@ async fn what_is_re_run_begins_anew_and_keeps_its_past() {
     assert_eq!(database.storage.attempts(Side::Outbox, 3).await.unwrap(), []);
     database.let_time_pass().await;
     assert_eq!(
-        database.storage.rerun(Side::Inbox, &[4], &Change::default()).await.unwrap(),
+        database.storage.rerun(Side::Inbox, &[4], Among::All, &Change::default()).await.unwrap(),
         [4],
         "its node is dead"
     );
@@ -130,7 +134,7 @@ async fn a_message_whose_headers_cannot_be_read_is_re_run_as_it_is() {
     assert_eq!(ids(&database.claim(Side::Inbox).await), [2]);
     database.let_time_pass().await;
     let change = Change { audit: Some("alice".to_owned()), body: Some("new".into()) };
-    assert_eq!(database.storage.rerun(Side::Inbox, &[1, 2], &change).await.unwrap(), [1, 2]);
+    assert_eq!(database.storage.rerun(Side::Inbox, &[1, 2], Among::All, &change).await.unwrap(), [1, 2]);
     let headers = "SELECT headers FROM cap_inbox WHERE id = 1";
     assert_eq!(database.text(headers).await, "[]", "a person may still find out what it was");
     let rows = database.claim(Side::Inbox).await;
@@ -144,7 +148,7 @@ async fn only_what_is_still_delayed_can_be_called_off() {
     let database = Database::new().await;
     database.publish(vec![delayed(1), delayed(2), outgoing(3)]).await;
     assert_eq!(
-        database.storage.rerun(Side::Outbox, &[2], &Change::default()).await.unwrap(),
+        database.storage.rerun(Side::Outbox, &[2], Among::All, &Change::default()).await.unwrap(),
         [2],
         "published now"
     );
@@ -162,13 +166,13 @@ async fn what_nobody_works_on_can_be_deleted() {
     database.publish((1..=4).map(held).collect()).await;
     assert!(database.settle(Side::Outbox, first_lease(1), done()).await);
     assert!(database.settle(Side::Outbox, first_lease(2), failed(Reason::Exhausted)).await);
-    assert_eq!(database.storage.delete(Side::Outbox, &[4, 2, 1, 9]).await.unwrap(), [2, 1]);
+    assert_eq!(database.storage.delete(Side::Outbox, &[4, 2, 1, 9], Among::All).await.unwrap(), [2, 1]);
     let left = "SELECT coalesce(group_concat(id, ' ' ORDER BY id), '') FROM cap_outbox";
     assert_eq!(database.text(left).await, "3 4");
     assert_eq!(database.count("SELECT count(*) FROM cap_attempts").await, 0);
     assert_eq!(database.count("SELECT count(*) FROM cap_outbox_state").await, 2);
     database.let_time_pass().await;
-    assert_eq!(database.storage.delete(Side::Outbox, &[3]).await.unwrap(), [3]);
+    assert_eq!(database.storage.delete(Side::Outbox, &[3], Among::All).await.unwrap(), [3]);
 }
 
 #[tokio::test]

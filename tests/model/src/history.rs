@@ -126,9 +126,9 @@ impl<S: Subject> History<'_, S> {
                 self.given.retain(|given| given.node != *node);
                 Ok(())
             }
-            Step::Rerun { side, rows, change } => self.rerun(*side, rows, change).await,
+            Step::Rerun { side, rows, among, change } => self.rerun(*side, rows, *among, change).await,
             Step::Cancel { rows } => self.cancel(rows).await,
-            Step::Delete { side, rows } => self.delete(*side, rows).await,
+            Step::Delete { side, rows, among } => self.delete(*side, rows, *among).await,
             Step::Expire { limit } => self.expire(*limit).await,
         }
     }

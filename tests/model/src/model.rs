@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::message::Message;
-use cap_core::monitor::Change;
+use cap_core::monitor::{Among, Change};
 use cap_core::storage::{
     Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Status, Stored, Verdict,
 };
@@ -148,6 +148,10 @@ impl ModelRow {
             message.body = body.clone();
         }
         self.message = Arc::new(message);
+    }
+
+    fn is_among(&self, among: Among) -> bool {
+        among == Among::All || self.status() == Status::Failed
     }
 
     fn has_ended(&self, now: Moment, keep: Duration) -> bool {
@@ -303,8 +307,9 @@ impl Model {
     }
 
     /// Makes a row due at once, with its message changed.
-    pub fn rerun(&mut self, now: Moment, side: Side, id: i64, change: &Change) -> bool {
-        let Some(row) = self.row_mut(side, id).filter(|row| !row.is_held(now)) else { return false };
+    pub fn rerun(&mut self, now: Moment, side: Side, id: i64, among: Among, change: &Change) -> bool {
+        let row = self.row_mut(side, id).filter(|row| row.is_among(among) && !row.is_held(now));
+        let Some(row) = row else { return false };
         row.change(change);
         let mut state = ModelState::new(Status::Scheduled, now);
         state.attempts_before_rerun = row.attempts.len();
@@ -331,8 +336,8 @@ impl Model {
     }
 
     /// Deletes a row that nobody works on.
-    pub fn delete(&mut self, now: Moment, side: Side, id: i64) -> bool {
-        let idle = self.row(side, id).is_some_and(|row| !row.is_held(now));
+    pub fn delete(&mut self, now: Moment, side: Side, id: i64, among: Among) -> bool {
+        let idle = self.row(side, id).is_some_and(|row| row.is_among(among) && !row.is_held(now));
         if idle {
             self.remove(side, id);
         }

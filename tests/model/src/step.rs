@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::Change;
+use cap_core::monitor::{Among, Change};
 use cap_core::storage::{Reason, Retention, Side, Verdict};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -50,11 +50,11 @@ pub enum Step {
     /// A node dies, and with it what it knew of its leases.
     Crash { node: usize },
     /// A person runs rows again, with a change or as they are.
-    Rerun { side: Side, rows: Vec<Index>, change: Change },
+    Rerun { side: Side, rows: Vec<Index>, among: Among, change: Change },
     /// A person calls delayed messages off.
     Cancel { rows: Vec<Index> },
     /// A person deletes rows.
-    Delete { side: Side, rows: Vec<Index> },
+    Delete { side: Side, rows: Vec<Index>, among: Among },
     /// The collector comes by.
     Expire { limit: usize },
 }
@@ -157,9 +157,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (side(), prop::collection::vec(word(), 1..4)).prop_map(|(side, words)| Step::Settle { side, words }),
         2 => (side(), several()).prop_map(|(side, leases)| Step::Renew { side, leases }),
         1 => node().prop_map(|node| Step::Crash { node }),
-        2 => (side(), several(), change()).prop_map(|(side, rows, change)| Step::Rerun { side, rows, change }),
+        2 => (side(), several(), among(), change())
+            .prop_map(|(side, rows, among, change)| Step::Rerun { side, rows, among, change }),
         1 => several().prop_map(|rows| Step::Cancel { rows }),
-        1 => (side(), several()).prop_map(|(side, rows)| Step::Delete { side, rows }),
+        1 => (side(), several(), among()).prop_map(|(side, rows, among)| Step::Delete { side, rows, among }),
         1 => (0..4_usize).prop_map(|limit| Step::Expire { limit }),
     ]
 }
@@ -193,6 +194,10 @@ fn incoming() -> impl Strategy<Value = Incoming> {
 
 fn copy() -> impl Strategy<Value = BrokerCopy> {
     (any::<Index>(), prop::bool::weighted(0.7)).prop_map(|(lease, waits)| BrokerCopy { lease, waits })
+}
+
+fn among() -> impl Strategy<Value = Among> {
+    prop_oneof![Just(Among::All), Just(Among::Failed)]
 }
 
 fn change() -> impl Strategy<Value = Change> {

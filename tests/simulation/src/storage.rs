@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_core::Completion;
 use cap_core::error::{StorageError, StorageErrorKind};
-use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Side, Storage, Stored,
     Verdict, Wake, WriteBatch, WriteReport,
@@ -308,16 +308,22 @@ impl Monitor for SimStorage {
         self.call(false, self.0.world.storage.attempts(side, id)).await
     }
 
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>, StorageError> {
-        self.call(false, self.0.world.storage.rerun(side, ids, change)).await
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
+        self.call(false, self.0.world.storage.rerun(side, ids, among, change)).await
     }
 
     async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>, StorageError> {
         self.call(false, self.0.world.storage.cancel(ids, keep)).await
     }
 
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        self.call(false, self.0.world.storage.delete(side, ids)).await
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
+        self.call(false, self.0.world.storage.delete(side, ids, among)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

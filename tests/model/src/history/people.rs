@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cap_core::monitor::{Change, Monitor as _};
+use cap_core::monitor::{Among, Change, Monitor as _};
 use cap_core::storage::{Expiry, Side, Storage as _};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -19,12 +19,18 @@ impl<S: Subject> History<'_, S> {
         ids.into_iter().filter(|id| *id < self.next_id + 3).collect()
     }
 
-    pub(super) async fn rerun(&mut self, side: Side, picks: &[Index], change: &Change) -> Judged {
+    pub(super) async fn rerun(
+        &mut self,
+        side: Side,
+        picks: &[Index],
+        among: Among,
+        change: &Change,
+    ) -> Judged {
         let ids = self.chosen(picks);
-        let done = self.subject.store().rerun(side, &ids, change).await.map_err(broken)?;
+        let done = self.subject.store().rerun(side, &ids, among, change).await.map_err(broken)?;
         let expected: Vec<i64> =
-            ids.iter().copied().filter(|id| self.model.rerun(self.now, side, *id, change)).collect();
-        prop_assert_eq!(expected, done, "running {:?} of the {:?} again", ids, side);
+            ids.iter().copied().filter(|id| self.model.rerun(self.now, side, *id, among, change)).collect();
+        prop_assert_eq!(expected, done, "running {:?} of {:?} of the {:?} again", among, ids, side);
         Ok(())
     }
 
@@ -37,12 +43,12 @@ impl<S: Subject> History<'_, S> {
         Ok(())
     }
 
-    pub(super) async fn delete(&mut self, side: Side, picks: &[Index]) -> Judged {
+    pub(super) async fn delete(&mut self, side: Side, picks: &[Index], among: Among) -> Judged {
         let ids = self.chosen(picks);
-        let done = self.subject.store().delete(side, &ids).await.map_err(broken)?;
+        let done = self.subject.store().delete(side, &ids, among).await.map_err(broken)?;
         let expected: Vec<i64> =
-            ids.iter().copied().filter(|id| self.model.delete(self.now, side, *id)).collect();
-        prop_assert_eq!(expected, done, "deleting {:?} of the {:?}", ids, side);
+            ids.iter().copied().filter(|id| self.model.delete(self.now, side, *id, among)).collect();
+        prop_assert_eq!(expected, done, "deleting {:?} of {:?} of the {:?}", among, ids, side);
         Ok(())
     }
 
