@@ -143,6 +143,7 @@ macro_rules! storage_suite {
                 lists_are_filtered,
                 lists_are_filtered_by_error,
                 lists_are_filtered_by_time,
+                lists_are_filtered_by_version,
                 one_row_is_shown_whole,
                 rows_are_found_by_message_id,
                 a_failed_row_is_run_again,

@@ -110,8 +110,9 @@ impl Cap {
         Target::Bus(Arc::clone(&self.0.context))
     }
 
-    /// Calls off a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and
-    /// can be re-run. `false` when there is no such message, or it has left already.
+    /// Calls off a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
+    /// be re-run by its row id; it is [parked](Self::parked) only for whoever asks for that reason. `false` when there
+    /// is no such message, or it has left already.
     ///
     /// # Errors
     ///

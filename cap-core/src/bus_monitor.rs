@@ -11,6 +11,10 @@ use crate::storage::Side;
 /// Looks at the stored messages of a bus and acts on them, whatever the store; got by
 /// [`Cap::monitor`](crate::Cap::monitor). Every method fails only as the store does.
 ///
+/// It sees the whole store, with the messages of other versions and services that share it, unless
+/// [`Query::version`] says whose are wanted. Nothing is done to messages but by their row ids, so that nobody acts on
+/// another's without having named them.
+///
 /// Message ids are the senders' (`cap-msg-id`); row ids are this store's own, and what actions go by.
 #[derive(Clone)]
 pub struct BusMonitor(Arc<Context>);
@@ -21,7 +25,7 @@ impl BusMonitor {
         Self(context)
     }
 
-    /// Lists messages, newest first.
+    /// Lists messages, newest first, with their bodies: as much memory is taken as [`Query::limit`] allows.
     pub async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
         self.0.storage.list(query).await
     }
@@ -63,7 +67,8 @@ impl BusMonitor {
         Ok(done)
     }
 
-    /// How many messages there are of each side, group and status; those that succeeded at once are not counted.
+    /// How many messages there are of each side, group and status, of all versions. Those that succeeded at once, and
+    /// those that were called off, are not counted.
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.0.storage.counts().await
     }

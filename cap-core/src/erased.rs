@@ -44,6 +44,7 @@ pub(crate) trait DynStorage: Send + Sync {
     fn as_any(&self) -> &dyn Any;
 
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>>;
+    fn list_ids<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<i64>>;
     fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>>;
     fn find<'a>(&'a self, side: Side, message_id: &'a str) -> StorageFuture<'a, Vec<Row>>;
     fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>>;
@@ -110,6 +111,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>> {
         Box::pin(Monitor::list(self, query))
+    }
+    fn list_ids<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<i64>> {
+        Box::pin(Monitor::list_ids(self, query))
     }
     fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>> {
         Box::pin(Monitor::get(self, side, id))

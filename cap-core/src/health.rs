@@ -22,7 +22,8 @@ pub struct Health {
     pub relaying: usize,
     /// Whether more messages wait in the store for the broker than memory may hold.
     pub backlog: bool,
-    /// Messages with a state row, by side, group and status; `None` if the store cannot be asked now.
+    /// Messages with a state row, by side, group and status; `None` if the store cannot be asked now. Those that were
+    /// called off wait for nobody, and are not counted.
     pub waiting: Option<Vec<Count>>,
 }
 

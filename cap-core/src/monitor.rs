@@ -20,7 +20,11 @@ pub struct Query {
     pub status: Option<Status>,
     /// Only those with this reason.
     pub reason: Option<Reason>,
-    /// Only those of this topic, exactly.
+    /// Only those without this reason.
+    pub without: Option<Reason>,
+    /// Only those of this bus version. Without it those of every version and service that share the store.
+    pub version: Option<String>,
+    /// Only those of this topic, exactly and in full, as [`Row::name`] tells it: with its prefix, if it has one.
     pub topic: Option<String>,
     /// Only those of this full group name, exactly. Only the inbox has groups.
     pub group: Option<String>,
@@ -44,6 +48,8 @@ impl Query {
             side,
             status: None,
             reason: None,
+            without: None,
+            version: None,
             topic: None,
             group: None,
             error: None,
@@ -68,7 +74,21 @@ impl Query {
         self
     }
 
-    /// Only messages of this topic.
+    /// Only messages without this reason.
+    #[must_use]
+    pub fn without(mut self, reason: Reason) -> Self {
+        self.without = Some(reason);
+        self
+    }
+
+    /// Only messages of this bus version.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Only messages of this topic, in full: with its prefix, if it has one.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
@@ -225,7 +245,7 @@ pub struct Count {
     pub side: Side,
     /// The receiving group; empty for the outbox.
     pub group: String,
-    /// Where they stand. Messages that succeeded at once have no state row and are not counted.
+    /// Where they stand. Messages that succeeded at once, and those that were called off, are not counted.
     pub status: Status,
     /// How many.
     pub count: u64,
@@ -233,8 +253,12 @@ pub struct Count {
 
 /// The part of a store that serves people. Every adapter implements it beside [`Storage`](crate::storage::Storage).
 pub trait Monitor: Send + Sync + 'static {
-    /// Lists messages, newest first.
+    /// Lists messages, newest first, with their bodies.
     fn list(&self, query: &Query) -> impl Future<Output = Result<Vec<Row>, StorageError>> + Send;
+
+    /// The row ids of what [`list`](Self::list) would give, in its order. No body is read, so that a long page of large
+    /// messages takes no memory.
+    fn list_ids(&self, query: &Query) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
     /// One message by its row id.
     fn get(&self, side: Side, id: i64) -> impl Future<Output = Result<Option<Row>, StorageError>> + Send;
@@ -284,6 +308,7 @@ pub trait Monitor: Send + Sync + 'static {
         among: Among,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// How many state rows there are of each kind.
+    /// How many state rows there are of each kind. What was [called off](Reason::Cancelled) waits for nothing and
+    /// nobody, and is not counted.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
 }

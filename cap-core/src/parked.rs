@@ -13,16 +13,26 @@ use crate::monitor::{Among, Change, FailedAttempt, Query, Row};
 use crate::storage::{Reason, Side, Status};
 use crate::subscribe::serialise;
 
-/// So many messages are looked at in one call to the store.
+/// So many messages are looked at in one call to the store. Only their ids are read.
 const PAGE: usize = 500;
+
+/// So many messages a list has, bodies and all, if nothing is said of it.
+const LISTED: usize = 100;
 
 /// The messages that wait for a person: those that failed for good, and those that could not be read, or that nobody
 /// handles; got by [`Cap::parked`](crate::Cap::parked). Received ones, unless [`published`](Self::published) is said.
 ///
 /// Say which, then act: on some by their row ids, or on all that match. Every re-run is counted apart from the
 /// automatic attempts, starts the retry policy anew, and adds a line to the header `cap-audit` of the stored message:
-/// when, who, what. Every action is in the log as well. A message that somebody works on right now is left alone. All
-/// methods fail only as the store does.
+/// when, who, what. Every action is in the log as well, with the row ids. All methods fail only as the store does.
+///
+/// Whether a message is parked is asked at the moment of the action. One that somebody else has re-run meanwhile is left
+/// alone, so that two people who run all again do it once, and nobody deletes what another has just mended.
+///
+/// Two kinds are looked at only when they are asked for. What was [called off](crate::Cap::cancel) was meant to stay, and
+/// matches only [`reason(Reason::Cancelled)`](Self::reason). Messages of other versions or services that share the store
+/// are theirs: find them with [`BusMonitor`](crate::BusMonitor). Both can be re-run and deleted here by their row ids, if
+/// they are parked; any node may do so, and a node that has the handler runs it.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -40,14 +50,18 @@ const PAGE: usize = 500;
 pub struct Parked {
     context: Arc<Context>,
     query: Query,
+    limit: Option<usize>,
     by: String,
 }
 
 #[allow(clippy::missing_errors_doc)]
 impl Parked {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        let query = Query::new(Side::Inbox).status(Status::Failed);
-        Self { context, query, by: "somebody".to_owned() }
+        let query = Query::new(Side::Inbox)
+            .status(Status::Failed)
+            .without(Reason::Cancelled)
+            .version(&*context.owner.version);
+        Self { context, query, limit: None, by: "somebody".to_owned() }
     }
 
     /// Those that could not be published, instead of those received.
@@ -62,21 +76,24 @@ impl Parked {
         self
     }
 
-    /// Only messages of this topic, exactly.
+    /// Only messages of this topic, exactly and in full, as [`Row::name`] tells it: with `topic_prefix`, if there is
+    /// one. A received message has the prefix of its sender.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.query.topic = Some(topic.into());
         self
     }
 
-    /// Only messages of this full group name, exactly.
+    /// Only messages of this full group name, exactly, as [`Row::group`] tells it: with the version.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.query.group = Some(group.into());
         self
     }
 
-    /// Only messages parked for this reason.
+    /// Only messages parked for this reason. [`Reason::Cancelled`] gives those that were called off, which are left
+    /// out otherwise.
     pub fn reason(mut self, reason: Reason) -> Self {
         self.query.reason = Some(reason);
+        self.query.without = None;
         self
     }
 
@@ -98,9 +115,10 @@ impl Parked {
         self
     }
 
-    /// At most so many in one list. Default: a hundred.
+    /// At most so many, the newest of those that match: in a list, a count, and in what is done to all. Default: a
+    /// hundred in a list, no limit otherwise.
     pub fn limit(mut self, limit: usize) -> Self {
-        self.query.limit = limit;
+        self.limit = Some(limit);
         self
     }
 
@@ -110,12 +128,13 @@ impl Parked {
         self
     }
 
-    /// The messages, newest first.
+    /// The messages, newest first, with their bodies: as many at once as the limit says.
     pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
-        self.context.storage.list(&self.query).await
+        let query = self.query.clone().limit(self.limit.unwrap_or(LISTED));
+        self.context.storage.list(&query).await
     }
 
-    /// How many match, whatever the limit.
+    /// How many match, up to the limit.
     pub async fn count(&self) -> Result<u64, StorageError> {
         let mut pages = self.pages();
         let mut count = 0;
@@ -130,12 +149,13 @@ impl Parked {
         self.context.storage.attempts(self.query.side, id).await
     }
 
-    /// Runs these again, as far as they are parked. Gives back the ids for which it was done.
+    /// Runs these again, as far as they are parked, whatever their topic or reason. Gives back the ids for which it was
+    /// done.
     pub async fn rerun(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         self.rerun_with(ids, "re-ran it", None).await
     }
 
-    /// Runs all that match again, and says how many.
+    /// Runs all that match again, up to the limit, and says how many.
     pub async fn rerun_all(&self) -> Result<u64, StorageError> {
         let mut pages = self.pages();
         let mut count = 0;
@@ -165,8 +185,9 @@ impl Parked {
         Ok(!done.is_empty())
     }
 
-    /// Deletes these, as far as they are parked. Gives back the ids for which it was done. A received message that is
-    /// deleted is handled anew should the broker deliver it again.
+    /// Deletes these, as far as they are parked, whatever their topic or reason. Gives back the ids for which it was
+    /// done, which are in the log with who did it, and nowhere else. A received message that is deleted is handled anew
+    /// should the broker deliver it again.
     pub async fn delete(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -176,7 +197,7 @@ impl Parked {
         Ok(done)
     }
 
-    /// Deletes all that match, and says how many.
+    /// Deletes all that match, up to the limit, and says how many.
     pub async fn delete_all(&self) -> Result<u64, StorageError> {
         let mut pages = self.pages();
         let mut count = 0;
@@ -214,24 +235,25 @@ impl Parked {
     }
 
     fn pages(&self) -> Pages<'_> {
-        Pages { context: &self.context, query: self.query.clone().limit(PAGE), last: false }
+        Pages { context: &self.context, query: self.query.clone(), left: self.limit.unwrap_or(usize::MAX) }
     }
 }
 
-/// The ids of all that match, page by page, however many there are.
+/// The ids of all that match, page by page, as many as are wanted.
 struct Pages<'a> {
     context: &'a Context,
     query: Query,
-    last: bool,
+    left: usize,
 }
 
 impl Pages<'_> {
     async fn next(&mut self) -> Result<Option<Vec<i64>>, StorageError> {
-        if self.last {
+        if self.left == 0 {
             return Ok(None);
         }
-        let ids: Vec<i64> = self.context.storage.list(&self.query).await?.iter().map(|row| row.id).collect();
-        self.last = ids.len() < PAGE;
+        self.query.limit = PAGE.min(self.left);
+        let ids = self.context.storage.list_ids(&self.query).await?;
+        self.left = if ids.len() < self.query.limit { 0 } else { self.left - ids.len() };
         self.query.before = ids.last().copied().or(self.query.before);
         Ok((!ids.is_empty()).then_some(ids))
     }
@@ -239,6 +261,10 @@ impl Pages<'_> {
 
 impl fmt::Debug for Parked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parked").field("query", &self.query).field("by", &self.by).finish_non_exhaustive()
+        f.debug_struct("Parked")
+            .field("query", &self.query)
+            .field("limit", &self.limit)
+            .field("by", &self.by)
+            .finish_non_exhaustive()
     }
 }

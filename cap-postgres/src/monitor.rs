@@ -16,7 +16,7 @@ use crate::columns::{
     status_code, status_of, time_at,
 };
 use crate::error::{Fault, without_nul};
-use crate::statements::Statements;
+use crate::statements::{List, Statements};
 use crate::storage::Postgres;
 
 pub(crate) mod sql;
@@ -27,7 +27,22 @@ const CHANGED_TOGETHER: usize = 1000;
 impl Monitor for Postgres {
     async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
         let mut session = self.session("listing messages").await?;
-        session.run(|connection| list(connection, self.statements(), query)).await
+        session
+            .run(async |connection| {
+                let rows = listed(connection, &self.statements().list, query).await?;
+                rows.iter().map(|row| shown(query.side, row)).collect()
+            })
+            .await
+    }
+
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        let mut session = self.session("listing the ids of messages").await?;
+        session
+            .run(async |connection| {
+                let rows = listed(connection, &self.statements().list_ids, query).await?;
+                rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+            })
+            .await
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
@@ -83,17 +98,13 @@ impl Monitor for Postgres {
     }
 }
 
-async fn list(
-    connection: &mut PgConnection,
-    statements: &Statements,
-    query: &Query,
-) -> Result<Vec<Row>, Fault> {
+async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Result<Vec<PgRow>, Fault> {
     // What is rare is looked for among the few state rows, everything else among the messages.
     let by_state = query.reason.is_some()
         || query.error.is_some()
         || query.status.is_some_and(|status| status != Status::Succeeded);
-    let statement = if by_state { &statements.list_states } else { &statements.list_messages };
-    for text in [&query.topic, &query.group].into_iter().flatten() {
+    let statement = if by_state { &list.states } else { &list.messages };
+    for text in [&query.topic, &query.group, &query.version].into_iter().flatten() {
         check_text("a text to look for", text, usize::MAX)?;
     }
     let rows = sqlx::query(statement.of(query.side))
@@ -106,9 +117,11 @@ async fn list(
         .bind(query.since.map(micros_since_1970))
         .bind(query.until.map(micros_since_1970))
         .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
+        .bind(query.without.map(Reason::as_str))
+        .bind(&query.version)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| shown(query.side, row)).collect()
+    Ok(rows)
 }
 
 async fn find(

@@ -46,8 +46,8 @@ pub(crate) struct Statements {
     pub(crate) free_worker: SqlStr,
     pub(crate) keep_alive: SqlStr,
     pub(crate) leave: SqlStr,
-    pub(crate) list_messages: Sides,
-    pub(crate) list_states: Sides,
+    pub(crate) list: List,
+    pub(crate) list_ids: List,
     pub(crate) get: Sides,
     pub(crate) find: Sides,
     pub(crate) attempts: SqlStr,
@@ -58,6 +58,13 @@ pub(crate) struct Statements {
     pub(crate) cancel: SqlStr,
     pub(crate) delete: Sides,
     pub(crate) counts: SqlStr,
+}
+
+/// The two ways to list: through the messages, and through the few state rows.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) messages: Sides,
+    pub(crate) states: Sides,
 }
 
 /// The three ways in which a state row is settled.
@@ -80,6 +87,10 @@ impl Statements {
             delete: sides(&settle::DELETE.replace("{rows}", rows)),
             change: sides(&settle::CHANGE.replace("{rows}", rows)),
         };
+        let list = |columns: fn(&str) -> String| List {
+            messages: sides(&columns(monitor::sql::LIST_MESSAGES)),
+            states: sides(&columns(monitor::sql::LIST_STATES)),
+        };
         Self {
             insert_outgoing: sql(insert::OUTGOING),
             insert_incoming: sql(insert::INCOMING),
@@ -99,8 +110,8 @@ impl Statements {
             free_worker: sql(nodes::FREE),
             keep_alive: sql(nodes::KEEP_ALIVE),
             leave: sql(nodes::LEAVE),
-            list_messages: sides(&monitor::sql::rows(monitor::sql::LIST_MESSAGES)),
-            list_states: sides(&monitor::sql::rows(monitor::sql::LIST_STATES)),
+            list: list(monitor::sql::rows),
+            list_ids: list(monitor::sql::ids),
             get: sides(&monitor::sql::rows(monitor::sql::GET)),
             find: Sides {
                 outbox: sql(&for_side(&monitor::sql::rows(monitor::sql::FIND_OUTBOX), Side::Outbox)),

@@ -30,6 +30,11 @@ impl Monitor for Sqlite {
         session.run(|connection| list(connection, self.statements(), query)).await
     }
 
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        let mut session = self.reader("listing the ids of messages").await?;
+        session.run(|connection| list_ids(connection, self.statements(), query)).await
+    }
+
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
         let mut session = self.reader("reading a message").await?;
         session.run(|connection| get(connection, self.statements(), side, id)).await
@@ -90,7 +95,19 @@ async fn list(
     statements: &Statements,
     query: &Query,
 ) -> Result<Vec<Row>, Fault> {
-    for text in [&query.topic, &query.group].into_iter().flatten() {
+    let mut rows = Vec::new();
+    for id in list_ids(connection, statements, query).await? {
+        rows.extend(get(connection, statements, query.side, id).await?);
+    }
+    Ok(rows)
+}
+
+async fn list_ids(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    query: &Query,
+) -> Result<Vec<i64>, Fault> {
+    for text in [&query.topic, &query.group, &query.version].into_iter().flatten() {
         check_text("a text to look for", text, usize::MAX)?;
     }
     // What is rare is looked for among the few state rows, everything else among the messages.
@@ -98,27 +115,21 @@ async fn list(
         || query.error.is_some()
         || query.status.is_some_and(|status| status != Status::Succeeded);
     let statement = if by_state { &statements.list_states } else { &statements.list_messages };
-    let mut list = sqlx::query(statement.of(query.side))
+    let mut list = sqlx::query_scalar(statement.of(query.side))
         .bind(query.before.unwrap_or(i64::MAX))
         .bind(query.topic.as_deref())
         .bind(query.group.as_deref())
         .bind(query.status.map(status_code))
         .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
         .bind(query.since.map(micros_since_1970))
-        .bind(query.until.map(micros_since_1970));
+        .bind(query.until.map(micros_since_1970))
+        .bind(query.without.map(Reason::as_str))
+        .bind(query.version.as_deref());
     if by_state {
         let reason = query.reason.map(Reason::as_str);
         list = list.bind(reason).bind(query.error.as_deref().map(without_nul));
     }
-    let listed = list.fetch_all(&mut *connection).await?;
-    if !by_state {
-        return listed.iter().map(|row| shown(query.side, row)).collect();
-    }
-    let mut rows = Vec::with_capacity(listed.len());
-    for row in listed {
-        rows.extend(get(connection, statements, query.side, row.try_get("id")?).await?);
-    }
-    Ok(rows)
+    Ok(list.fetch_all(connection).await?)
 }
 
 async fn get(

@@ -109,7 +109,7 @@ impl Statements {
             join: sql(nodes::JOIN),
             keep_alive: sql(nodes::KEEP_ALIVE),
             leave: sql(nodes::LEAVE),
-            list_messages: rows(monitor::sql::LIST_MESSAGES),
+            list_messages: sides(monitor::sql::LIST_MESSAGES),
             list_states: sides(monitor::sql::LIST_STATES),
             get: rows(monitor::sql::GET),
             find: rows(monitor::sql::FIND),

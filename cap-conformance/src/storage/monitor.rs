@@ -18,7 +18,9 @@ use crate::patience::eventually;
 
 async fn list<S: Storage + Monitor>(node: &Node<S>, query: &Query) -> Vec<i64> {
     let rows = node.store.list(query).await.expect("rows are listed");
-    rows.iter().map(|row| row.id).collect()
+    let listed: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    assert_eq!(node.store.list_ids(query).await.expect("ids are listed"), listed, "{query:?}");
+    listed
 }
 
 /// Newest first, in pages that begin where the one before ended; every state is listed.
@@ -69,6 +71,10 @@ pub async fn lists_are_filtered<F: StorageFixture>(fixture: &F) {
         (all().status(Status::Scheduled), vec![6]),
         (all().status(Status::Delayed), vec![]),
         (all().reason(Reason::Permanent), vec![2]),
+        (all().without(Reason::Permanent), vec![6, 5, 4, 3, 1]),
+        (all().status(Status::Failed).without(Reason::Permanent), vec![1]),
+        (all().status(Status::Failed).without(Reason::Cancelled), vec![2, 1]),
+        (all().reason(Reason::Permanent).without(Reason::Permanent), vec![]),
         (all().topic("t"), vec![6, 5, 3, 1]),
         (all().topic("T"), vec![]),
         (all().topic("t%"), vec![4]),
@@ -80,6 +86,34 @@ pub async fn lists_are_filtered<F: StorageFixture>(fixture: &F) {
         (Query::new(Side::Outbox), vec![]),
     ] {
         assert_eq!(list(&node, &query).await, expected, "{query:?}");
+    }
+}
+
+/// Rows of every version are listed, or those of one.
+pub async fn lists_are_filtered_by_version<F: StorageFixture>(fixture: &F) {
+    let (a, mut b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    b.owner.version = "v2".into();
+    for side in SIDES {
+        a.insert(side, [1, 2, 3], true).await;
+        b.insert(side, [4, 5, 6], true).await;
+        for (node, id) in [(&a, 1), (&b, 4)] {
+            assert!(node.settle(side, first_lease(id), failed(false)).await);
+            assert!(node.settle(side, first_lease(id + 1), succeeded(Retention::Forget)).await);
+        }
+        let all = || Query::new(side);
+        for (query, expected) in [
+            (all(), vec![6, 5, 4, 3, 2, 1]),
+            (all().version("v1"), vec![3, 2, 1]),
+            (all().version("v2"), vec![6, 5, 4]),
+            (all().version("V1"), vec![]),
+            (all().version("v1").status(Status::Failed), vec![1]),
+            (all().version("v2").status(Status::Failed), vec![4]),
+            (all().version("v2").status(Status::Succeeded), vec![5]),
+            (all().version("v2").reason(Reason::Exhausted).error("straw"), vec![4]),
+            (all().version("v3").status(Status::Failed), vec![]),
+        ] {
+            assert_eq!(list(&a, &query).await, expected, "{query:?}");
+        }
     }
 }
 
@@ -361,7 +395,7 @@ pub async fn deleting_takes_all_but_what_is_in_work<F: StorageFixture>(fixture: 
     }
 }
 
-/// How many there are of each kind. What succeeded at once is not counted.
+/// How many there are of each kind. What succeeded at once is not counted, nor what was called off.
 pub async fn rows_are_counted_by_state<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.store.counts().await.unwrap(), []);
@@ -373,6 +407,8 @@ pub async fn rows_are_counted_by_state<F: StorageFixture>(fixture: &F) {
     assert!(node.settle(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
     assert!(node.settle(Side::Outbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
     assert!(node.settle(Side::Outbox, first_lease(5), retry(LONG, "later")).await);
+    node.publish(delayed(8, LONG)).await;
+    assert_eq!(node.store.cancel(&[8], LONG).await.unwrap(), [8]);
     node.insert(Side::Inbox, [1], true).await;
     node.receive(NewIncoming { group: "another".into(), ..incoming(2, false) }).await;
     let counts = node.store.counts().await.unwrap();

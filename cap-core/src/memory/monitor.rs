@@ -15,8 +15,12 @@ use crate::storage::{Reason, Side, Status};
 impl Monitor for MemoryStorage {
     async fn list(&self, query: &Query) -> Result<Vec<monitor::Row>, StorageError> {
         let (mut store, _) = self.lock();
-        let rows = store.table(query.side).before(query.before).filter(|row| self.wanted(row, query));
-        Ok(rows.take(query.limit).map(|row| self.show(query.side, row)).collect())
+        Ok(self.listed(store.table(query.side), query).map(|row| self.show(query.side, row)).collect())
+    }
+
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        let (mut store, _) = self.lock();
+        Ok(self.listed(store.table(query.side), query).map(|row| row.id).collect())
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<monitor::Row>, StorageError> {
@@ -104,11 +108,18 @@ impl MemoryStorage {
         }
     }
 
+    /// The rows of one page, newest first.
+    fn listed<'a>(&'a self, table: &'a Table, query: &'a Query) -> impl Iterator<Item = &'a Row> {
+        table.before(query.before).filter(|row| self.wanted(row, query)).take(query.limit)
+    }
+
     fn wanted(&self, row: &Row, query: &Query) -> bool {
         let reason = row.state.as_ref().and_then(|state| state.reason);
         let error = row.state.as_ref().and_then(|state| state.last_error.as_deref());
         query.status.is_none_or(|status| row.status() == status)
             && query.reason.is_none_or(|wanted| reason == Some(wanted))
+            && query.without.is_none_or(|unwanted| reason != Some(unwanted))
+            && query.version.as_ref().is_none_or(|version| *row.version == **version)
             && query.topic.as_ref().is_none_or(|topic| row.message.name().unwrap_or_default() == topic)
             && query.group.as_ref().is_none_or(|group| *row.group == **group)
             && query.error.as_ref().is_none_or(|part| error.is_some_and(|error| error.contains(part)))
@@ -182,7 +193,9 @@ fn each(ids: &[i64], mut act: impl FnMut(i64) -> bool) -> Vec<i64> {
 }
 
 fn count(counts: &mut Vec<Count>, side: Side, row: &Row) {
-    let Some(state) = &row.state else { return };
+    let Some(state) = row.state.as_ref().filter(|state| state.reason != Some(Reason::Cancelled)) else {
+        return;
+    };
     let same =
         |count: &&mut Count| count.side == side && *count.group == *row.group && count.status == state.status;
     match counts.iter_mut().find(same) {

@@ -14,6 +14,11 @@ pub(crate) fn rows(template: &str) -> String {
     template.replace("{columns}", COLUMNS)
 }
 
+/// A template that gives the ids alone: no message is read but for the conditions.
+pub(crate) fn ids(template: &str) -> String {
+    template.replace("{columns}", "m.id")
+}
+
 pub(crate) const LIST_MESSAGES: &str = "
 SELECT {columns}
 FROM {messages} AS m
@@ -26,6 +31,8 @@ WHERE m.id < $1
     AND ($6::text IS NULL OR strpos(s.last_error, $6) > 0)
     AND ($7::bigint IS NULL OR m.added >= timestamptz 'epoch' + $7 * interval '1 microsecond')
     AND ($8::bigint IS NULL OR m.added < timestamptz 'epoch' + $8 * interval '1 microsecond')
+    AND ($10::text IS NULL OR s.reason IS DISTINCT FROM $10)
+    AND ($11::text IS NULL OR m.version = $11)
 ORDER BY m.id DESC
 LIMIT $9";
 
@@ -41,6 +48,8 @@ WHERE s.id < $1
     AND ($6::text IS NULL OR strpos(s.last_error, $6) > 0)
     AND ($7::bigint IS NULL OR m.added >= timestamptz 'epoch' + $7 * interval '1 microsecond')
     AND ($8::bigint IS NULL OR m.added < timestamptz 'epoch' + $8 * interval '1 microsecond')
+    AND ($10::text IS NULL OR s.reason IS DISTINCT FROM $10)
+    AND ($11::text IS NULL OR s.version = $11)
 ORDER BY s.id DESC
 LIMIT $9";
 
@@ -75,6 +84,8 @@ pub(crate) const LOCK_MESSAGES: &str =
 
 // A message without a state row was never re-run, for the row of one that was stays. It gets a row whose epoch begins
 // far above what its first one can have counted to: a word that was said under that is never taken for a new one.
+// Whether it failed is asked twice: of what is there now, and once more when the row's lock has come. One that has failed
+// keeps its state row for as long as its message is locked.
 pub(crate) const RERUN: &str = "
 INSERT INTO {states} AS x
     (id, version, {group_column} status, attempts, attempts_before_rerun, reruns, epoch, due)
@@ -138,12 +149,12 @@ WITH wanted AS (
 )
 SELECT id FROM messages";
 
-// A row that is there for nothing but its epoch is not counted.
+// A row that is there for nothing but its epoch is not counted, nor one that was called off.
 pub(crate) const COUNTS: &str = "
 SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {schema}.outbox_state
-WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS DISTINCT FROM 'cancelled'
 GROUP BY status
 UNION ALL
 SELECT 1, group_name, status, count(*) FROM {schema}.inbox_state
-WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS DISTINCT FROM 'cancelled'
 GROUP BY group_name, status";

@@ -23,9 +23,9 @@ pub(crate) fn rows(template: &str) -> String {
     template.replace("{columns}", COLUMNS).replace("{failed}", FAILED)
 }
 
-/// Messages that have succeeded, or in whatever state.
+/// The ids of messages that have succeeded, or in whatever state.
 pub(crate) const LIST_MESSAGES: &str = "
-SELECT {columns}
+SELECT m.id
 FROM {messages} AS m
 WHERE m.id < ?1
     AND (?2 IS NULL OR m.name = ?2)
@@ -33,6 +33,8 @@ WHERE m.id < ?1
     AND (?4 IS NULL OR coalesce((SELECT s.status FROM {states} AS s WHERE s.id = m.id), 4) = ?4)
     AND (?6 IS NULL OR m.added >= ?6)
     AND (?7 IS NULL OR m.added < ?7)
+    AND (?8 IS NULL OR (SELECT s.reason FROM {states} AS s WHERE s.id = m.id) IS NOT ?8)
+    AND (?9 IS NULL OR m.version = ?9)
 ORDER BY m.id DESC
 LIMIT ?5";
 
@@ -46,8 +48,10 @@ WHERE s.id < ?1
     AND (?4 IS NULL OR s.status = ?4)
     AND (?6 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) >= ?6)
     AND (?7 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) < ?7)
-    AND (?8 IS NULL OR s.reason = ?8)
-    AND (?9 IS NULL OR instr(s.last_error, ?9) > 0)
+    AND (?8 IS NULL OR s.reason IS NOT ?8)
+    AND (?9 IS NULL OR s.version = ?9)
+    AND (?10 IS NULL OR s.reason = ?10)
+    AND (?11 IS NULL OR instr(s.last_error, ?11) > 0)
 ORDER BY s.id DESC
 LIMIT ?5";
 
@@ -99,12 +103,12 @@ WHERE m.id = ?1
         SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status <> 3 AND s.owner IS NOT NULL AND s.due > ?2
     )";
 
-// A row that is there for nothing but its epoch is not counted.
+// A row that is there for nothing but its epoch is not counted, nor one that was called off.
 pub(crate) const COUNTS: &str = "
 SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {prefix}outbox_state
-WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS NOT 'cancelled'
 GROUP BY status
 UNION ALL
 SELECT 1, group_name, status, count(*) FROM {prefix}inbox_state
-WHERE status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL
+WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS NOT 'cancelled'
 GROUP BY group_name, status";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use cap_core::monitor::{FailedAttempt, Monitor, Query, Row};
-use cap_core::storage::{Side, Status};
+use cap_core::storage::{Reason, Side, Status};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -97,7 +97,7 @@ pub(crate) async fn check_details<S: Subject>(model: &Model, subject: &S) -> Res
             let found = store.find(row.side, id).await.map_err(broken)?;
             prop_assert!(found.iter().any(|found| found.id == row.id), "row {} by its message id", row.id);
         }
-        if row.state.is_some() {
+        if row.state.as_ref().is_some_and(|state| state.reason != Some(Reason::Cancelled)) {
             *counts.entry((row.side, row.group.clone(), name(row.status()))).or_insert(0) += 1;
         }
     }

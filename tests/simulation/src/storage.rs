@@ -296,6 +296,10 @@ impl Monitor for SimStorage {
         self.call(false, self.0.world.storage.list(query)).await
     }
 
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        self.call(false, self.0.world.storage.list_ids(query)).await
+    }
+
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
         self.call(false, self.0.world.storage.get(side, id)).await
     }

@@ -1,0 +1,245 @@
+//! What people do with parked messages while others do the same, and which messages are meant.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+#[path = "support/between.rs"]
+mod between;
+mod support;
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use between::Between;
+use cap_core::Parked;
+use cap_core::error::StorageError;
+use cap_core::message::{Headers, Message};
+use cap_core::monitor::{Monitor as _, Query};
+use cap_core::prelude::*;
+use cap_core::storage::{
+    Entry, NewIncoming, Owner, Reason, Retention, Settlement, Side, Status, Storage as _, Verdict, WriteBatch,
+};
+use support::on;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const NOTHING: [i64; 0] = [];
+
+fn owner(version: &str) -> Owner {
+    Owner { node: "gone".into(), version: version.into(), lease: HOUR }
+}
+
+fn incoming(id: i64, entry: Entry) -> NewIncoming {
+    let headers: Headers =
+        [("cap-msg-id", format!("m{id}").as_str()), ("cap-msg-name", "call")].into_iter().collect();
+    NewIncoming { id, group: "test.v1".into(), message: Arc::new(Message::new(headers, "1")), entry }
+}
+
+/// Parks messages under these row ids.
+async fn park(storage: &MemoryStorage, version: &str, ids: impl IntoIterator<Item = i64>) {
+    let parked =
+        || Entry::Parked { reason: Reason::Permanent, error: "no".to_owned(), keep: HOUR, notify: false };
+    let incoming = ids.into_iter().map(|id| incoming(id, parked())).collect();
+    storage.write(&owner(version), &WriteBatch { incoming, ..WriteBatch::default() }).await.unwrap();
+}
+
+/// A bus that looks at a store and handles nothing.
+async fn desk(storage: &MemoryStorage) -> Cap {
+    on(storage, &MemoryTransport::new()).publish_only().start().await.unwrap()
+}
+
+async fn status(storage: &MemoryStorage, id: i64) -> Option<Status> {
+    storage.get(Side::Inbox, id).await.unwrap().map(|row| row.status)
+}
+
+/// Alice has looked at what is parked; before she acts, Bob does. Gives back what she was told.
+async fn overtaken<T, A, B>(storage: &MemoryStorage, alice: A, bob: B) -> T
+where
+    A: AsyncFnOnce(Parked) -> Result<T, StorageError>,
+    B: AsyncFnOnce(Parked),
+{
+    let between = Between::new(storage);
+    let hers = on(storage, &MemoryTransport::new()).storage(between.clone());
+    let (hers, his) = (hers.publish_only().start().await.unwrap(), desk(storage).await);
+    let meanwhile = async {
+        between.has_looked().await;
+        bob(his.parked().by("bob")).await;
+        between.go_on().await;
+    };
+    let (told, ()) = tokio::join!(alice(hers.parked().by("alice")), meanwhile);
+    hers.shutdown().await.unwrap();
+    his.shutdown().await.unwrap();
+    told.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_run_all_again_do_it_once() {
+    let storage = MemoryStorage::new();
+    park(&storage, "v1", 1..=3).await;
+    let done = overtaken(
+        &storage,
+        async |parked: Parked| parked.rerun_all().await,
+        async |parked: Parked| {
+            assert_eq!(parked.rerun(&[1, 2]).await.unwrap(), [1, 2]);
+            // One of them has been handled by the time that Alice acts.
+            let claim = cap_core::storage::ClaimRequest {
+                side: Side::Inbox,
+                groups: vec!["test.v1".into()],
+                limit: 1,
+            };
+            let lease = storage.claim(&owner("v1"), &claim).await.unwrap().rows[0].lease;
+            assert_eq!(lease.id, 1);
+            let verdict = Verdict::Succeeded { retention: Retention::Forget, reason: None };
+            let settled_incoming = vec![Settlement { lease, verdict, publishes: Vec::new() }];
+            let batch = WriteBatch { settled_incoming, ..WriteBatch::default() };
+            assert_eq!(storage.write(&owner("v1"), &batch).await.unwrap().settled_incoming, [true]);
+        },
+    )
+    .await;
+    assert_eq!(done, 1, "only what Bob had left");
+    assert_eq!(status(&storage, 1).await, Some(Status::Succeeded), "it is not run a second time");
+    let row = storage.get(Side::Inbox, 2).await.unwrap().unwrap();
+    assert_eq!((row.status, row.reruns), (Status::Scheduled, 1));
+    assert!(row.message.headers.get("cap-audit").unwrap().ends_with("bob re-ran it"), "Alice is not in it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_just_mended_is_not_deleted() {
+    let storage = MemoryStorage::new();
+    park(&storage, "v1", 1..=2).await;
+    let done = overtaken(
+        &storage,
+        async |parked: Parked| parked.delete_all().await,
+        async |parked: Parked| assert!(parked.edit_and_rerun(1, &7).await.unwrap()),
+    )
+    .await;
+    assert_eq!(done, 1);
+    let row = storage.get(Side::Inbox, 1).await.unwrap().unwrap();
+    assert_eq!((row.status, &row.message.body[..]), (Status::Scheduled, &b"7"[..]));
+    assert_eq!(status(&storage, 2).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_named_and_not_parked_is_left_alone() {
+    let storage = MemoryStorage::new();
+    let incoming = vec![incoming(1, Entry::Scheduled { held: false })];
+    storage.write(&owner("v1"), &WriteBatch { incoming, ..WriteBatch::default() }).await.unwrap();
+    let cap = desk(&storage).await;
+    assert_eq!(cap.parked().rerun(&[1, 404]).await.unwrap(), NOTHING);
+    assert!(!cap.parked().edit_and_rerun(1, &7).await.unwrap());
+    assert_eq!(cap.parked().delete(&[1, 404]).await.unwrap(), NOTHING);
+    let row = storage.get(Side::Inbox, 1).await.unwrap().unwrap();
+    assert_eq!((row.reruns, &row.message.body[..]), (0, &b"1"[..]));
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_called_off_stays_so_unless_it_is_asked_for() {
+    let cap = desk(&MemoryStorage::new()).await;
+    let id = cap.publish("reminder", &1).delay(HOUR).await.unwrap();
+    assert!(cap.cancel(&id).await.unwrap());
+    let published = cap.parked().published();
+    assert_eq!(published.count().await.unwrap(), 0);
+    assert_eq!(published.list().await.unwrap().len(), 0);
+    assert_eq!(published.rerun_all().await.unwrap(), 0);
+    assert_eq!(published.delete_all().await.unwrap(), 0);
+    assert_eq!(cap.health().await.waiting.unwrap(), [], "nobody has to do anything about it");
+    let cancelled = published.clone().reason(Reason::Cancelled);
+    let row = cancelled.list().await.unwrap().remove(0);
+    assert_eq!((row.message.id(), cancelled.count().await.unwrap()), (Some(id.as_str()), 1));
+    assert_eq!(published.rerun(&[row.id]).await.unwrap(), [row.id], "by its id it can be run after all");
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_one_for_counts_and_actions_too() {
+    let storage = MemoryStorage::new();
+    // More than is looked at in one call to the store.
+    park(&storage, "v1", 1..=1200).await;
+    let cap = desk(&storage).await;
+    let parked = cap.parked();
+    assert_eq!(parked.count().await.unwrap(), 1200);
+    assert_eq!(parked.list().await.unwrap().len(), 100, "with their bodies");
+    assert_eq!(parked.clone().limit(700).count().await.unwrap(), 700);
+    assert_eq!(parked.clone().limit(0).delete_all().await.unwrap(), 0);
+    assert_eq!(parked.clone().limit(10).delete_all().await.unwrap(), 10);
+    assert_eq!(parked.list().await.unwrap()[0].id, 1190, "the newest are gone");
+    assert_eq!(parked.clone().limit(600).rerun_all().await.unwrap(), 600);
+    assert_eq!(parked.list().await.unwrap()[0].id, 590);
+    assert_eq!(parked.clone().limit(1000).rerun_all().await.unwrap(), 590, "there are no more");
+    cap.shutdown().await.unwrap();
+}
+
+/// Whoever shares the store has messages of their own.
+#[tokio::test(start_paused = true)]
+async fn messages_of_another_version_are_left_alone_unless_they_are_named() {
+    let storage = MemoryStorage::new();
+    park(&storage, "v1", [1]).await;
+    park(&storage, "v2", [2, 3]).await;
+    let cap = desk(&storage).await;
+    assert_eq!(cap.parked().count().await.unwrap(), 1);
+    assert_eq!(cap.parked().list().await.unwrap()[0].id, 1);
+    assert_eq!(cap.parked().rerun_all().await.unwrap(), 1);
+    assert_eq!(cap.parked().delete_all().await.unwrap(), 0);
+    let others = cap.monitor().list(&Query::new(Side::Inbox).version("v2")).await.unwrap();
+    assert_eq!(others.iter().map(|row| row.id).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(cap.parked().rerun(&[2]).await.unwrap(), [2]);
+    assert_eq!(cap.parked().delete(&[3]).await.unwrap(), [3]);
+    cap.shutdown().await.unwrap();
+}
+
+/// The log's lines of one kind, field by field.
+#[derive(Clone, Default)]
+struct ByHand(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.push_str(&format!("{field}={value:?} "));
+    }
+}
+
+impl tracing::Subscriber for ByHand {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "cap_core::parked"
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_action_is_in_the_log() {
+    let storage = MemoryStorage::new();
+    park(&storage, "v1", 1..=3).await;
+    let cap = desk(&storage).await;
+    let log = ByHand::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    let parked = cap.parked().by("alice");
+    parked.delete(&[1, 404]).await.unwrap();
+    parked.delete(&[1]).await.unwrap();
+    parked.delete_all().await.unwrap();
+    let lines = log.0.lock().unwrap().clone();
+    assert_eq!(lines.len(), 2, "what was not done is not told: {lines:?}");
+    for (line, (count, ids)) in lines.iter().zip([(1, "[1]"), (2, "[2, 3]")]) {
+        let expected = [
+            "by=\"alice\"",
+            "what=\"deleted it\"",
+            "side=Inbox",
+            &format!("count={count}"),
+            &format!("ids={ids}"),
+        ];
+        assert!(expected.iter().all(|part| line.contains(part)), "{line}");
+    }
+    cap.shutdown().await.unwrap();
+}
