@@ -1,14 +1,15 @@
 //! What a person may ask of a store, and do: find a message, see its attempts, re-run, cancel, delete.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::error::StorageError;
-use crate::message::Message;
 use crate::message::headers::names;
+use crate::message::{IdGenerator, Message};
 use crate::storage::{Reason, Side, Status};
 
 /// Which messages to list, newest first. The default asks for everything, a hundred at a time.
@@ -30,7 +31,8 @@ pub struct Query {
     pub group: Option<String>,
     /// Only those whose last error has this text in it, exactly.
     pub error: Option<String>,
-    /// Only those stored at this time or later, by the store's clock.
+    /// Only those stored at this time or later, by the store's clock. One that had to wait for longer than a day until it
+    /// could be stored may be left out.
     pub since: Option<SystemTime>,
     /// Only those stored before this time, by the store's clock.
     pub until: Option<SystemTime>,
@@ -136,7 +138,25 @@ impl Query {
         self.limit = limit;
         self
     }
+
+    /// Among which row ids the messages are that can match. For stores, which need not go through a whole table to find
+    /// few: row ids rise with the time at which they were made, by the clock of the node that made them. So the range is
+    /// wider than the times, which a store must still compare.
+    #[must_use]
+    pub fn row_ids(&self) -> Range<i64> {
+        let made_from = |since: SystemTime| since.checked_sub(STORED_WITHIN + CLOCKS_DIFFER_BY);
+        let made_until = |until: SystemTime| until.checked_add(CLOCKS_DIFFER_BY);
+        let first = self.since.and_then(made_from).map_or(i64::MIN, IdGenerator::first_id_at);
+        let end = self.until.and_then(made_until).map_or(i64::MAX, IdGenerator::first_id_at);
+        first..end.min(self.before.unwrap_or(i64::MAX))
+    }
 }
+
+/// So long after its row id was made a message is stored at the latest: a received one waits while the store is away.
+const STORED_WITHIN: Duration = Duration::from_hours(24);
+
+/// How far a node's clock may be from the store's.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_hours(1);
 
 /// A message as a person sees it.
 #[derive(Debug, Clone)]
@@ -311,4 +331,29 @@ pub trait Monitor: Send + Sync + 'static {
     /// How many state rows there are of each kind. What was [called off](Reason::Cancelled) waits for nothing and
     /// nobody, and is not counted.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[test]
+    fn times_bound_the_row_ids_with_room_for_clocks_and_outages() {
+        let now = SystemTime::now();
+        let (made_at, all) = (IdGenerator::first_id_at, || Query::new(Side::Inbox));
+        assert_eq!(all().row_ids(), i64::MIN..i64::MAX);
+        assert_eq!(all().before(7).row_ids(), i64::MIN..7);
+        let since = all().since(now).row_ids();
+        assert!(since.contains(&made_at(now)) && since.contains(&made_at(now - 24 * HOUR)));
+        assert!(!since.contains(&made_at(now - 26 * HOUR)), "older ones are not looked at");
+        let until = all().until(now).row_ids();
+        assert!(until.contains(&made_at(now)) && until.contains(&1));
+        assert!(!until.contains(&made_at(now + 2 * HOUR)), "newer ones are not looked at");
+        assert_eq!(all().until(now).before(7).row_ids().end, 7);
+        let ancient = SystemTime::UNIX_EPOCH;
+        assert!(all().since(ancient).row_ids().contains(&1), "times before any id");
+        assert!(all().until(ancient).row_ids().is_empty() || all().until(ancient).row_ids().end <= 0);
+    }
 }

@@ -107,8 +107,10 @@ async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Re
     for text in [&query.topic, &query.group, &query.version].into_iter().flatten() {
         check_text("a text to look for", text, usize::MAX)?;
     }
-    let rows = sqlx::query(statement.of(query.side))
-        .bind(query.before.unwrap_or(i64::MAX))
+    let ids = query.row_ids();
+    let before = if by_state { query.before.unwrap_or(i64::MAX) } else { ids.end };
+    let mut rows = sqlx::query(statement.of(query.side))
+        .bind(before)
         .bind(&query.topic)
         .bind(&query.group)
         .bind(query.status.map(status_code))
@@ -118,10 +120,11 @@ async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Re
         .bind(query.until.map(micros_since_1970))
         .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
         .bind(query.without.map(Reason::as_str))
-        .bind(&query.version)
-        .fetch_all(connection)
-        .await?;
-    Ok(rows)
+        .bind(&query.version);
+    if !by_state {
+        rows = rows.bind(ids.start);
+    }
+    Ok(rows.fetch_all(connection).await?)
 }
 
 async fn find(

@@ -125,14 +125,24 @@ async fn our_connections_look_everything_up_in_indexes() {
     let mut connection = storage.bus().acquire().await.unwrap();
     let plans = plans(&mut connection, hot).await;
     assert_looked_up(&plans);
+    let mut bounded = 0;
     for (text, plan) in &plans {
         if text.as_str().contains("SKIP LOCKED") && text.as_str().contains("candidates") {
             assert!(plan.contains("_state_due on"), "a claim goes by the due time, not\n{plan}");
+        }
+        if text.as_str().contains("m.id >= $12") {
+            let ranges: Vec<&str> = plan.lines().filter(|line| line.contains("Index Cond")).collect();
+            assert!(
+                ranges.iter().any(|range| range.contains("id < $1)") && range.contains("id >= $12)")),
+                "a list goes through no more than its times say, not\n{plan}"
+            );
+            bounded += 1;
         }
         if text.as_str().contains("WITH inserted AS") {
             assert!(plan.contains("Hash Full Join"), "a loop over all pairs in\n{plan}");
         }
     }
+    assert_eq!(bounded, 4, "two kinds of list for each side");
 }
 
 #[tokio::test]

@@ -115,8 +115,10 @@ async fn list_ids(
         || query.error.is_some()
         || query.status.is_some_and(|status| status != Status::Succeeded);
     let statement = if by_state { &statements.list_states } else { &statements.list_messages };
+    let ids = query.row_ids();
+    let before = if by_state { query.before.unwrap_or(i64::MAX) } else { ids.end };
     let mut list = sqlx::query_scalar(statement.of(query.side))
-        .bind(query.before.unwrap_or(i64::MAX))
+        .bind(before)
         .bind(query.topic.as_deref())
         .bind(query.group.as_deref())
         .bind(query.status.map(status_code))
@@ -128,6 +130,8 @@ async fn list_ids(
     if by_state {
         let reason = query.reason.map(Reason::as_str);
         list = list.bind(reason).bind(query.error.as_deref().map(without_nul));
+    } else {
+        list = list.bind(ids.start);
     }
     Ok(list.fetch_all(connection).await?)
 }

@@ -23,7 +23,7 @@ pub(crate) const LIST_MESSAGES: &str = "
 SELECT {columns}
 FROM {messages} AS m
 LEFT JOIN {states} AS s ON s.id = m.id
-WHERE m.id < $1
+WHERE m.id < $1 AND m.id >= $12
     AND ($2::text IS NULL OR m.name = $2)
     AND ($3::text IS NULL OR {group} = $3)
     AND ($4::smallint IS NULL OR coalesce(s.status, 4) = $4)

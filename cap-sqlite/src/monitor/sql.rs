@@ -27,7 +27,7 @@ pub(crate) fn rows(template: &str) -> String {
 pub(crate) const LIST_MESSAGES: &str = "
 SELECT m.id
 FROM {messages} AS m
-WHERE m.id < ?1
+WHERE m.id < ?1 AND m.id >= ?10
     AND (?2 IS NULL OR m.name = ?2)
     AND (?3 IS NULL OR {group} = ?3)
     AND (?4 IS NULL OR coalesce((SELECT s.status FROM {states} AS s WHERE s.id = m.id), 4) = ?4)
