@@ -192,11 +192,11 @@ async fn messages_of_another_version_are_left_alone_unless_they_are_named() {
 #[derive(Clone, Default)]
 struct ByHand(Arc<Mutex<Vec<String>>>);
 
-struct Line(String);
+struct Line(Vec<String>);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.push_str(&format!("{field}={value:?} "));
+        self.0.push(format!("{field}={value:?}"));
     }
 }
 
@@ -210,9 +210,9 @@ impl tracing::Subscriber for ByHand {
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line(String::new());
+        let mut line = Line(Vec::new());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        self.0.lock().unwrap().push(line.0.join(" "));
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
