@@ -40,7 +40,8 @@ pub enum StorageErrorKind {
     /// In a batch the bus tries the items one by one, so that only the bad one fails.
     Refused,
     /// The store is not what this bus needs: no permission, a foreign or newer schema, a bad setting.
-    /// Start-up fails with it.
+    /// Start-up fails with it. A bus that runs already takes it as an outage that a person must end, such as a grant
+    /// that was revoked: no message is at fault, and everything waits.
     Unusable,
 }
 
@@ -78,6 +79,19 @@ impl StorageError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == StorageErrorKind::Unavailable
+    }
+
+    /// Whether the data is at fault, so that the same call with other data would have succeeded.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.kind == StorageErrorKind::Refused
+    }
+
+    /// The same error for another of those who wait, as a kind of its own; the causes are part of the text.
+    pub(crate) fn retold(&self, kind: StorageErrorKind) -> Self {
+        let text = error_chain(self);
+        let named = text.strip_prefix(self.store).and_then(|text| text.strip_prefix(": "));
+        Self::new(kind, self.store, named.unwrap_or(&text))
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is up, what is down and since when, and what is waiting.
 
-use std::sync::{Mutex, PoisonError};
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::circuit::CircuitHealth;
+use crate::error::{StorageError, StorageErrorKind, TransportError};
 use crate::monitor::Count;
 
 /// How the bus is, as [`Cap::health`](crate::Cap::health) tells it.
@@ -83,40 +85,95 @@ pub struct GroupHealth {
     pub circuits: Vec<CircuitHealth>,
 }
 
+/// Why a component is down.
+pub(crate) trait Trouble: Display {
+    /// Whether it stays until a person does something.
+    fn needs_a_person(&self) -> bool {
+        false
+    }
+}
+
+impl Trouble for &str {}
+
+impl Trouble for StorageError {
+    fn needs_a_person(&self) -> bool {
+        self.kind() == StorageErrorKind::Unusable
+    }
+}
+
+impl Trouble for TransportError {
+    fn needs_a_person(&self) -> bool {
+        !self.is_unavailable()
+    }
+}
+
 /// Follows one component; speaks up in the log only when it changes.
 #[derive(Debug)]
-pub(crate) struct Tracker(Mutex<Component>);
+pub(crate) struct Tracker(Mutex<Tracked>);
+
+#[derive(Debug)]
+struct Tracked {
+    component: Component,
+    /// What the log has been told last.
+    told: Told,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Up,
+    Down,
+    DownUntilMended,
+}
 
 impl Tracker {
     pub(crate) fn new(name: impl Into<String>) -> Self {
         let error = Some("not connected yet".to_owned());
-        Self(Mutex::new(Component { name: name.into(), up: false, since: SystemTime::now(), error }))
+        let component = Component { name: name.into(), up: false, since: SystemTime::now(), error };
+        Self(Mutex::new(Tracked { component, told: Told::Nothing }))
     }
 
     pub(crate) fn up(&self) {
-        let mut component = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !component.up {
-            component.up = true;
-            component.since = SystemTime::now();
-            component.error = None;
-            tracing::info!(component = component.name, "up");
+        let mut tracked = self.lock();
+        if !tracked.component.up {
+            tracked.component.up = true;
+            tracked.component.since = SystemTime::now();
+            tracked.component.error = None;
+            tracked.told = Told::Up;
+            tracing::info!(component = tracked.component.name, "up");
         }
     }
 
-    pub(crate) fn down(&self, error: &dyn std::fmt::Display) {
-        let mut component = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = component.up || component.error.as_deref() == Some("not connected yet");
-        if component.up {
-            component.up = false;
-            component.since = SystemTime::now();
+    pub(crate) fn down(&self, trouble: &dyn Trouble) {
+        let mut tracked = self.lock();
+        if tracked.component.up {
+            tracked.component.up = false;
+            tracked.component.since = SystemTime::now();
         }
-        component.error = Some(error.to_string());
-        if first {
-            tracing::warn!(component = component.name, %error, "down; work waits and goes on by itself");
-        }
+        tracked.component.error = Some(trouble.to_string());
+        let component = &tracked.component.name;
+        tracked.told = match (tracked.told, trouble.needs_a_person()) {
+            (Told::Nothing | Told::Up | Told::Down, true) => {
+                tracing::error!(
+                    component,
+                    error = %trouble,
+                    "down, and not by itself up again: a person must mend it. Work waits until then"
+                );
+                Told::DownUntilMended
+            }
+            (Told::Nothing | Told::Up, false) => {
+                tracing::warn!(component, error = %trouble, "down; work waits and goes on by itself");
+                Told::Down
+            }
+            (told, _) => told,
+        };
     }
 
     pub(crate) fn get(&self) -> Component {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().component.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tracked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -104,19 +104,14 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Recei
             match insert(&context, items).await {
                 Ok(()) => {}
                 // One bad row fails its batch; alone it fails only itself.
-                Err((error, mut items)) if items.len() > 1 && error.kind() == StorageErrorKind::Refused => {
+                Err((error, mut items)) if items.len() > 1 && error.is_refused() => {
                     let half = items.split_off(items.len() / 2);
                     rest.push(half);
                     rest.push(items);
                 }
                 Err((error, items)) => {
-                    let text = error_chain(&error);
                     for item in items {
-                        item.answer(Err(StorageError::new(
-                            error.kind(),
-                            context.storage.name(),
-                            text.clone(),
-                        )));
+                        item.answer(Err(error.retold(error.kind())));
                     }
                 }
             }
@@ -124,7 +119,8 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Recei
     }
 }
 
-/// Inserts, waiting for a store that is away as long as anyone waits for the answer.
+/// Inserts, waiting for a store that is away as long as anyone waits for the answer. Only data that the store refuses
+/// is an error of the items; but who publishes is told at once when a person must mend the store.
 async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (StorageError, Vec<StoreItem>)> {
     let mut backoff = Backoff::default();
     let mut repeated = false;
@@ -157,15 +153,31 @@ async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (Sto
                 }
                 return Ok(());
             }
-            Err(error) if error.is_unavailable() => {
-                repeated = true;
+            Err(error) if error.is_refused() => return Err((error, items)),
+            Err(error) => {
+                if error.is_unavailable() {
+                    repeated = true;
+                } else {
+                    items = tell_publishers(items, &error, repeated);
+                }
                 if !backoff.wait(&context.stop.everything).await {
                     return Err((error, items));
                 }
             }
-            Err(error) => return Err((error, items)),
         }
     }
+}
+
+/// Answers those who publish, and gives back who goes on waiting.
+fn tell_publishers(items: Vec<StoreItem>, error: &StorageError, repeated: bool) -> Vec<StoreItem> {
+    // After a lost answer the rows may be there all the same.
+    let kind = if repeated { StorageErrorKind::Unavailable } else { error.kind() };
+    let (publishers, waiting): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| matches!(item, StoreItem::Outgoing(..)));
+    for item in publishers {
+        item.answer(Err(error.retold(kind)));
+    }
+    waiting
 }
 
 /// The lane that marks. Ends when it is drained.
@@ -223,7 +235,7 @@ async fn mark(context: &Context, mut items: Vec<SettleItem>) -> Result<(), (Stor
         let written = if known { Some(write(context, &marks(&items)).await) } else { None };
         match written {
             Some(Ok(report)) => break report,
-            Some(Err(error)) if !error.is_unavailable() => return Err((error, items)),
+            Some(Err(error)) if error.is_refused() => return Err((error, items)),
             _ => {
                 repeated = true;
                 if !backoff.wait(&context.stop.everything).await {
@@ -334,7 +346,7 @@ async fn write(context: &Context, batch: &WriteBatch) -> Result<WriteReport, Sto
         Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
     });
     match &result {
-        Err(error) if error.is_unavailable() => context.storage_health.down(error),
+        Err(error) if !error.is_refused() => context.storage_health.down(error),
         _ => context.storage_health.up(),
     }
     result

@@ -102,7 +102,7 @@ impl Ending {
                 End::Over(ticket)
             }
             // What follows is written under the same lease: had the commit happened after all, it finds no row.
-            Err(error) if error.is_unavailable() => {
+            Err(error) if !error.is_refused() => {
                 let after = Duration::from_secs(1);
                 let error = HandlerError::cancelled().retry_after(after).because(error);
                 self.failed(ticket, delivery, error).await

@@ -2,6 +2,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that waits in vain has failed")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod signs;
+pub mod store;
+
 use std::fmt::Debug;
 
 use cap_core::CapBuilder;

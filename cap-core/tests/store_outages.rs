@@ -1,0 +1,97 @@
+//! A store that fails while the bus runs: what waits, what is told at once, and what must not be done twice.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::CapBuilder;
+use cap_core::error::StorageErrorKind::{Unavailable, Unusable};
+use cap_core::prelude::*;
+use cap_core::storage::{Side, Status};
+use support::log;
+use support::signs::Signs;
+use support::store::{ALL, Call, Shaky};
+use tokio::sync::Notify;
+use tracing::Level;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn on(storage: &Shaky) -> CapBuilder {
+    support::on(&storage.inner, &MemoryTransport::new()).storage(storage.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_waits_until_a_person_has_mended_the_store() {
+    let storage = Shaky::default();
+    let (noted, mut seen) = log();
+    let (ran, handled) = (noted.clone(), Arc::new(Notify::new()));
+    let go_on = Arc::clone(&handled);
+    let cap = on(&storage)
+        .subscribe("work", move |publisher: Publisher| {
+            ran.note("work");
+            let go_on = Arc::clone(&go_on);
+            async move {
+                go_on.notified().await;
+                publisher.publish("event", &()).await.map(drop)
+            }
+        })
+        .subscribe("event", move || {
+            noted.note("event");
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let id = cap.publish("work", &()).await.unwrap();
+    assert_eq!(seen.next().await, "work");
+    storage.fail(&[Call::Write], Unusable);
+    handled.notify_one();
+    tokio::time::sleep(600 * SECOND).await;
+    seen.assert_empty();
+    storage.mend(&ALL);
+    assert_eq!(seen.next().await, "event");
+    cap.shutdown().await.unwrap();
+    let row = &cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap()[0];
+    assert_eq!((row.status, row.attempts), (Status::Succeeded, 0), "{:?}", row.last_error);
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
+    let signs = Signs::default();
+    let _log = signs.log();
+    let storage = Shaky::default();
+    let transport = MemoryTransport::new();
+    let (noted, mut seen) = log();
+    let cap = on(&storage)
+        .transport(transport.clone())
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    storage.fail(&ALL, Unusable);
+    let error = cap.publish("work", &1).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a message to \"work\" could not be stored: shaky: it was told to fail",
+        "the store is named once"
+    );
+    assert!(matches!(error, PublishError::Storage { source, .. } if source.kind() == Unusable));
+    let health = cap.health().await;
+    assert!(!health.storage.up, "{health:?}");
+    assert_eq!(signs.lines(Level::ERROR, "a person must mend it").len(), 1);
+    let headers: cap_core::Headers = [("cap-msg-id", "x"), ("cap-msg-name", "work")].into_iter().collect();
+    transport.publish_raw("work", headers, cap_core::Headers::new(), "2").await.unwrap();
+    tokio::time::sleep(600 * SECOND).await;
+    seen.assert_empty();
+    storage.mend(&ALL);
+    assert_eq!(seen.next().await, 2);
+    assert_eq!(signs.lines(Level::ERROR, "a person must mend it").len(), 1, "once");
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+

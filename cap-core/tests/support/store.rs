@@ -1,0 +1,189 @@
+//! A store that fails on demand.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cap_core::error::{StorageError, StorageErrorKind};
+use cap_core::memory::MemoryStorage;
+use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::storage::{
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
+    WriteReport,
+};
+use tokio_util::sync::CancellationToken;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// What is asked of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    Write,
+    Claim,
+    Renew,
+    /// Everything else.
+    Other,
+}
+
+pub const ALL: [Call; 4] = [Call::Write, Call::Claim, Call::Renew, Call::Other];
+
+/// A store in memory whose calls fail as the test wants it. Clones share it all.
+#[derive(Debug, Clone, Default)]
+pub struct Shaky {
+    pub inner: MemoryStorage,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failing: HashMap<Call, StorageErrorKind>,
+    answers_to_lose: usize,
+    claims: HashMap<Arc<str>, usize>,
+}
+
+impl Shaky {
+    /// Has calls fail from now on.
+    pub fn fail(&self, calls: &[Call], kind: StorageErrorKind) {
+        self.state().failing.extend(calls.iter().map(|call| (*call, kind)));
+    }
+
+    /// Has calls succeed again.
+    pub fn mend(&self, calls: &[Call]) {
+        self.state().failing.retain(|call, _| !calls.contains(call));
+    }
+
+    /// The next writes take place and are said to have failed.
+    pub fn lose_answers(&self, count: usize) {
+        self.state().answers_to_lose = count;
+    }
+
+    /// How often work was asked for on behalf of a group.
+    pub fn claims(&self, group: &str) -> usize {
+        self.state().claims.get(group).copied().unwrap_or_default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, call: Call) -> Result<()> {
+        match self.state().failing.get(&call) {
+            Some(kind) => Err(StorageError::new(*kind, "shaky", "it was told to fail")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Storage for Shaky {
+    fn name(&self) -> &'static str {
+        "shaky"
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn initialize(&self) -> Result<()> {
+        self.check(Call::Other)
+    }
+
+    async fn join(&self, request: &NodeRequest) -> Result<u16> {
+        self.check(Call::Other)?;
+        self.inner.join(request).await
+    }
+
+    async fn keep_alive(&self, request: &NodeRequest, worker: u16) -> Result<bool> {
+        self.check(Call::Other)?;
+        self.inner.keep_alive(request, worker).await
+    }
+
+    async fn leave(&self, node: &str, worker: u16) -> Result<()> {
+        self.check(Call::Other)?;
+        self.inner.leave(node, worker).await
+    }
+
+    async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport> {
+        self.check(Call::Write)?;
+        let report = self.inner.write(owner, batch).await?;
+        let mut state = self.state();
+        if state.answers_to_lose > 0 {
+            state.answers_to_lose -= 1;
+            return Err(StorageError::new(StorageErrorKind::Unavailable, "shaky", "the answer was lost"));
+        }
+        Ok(report)
+    }
+
+    async fn claim(&self, owner: &Owner, request: &ClaimRequest) -> Result<Claims> {
+        self.check(Call::Claim)?;
+        for group in &request.groups {
+            *self.state().claims.entry(Arc::clone(group)).or_default() += 1;
+        }
+        self.inner.claim(owner, request).await
+    }
+
+    async fn claim_waiting(&self, owner: &Owner, leases: &[Lease]) -> Result<Vec<Option<Claimed>>> {
+        self.check(Call::Claim)?;
+        self.inner.claim_waiting(owner, leases).await
+    }
+
+    async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>> {
+        self.check(Call::Renew)?;
+        self.inner.renew(owner, side, leases).await
+    }
+
+    async fn delete_expired(&self, expiry: &Expiry) -> Result<(u64, u64)> {
+        self.check(Call::Other)?;
+        self.inner.delete_expired(expiry).await
+    }
+
+    async fn listen(&self, wake: Wake, cancelled: CancellationToken) {
+        self.inner.listen(wake, cancelled).await;
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Monitor for Shaky {
+    async fn list(&self, query: &Query) -> Result<Vec<Row>> {
+        self.check(Call::Other)?;
+        self.inner.list(query).await
+    }
+
+    async fn get(&self, side: Side, id: i64) -> Result<Option<Row>> {
+        self.check(Call::Other)?;
+        self.inner.get(side, id).await
+    }
+
+    async fn find(&self, side: Side, message_id: &str) -> Result<Vec<Row>> {
+        self.check(Call::Other)?;
+        self.inner.find(side, message_id).await
+    }
+
+    async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>> {
+        self.check(Call::Other)?;
+        self.inner.attempts(side, id).await
+    }
+
+    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>> {
+        self.check(Call::Other)?;
+        self.inner.rerun(side, ids, change).await
+    }
+
+    async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>> {
+        self.check(Call::Other)?;
+        self.inner.cancel(ids, keep).await
+    }
+
+    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>> {
+        self.check(Call::Other)?;
+        self.inner.delete(side, ids).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>> {
+        self.check(Call::Other)?;
+        self.inner.counts().await
+    }
+}
