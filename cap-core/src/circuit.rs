@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::options::LONGEST;
+
 /// When a subscriber pauses instead of failing one message after the other.
 ///
 /// After a run of failures with no success in between, the subscriber's circuit opens: its messages wait in the
@@ -91,6 +93,9 @@ impl CircuitBreaker {
             Self { pause, .. } if pause.is_zero() => Some("has a pause of nothing, so it would never pause"),
             Self { pause, longest, .. } if pause > longest => {
                 Some("has a pause that is longer than its longest")
+            }
+            Self { longest, .. } if *longest > LONGEST => {
+                Some("has a longest pause of more than 100 years (36525days)")
             }
             _ => None,
         }

@@ -12,7 +12,7 @@ use crate::retry_policy::RetryPolicy;
 /// The options of a bus.
 ///
 /// Every field has a default, so a configuration names only what it changes; unknown keys are refused. Durations
-/// are texts such as `"30s"`, `"4m"`, `"15days"`.
+/// are texts such as `"30s"`, `"4m"`, `"15days"`; none may be longer than 100 years.
 ///
 /// ```
 /// let options: cap_core::CapOptions = serde_json::from_str(r#"{
@@ -148,6 +148,9 @@ impl Default for CapOptions {
     }
 }
 
+/// The longest duration of any option: far beyond what anyone means, and far within what clocks can count.
+pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
+
 impl CapOptions {
     /// Checks every range, so that a mistake is found at start-up.
     ///
@@ -197,9 +200,25 @@ impl CapOptions {
             ("poll_interval", self.poll_interval),
             ("publish_timeout", self.publish_timeout),
             ("failed_expire_after", self.failed_expire_after),
+            ("handler_timeout", self.handler_timeout.unwrap_or(LONGEST)),
         ] {
             if value.is_zero() {
                 return fail(option, "is 0s; it must be longer".to_owned());
+            }
+        }
+        for (option, value) in [
+            ("handler_timeout", self.handler_timeout.unwrap_or_default()),
+            ("succeeded_expire_after", self.succeeded_expire_after),
+            ("failed_expire_after", self.failed_expire_after),
+            ("collector_interval", self.collector_interval),
+            ("lease", self.lease),
+            ("poll_interval", self.poll_interval),
+            ("publish_timeout", self.publish_timeout),
+            ("start_timeout", self.start_timeout),
+            ("shutdown_timeout", self.shutdown_timeout),
+        ] {
+            if value > LONGEST {
+                return fail(option, "is longer than 100 years (36525days)".to_owned());
             }
         }
         Ok(())
@@ -308,6 +327,19 @@ mod tests {
         check("prefetch", |o| o.prefetch = 0);
         check("batch_size", |o| o.batch_size = 0);
         check("poll_interval", |o| o.poll_interval = Duration::ZERO);
+        check("handler_timeout", |o| o.handler_timeout = Some(Duration::ZERO));
+        check("handler_timeout", |o| o.handler_timeout = Some(Duration::MAX));
+        check("succeeded_expire_after", |o| o.succeeded_expire_after = Duration::MAX);
+        check("failed_expire_after", |o| o.failed_expire_after = Duration::MAX);
+        check("collector_interval", |o| o.collector_interval = Duration::MAX);
+        check("lease", |o| o.lease = Duration::MAX);
+        check("poll_interval", |o| o.poll_interval = Duration::MAX);
+        check("publish_timeout", |o| o.publish_timeout = Duration::MAX);
+        check("start_timeout", |o| o.start_timeout = Duration::MAX);
+        check("shutdown_timeout", |o| o.shutdown_timeout = Duration::MAX);
+        check("circuit_breaker", |o| {
+            o.circuit_breaker = Some(CircuitBreaker::after(1).longest(Duration::MAX));
+        });
     }
 
     #[test]
