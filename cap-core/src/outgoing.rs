@@ -95,6 +95,11 @@ impl Composer {
     }
 }
 
+/// Whether a message has the id that the bus gave it, the row's, and not one of the application's.
+pub(crate) fn has_generated_id(row: &NewOutgoing) -> bool {
+    row.message.id().and_then(|id| id.parse().ok()) == Some(row.id)
+}
+
 /// The headers that the bus writes itself cannot be given.
 fn check_callers_headers(topic: &str, headers: &Headers) -> Result<(), PublishError> {
     const RESERVED: [&str; 10] = [

@@ -13,6 +13,7 @@ use crate::batch::{BATCH_BYTES, gather};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind, error_chain};
 use crate::faults::{point, sabotaged};
+use crate::outgoing::has_generated_id;
 use crate::publish::Handover;
 use crate::storage::{
     NewIncoming, NewOutgoing, Reason, Settlement, Side, Stored, Verdict, WriteBatch, WriteReport,
@@ -136,16 +137,16 @@ async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (Sto
                 StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
             }
         }
-        match write(context, &batch).await {
+        let written = match write(context, &batch).await {
+            Ok(report) if repeated => recognise_own(context, &batch, report).await,
+            written => written,
+        };
+        match written {
             Ok(report) => {
                 let mut outgoing = report.outgoing.into_iter();
                 let mut incoming = report.incoming.into_iter();
                 for item in items {
                     let stored = match &item {
-                        // After a lost answer the rows may be there by our own first try.
-                        StoreItem::Outgoing(rows, _) if repeated => {
-                            outgoing.by_ref().take(rows.len()).map(|_| Stored::New).collect()
-                        }
                         StoreItem::Outgoing(rows, _) => outgoing.by_ref().take(rows.len()).collect(),
                         StoreItem::Incoming(rows, _) => incoming.by_ref().take(rows.len()).collect(),
                     };
@@ -166,6 +167,26 @@ async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (Sto
             }
         }
     }
+}
+
+/// After a lost answer an outgoing row may be a duplicate of itself, stored by the first try.
+async fn recognise_own(
+    context: &Context,
+    batch: &WriteBatch,
+    mut report: WriteReport,
+) -> Result<WriteReport, StorageError> {
+    for (row, stored) in batch.outgoing.iter().zip(&mut report.outgoing) {
+        // The bus gives no id twice.
+        if *stored == Stored::Duplicate && (has_generated_id(row) || is_there(context, row.id).await?) {
+            *stored = Stored::New;
+        }
+    }
+    Ok(report)
+}
+
+async fn is_there(context: &Context, row: i64) -> Result<bool, StorageError> {
+    let found = tokio::time::timeout(LIMIT, context.storage.get(Side::Outbox, row)).await;
+    Ok(found.unwrap_or_else(|_| Err(too_long(context, "looking for a row")))?.is_some())
 }
 
 /// Answers those who publish, and gives back who goes on waiting.
@@ -341,13 +362,16 @@ async fn write(context: &Context, batch: &WriteBatch) -> Result<WriteReport, Sto
     point(if marks { "mark.before" } else { "insert.before" }).await;
     let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
     point(if marks { "mark.after" } else { "insert.after" }).await;
-    let result = written.unwrap_or_else(|_| {
-        let text = format!("a write of {} items took longer than {LIMIT:?}", batch.len());
-        Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
-    });
+    let result =
+        written.unwrap_or_else(|_| Err(too_long(context, &format!("a write of {} items", batch.len()))));
     match &result {
         Err(error) if !error.is_refused() => context.storage_health.down(error),
         _ => context.storage_health.up(),
     }
     result
+}
+
+fn too_long(context: &Context, what: &str) -> StorageError {
+    let text = format!("{what} took longer than {LIMIT:?}");
+    StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text)
 }

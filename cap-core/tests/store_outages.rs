@@ -95,3 +95,30 @@ async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
     seen.assert_empty();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_hides_no_taken_id() {
+    let storage = Shaky::default();
+    let (noted, mut seen) = log();
+    let cap = on(&storage)
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish("work", &1).message_id("one").await.unwrap();
+    assert_eq!(seen.next().await, 1);
+    storage.lose_answers(1);
+    let error = cap.publish("work", &2).message_id("one").await.unwrap_err();
+    assert!(matches!(error, PublishError::DuplicateId { .. }), "{error}");
+    storage.lose_answers(1);
+    cap.publish("work", &3).message_id("two").await.unwrap();
+    storage.lose_answers(1);
+    cap.publish("work", &4).await.unwrap();
+    assert_eq!(seen.take(2).await, [3, 4], "a duplicate of itself is none");
+    tokio::time::sleep(600 * SECOND).await;
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
