@@ -60,7 +60,7 @@ impl Ending {
     pub(crate) fn with_handover(&self, mut settlement: Settlement) -> (Settlement, Handover) {
         let mut handover = Handover::new(Arc::clone(&self.context));
         for row in &mut settlement.publishes {
-            handover.admit(row);
+            handover.admit_settled(row);
         }
         (settlement, handover)
     }

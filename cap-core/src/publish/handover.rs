@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::relay::RelayItem;
 use crate::context::Context;
+use crate::outgoing::has_generated_id;
 use crate::storage::{Lease, NewOutgoing, Side};
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
@@ -42,6 +43,16 @@ impl Handover {
                 Err(_) => self.context.backlog.store(true, Ordering::Relaxed),
             }
         }
+        self.enter(row, place);
+    }
+
+    /// As [`admit`](Self::admit), for a message that is stored with a settlement. Of those nobody hears whether the id
+    /// was taken already: under an id of the application's there may be no row to be sent, and the claims look.
+    pub(crate) fn admit_settled(&mut self, row: &mut NewOutgoing) {
+        if has_generated_id(row) { self.admit(row) } else { self.enter(row, None) }
+    }
+
+    fn enter(&mut self, row: &mut NewOutgoing, place: Option<OwnedPermit<RelayItem>>) {
         row.held = place.is_some();
         self.entries.push(Entry { row: row.clone(), place, since: Instant::now() });
     }

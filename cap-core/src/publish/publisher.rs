@@ -143,6 +143,9 @@ impl Publish {
 
     /// Gives the message an id of your own: a number or any unique text of up to 200 bytes. A second message of
     /// the same id is refused as long as the first is in the outbox.
+    ///
+    /// What a handler publishes through its [`Publisher`] is stored with the handler's success, when nobody can be told
+    /// any more: there a second message of the same id is no error, and is not stored.
     pub fn message_id(self, id: impl Into<String>) -> Self {
         let id = id.into();
         self.with(|draft| draft.id = Some(id.clone()))

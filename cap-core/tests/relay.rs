@@ -1,0 +1,122 @@
+//! From the store to the broker: who gets a place, what is known of the broker, and what operators are told.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::error::{StorageError, TransportError, TransportErrorKind};
+use cap_core::memory::MemoryConsumer;
+use cap_core::prelude::*;
+use cap_core::storage::{NewOutgoing, Owner, Reason, Side, Storage, Stored, WriteBatch};
+use cap_core::transport::{Consumer, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::{Handover, Message, Unrouted, Within};
+use support::signs::Signs;
+use support::{alone, log, on};
+use tokio::time::Instant;
+use tracing::Level;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A transaction of the store in memory: what is published in it is stored when it commits.
+struct Transaction {
+    handover: Handover,
+    rows: Vec<NewOutgoing>,
+    owner: Option<Owner>,
+}
+
+impl Transaction {
+    fn begin(cap: &Cap) -> Self {
+        Self { handover: cap.handover(), rows: Vec::new(), owner: None }
+    }
+
+    async fn commit(self, storage: &MemoryStorage) {
+        let batch = WriteBatch { outgoing: self.rows, ..WriteBatch::default() };
+        storage.write(&self.owner.unwrap(), &batch).await.unwrap();
+        self.handover.committed();
+    }
+}
+
+impl Within<MemoryStorage> for Transaction {
+    async fn store(
+        &mut self,
+        _: &MemoryStorage,
+        owner: &Owner,
+        messages: &[NewOutgoing],
+    ) -> Result<Vec<Stored>, StorageError> {
+        self.owner = Some(owner.clone());
+        self.rows.extend_from_slice(messages);
+        Ok(vec![Stored::New; messages.len()])
+    }
+
+    fn handover(&mut self) -> Option<&mut Handover> {
+        Some(&mut self.handover)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
+    let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+    let topics = vec![cap_core::message::TopicPattern::parse("event").unwrap()];
+    let spy = GroupSpec { group: "spy".into(), topics, existing: false, prefetch: 100 };
+    let mut spy = transport.consume(&spy).await.unwrap();
+    let cap = on(&storage, &transport)
+        .subscribe("work", |publisher: Publisher, n: u32| async move {
+            publisher.publish("event", &n).message_id("taken").await?;
+            publisher.publish("event", &n).message_id(format!("free-{n}")).await.map(drop)
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish("event", &0).message_id("taken").await.unwrap();
+    let mut got = Vec::new();
+    for n in 1..=2 {
+        cap.publish("work", &n).await.unwrap();
+        while !got.contains(&format!("free-{n}")) {
+            let received = spy.receive(100).await.unwrap();
+            got.extend(received.iter().map(|one| one.headers.get("cap-msg-id").unwrap().to_owned()));
+        }
+    }
+    tokio::time::sleep(60 * SECOND).await;
+    cap.shutdown().await.unwrap();
+    got.sort_unstable();
+    assert_eq!(got, ["free-1", "free-2", "taken"]);
+}
+
+/// A broker that takes messages, does not answer probes, and declares no queue.
+struct Half {
+    inner: MemoryTransport,
+    answers_probes: bool,
+    declares: bool,
+}
+
+impl Transport for Half {
+    type Consumer = MemoryConsumer;
+
+    fn name(&self) -> &'static str {
+        "half"
+    }
+
+    fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
+        self.inner.start(context)
+    }
+
+    async fn probe(&self) -> Result<(), TransportError> {
+        if self.answers_probes { Ok(()) } else { std::future::pending().await }
+    }
+
+    async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
+        self.inner.send(messages).await
+    }
+
+    async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
+        if self.declares {
+            return self.inner.consume(spec).await;
+        }
+        Err(TransportError::new(TransportErrorKind::Unavailable, "half", "no queue today"))
+    }
+
+    async fn close(&self) {}
+}
+
