@@ -47,21 +47,23 @@ impl Composer {
         let name =
             if draft.verbatim_topic { draft.topic.clone() } else { self.options.full_topic(&draft.topic) };
         validate_topic(&name)?;
-        let callback = draft.callback.map(|topic| self.options.written_callback(&topic));
-        if let Some(callback) = &callback {
-            validate_topic(callback)?;
-        }
         let row = self.ids.next_id();
         let mut headers = draft.headers;
         check_callers_headers(&draft.topic, &headers)?;
+        // As a header it is .NET CAP's way of saying it.
+        let callback = draft.callback.or_else(|| headers.get(names::CALLBACK_NAME).map(str::to_owned));
+        headers.remove(names::CALLBACK_NAME);
+        let callback = callback.map(|topic| self.options.written_callback(&topic));
+        if let Some(callback) = &callback {
+            validate_topic(callback)?;
+        }
         let id = match draft.id.or_else(|| headers.get(names::MESSAGE_ID).map(str::to_owned)) {
             Some(id) => checked_id(&draft.topic, id)?,
             None => row.to_string(),
         };
         match callback {
             Some(callback) => headers.insert(names::CALLBACK_NAME, callback),
-            None if !headers.contains(names::CALLBACK_NAME) => headers.insert_null(names::CALLBACK_NAME),
-            None => {}
+            None => headers.insert_null(names::CALLBACK_NAME),
         }
         headers.insert(names::MESSAGE_ID, &*id);
         if !headers.contains(names::CORRELATION_ID) {
@@ -259,6 +261,25 @@ mod tests {
         assert_eq!(composer.compose(draft("a")).unwrap().message.name(), Some("shop.a"));
         let verbatim = Draft { verbatim_topic: true, ..draft("a") };
         assert_eq!(composer.compose(verbatim).unwrap().message.name(), Some("a"));
+    }
+
+    #[test]
+    fn a_callback_as_a_header_is_a_callback() {
+        let composer = composer(|options| options.topic_prefix = Some("shop".to_owned()));
+        let header =
+            |name: &'static str| [("cap-callback-name", name), ("tenant", "acme")].into_iter().collect();
+        let as_header = composer.compose(Draft { headers: header("answer"), ..draft("a") }).unwrap();
+        let headers = [("tenant", "acme")].into_iter().collect();
+        let as_said =
+            composer.compose(Draft { headers, callback: Some("answer".to_owned()), ..draft("a") }).unwrap();
+        let names = |new: &NewOutgoing| {
+            new.message.headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(as_header.message.headers.get("cap-callback-name"), Some("shop.answer"));
+        assert_eq!(names(&as_header), names(&as_said));
+        for bad in ["a b", "", "a.*"] {
+            assert!(composer.compose(Draft { headers: header(bad), ..draft("a") }).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

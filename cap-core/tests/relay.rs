@@ -120,3 +120,31 @@ impl Transport for Half {
     async fn close(&self) {}
 }
 
+#[tokio::test]
+async fn a_reference_to_a_payload_has_the_payloads_type() {
+    #[derive(serde::Serialize)]
+    struct Reading(u32);
+    let (noted, mut seen) = log();
+    let cap = alone()
+        .subscribe("sensor.read", move |headers: CapHeaders| {
+            noted.note(headers.get("cap-msg-type").map(str::to_owned));
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let readings = vec![Reading(1), Reading(2)];
+    cap.publish_all("sensor.read", &readings).await.unwrap();
+    cap.publish("sensor.read", &&readings[0]).await.unwrap();
+    assert_eq!(seen.take(3).await, vec![Some("Reading".to_owned()); 3]);
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn several_messages_cannot_have_one_id() {
+    let cap = alone().publish_only().start().await.unwrap();
+    let error = cap.publish_all("t", [1, 2]).header("cap-msg-id", "x").await.unwrap_err().to_string();
+    assert!(error.contains("cap-msg-id") && error.contains("several"), "{error}");
+    assert!(cap.monitor().find(Side::Outbox, "x").await.unwrap().is_empty());
+    cap.shutdown().await.unwrap();
+}

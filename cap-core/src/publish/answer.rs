@@ -23,9 +23,6 @@ pub(crate) fn answer(
     };
     let Some(topic) = wanted.filter(|topic| !topic.is_empty()) else { return Ok(None) };
     let mut headers = control.headers;
-    if let Some(callback) = headers.get(names::CALLBACK_NAME).map(str::to_owned) {
-        headers.insert(names::CALLBACK_NAME, composer.options.written_callback(&callback));
-    }
     headers.remove(names::MESSAGE_ID);
     headers.insert(names::CORRELATION_ID, delivery.message_id().as_str());
     let sequence =

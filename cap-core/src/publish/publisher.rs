@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::{PublishError, ShortTypeName, StorageError, StorageErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::health::Phase;
+use crate::message::headers::names;
 use crate::message::{Headers, MessageId};
 use crate::outgoing::{Composer, Draft};
 use crate::storage::{NewOutgoing, Stored};
@@ -104,7 +105,8 @@ macro_rules! about {
             self.with(|draft| draft.callback = Some(topic.clone()))
         }
 
-        /// Adds a header of your own. Those that the bus writes itself are refused when it is awaited.
+        /// Adds a header of your own. Those that the bus writes itself are refused when it is awaited;
+        /// `cap-callback-name` is a [`callback`](Self::callback), and `cap-msg-id` the id of a single message.
         pub fn header(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
             let (name, value) = (name.into(), value.into());
             self.with(|draft| draft.headers.insert(name.clone(), value.clone()))
@@ -231,7 +233,7 @@ fn draft<T: Serialize + ?Sized>(topic: String, payload: &T, target: &Target) -> 
         Ok(body) => body,
         Err(error) => return Err(PublishError::Payload { topic, reason: error.to_string() }),
     };
-    let type_name = ShortTypeName(type_name::<T>()).to_string().into();
+    let type_name = short_name::<T>().into();
     let mut headers = Headers::new();
     if let Target::Delivery(delivery) = target {
         copy_trace(&delivery.message().headers, &mut headers);
@@ -239,7 +241,25 @@ fn draft<T: Serialize + ?Sized>(topic: String, payload: &T, target: &Target) -> 
     Ok(Draft { topic, body, type_name, headers, ..Draft::default() })
 }
 
+/// The payload type's name without its path; a reference to a payload is that payload.
+fn short_name<T: ?Sized>() -> String {
+    let mut name = type_name::<T>();
+    while let Some(referent) = name.strip_prefix('&') {
+        name = referent.strip_prefix("mut ").unwrap_or(referent);
+    }
+    ShortTypeName(name).to_string()
+}
+
 fn compose_all(composer: &Composer, drafts: Vec<Draft>) -> Result<Vec<NewOutgoing>, PublishError> {
+    if let [first, _, ..] = &*drafts
+        && first.headers.contains(names::MESSAGE_ID)
+    {
+        return Err(PublishError::Header {
+            topic: first.topic.clone(),
+            name: names::MESSAGE_ID.to_owned(),
+            reason: "would give several messages one id",
+        });
+    }
     drafts.into_iter().map(|draft| composer.compose(draft)).collect()
 }
 
