@@ -20,7 +20,7 @@ use crate::notice::{Failure, OnFailed, tell};
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::run_relay;
+use crate::publish::{OpenPlaces, run_relay};
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
@@ -315,6 +315,7 @@ impl CapBuilder {
             undeclared: watch::channel(groups.len()).0,
             store,
             settle,
+            open_places: OpenPlaces::of(&relay),
             relay,
             backlog: false.into(),
             notices: self.on_failed.is_some().then_some(notices),

@@ -56,6 +56,61 @@ impl Within<MemoryStorage> for Transaction {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_open_transaction_holds_up_nobody() {
+    let storage = MemoryStorage::new();
+    let (noted, mut seen) = log();
+    let cap = on(&storage, &MemoryTransport::new())
+        .configure(|options| options.relay_buffer = 8)
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let mut transaction = Transaction::begin(&cap);
+    cap.publish_all("work", 0..100u32).within(&mut transaction).await.unwrap();
+    let start = Instant::now();
+    for n in 100..150u32 {
+        cap.publish("work", &n).await.unwrap();
+    }
+    let mut others = seen.take(50).await;
+    others.sort_unstable();
+    assert_eq!(others, (100..150).collect::<Vec<_>>());
+    assert!(start.elapsed() < 10 * SECOND, "nothing waited for a poll");
+    transaction.commit(&storage).await;
+    let mut rest = seen.take(100).await;
+    rest.sort_unstable();
+    assert_eq!(rest, (0..100).collect::<Vec<_>>());
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_an_open_transaction() {
+    let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+    let (noted, mut seen) = log();
+    let stopping = on(&storage, &transport).publish_only().start().await.unwrap();
+    let mut transaction = Transaction::begin(&stopping);
+    stopping.publish("work", &1).within(&mut transaction).await.unwrap();
+    let start = Instant::now();
+    stopping.shutdown().await.unwrap();
+    assert!(start.elapsed() < SECOND);
+    let cap = on(&storage, &transport)
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    transaction.commit(&storage).await;
+    assert_eq!(seen.next().await, 1, "another node sends it");
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let topics = vec![cap_core::message::TopicPattern::parse("event").unwrap()];

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
+use super::open_places::OpenPlace;
 use super::relay::RelayItem;
 use crate::context::Context;
 use crate::outgoing::has_generated_id;
@@ -24,8 +25,23 @@ pub struct Handover {
 struct Entry {
     row: NewOutgoing,
     /// The place in the relay's queue; a message without one waits in the store.
-    place: Option<OwnedPermit<RelayItem>>,
+    place: Option<Place>,
     since: Instant,
+}
+
+enum Place {
+    Own(OwnedPermit<RelayItem>),
+    Open(OpenPlace),
+}
+
+impl Place {
+    /// `None` if the relay, which drains, has taken it back.
+    fn permit(self) -> Option<OwnedPermit<RelayItem>> {
+        match self {
+            Self::Own(permit) => Some(permit),
+            Self::Open(place) => place.permit(),
+        }
+    }
 }
 
 impl Handover {
@@ -36,14 +52,12 @@ impl Handover {
     /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
     /// now, the relay has a place for it, and no older message waits in the store.
     pub(crate) fn admit(&mut self, row: &mut NewOutgoing) {
-        let mut place = None;
-        if row.delay.is_none() && !self.context.is_backlogged() {
-            match self.context.relay.clone().try_reserve_owned() {
-                Ok(permit) => place = Some(permit),
-                Err(_) => self.context.backlog.store(true, Ordering::Relaxed),
-            }
-        }
-        self.enter(row, place);
+        self.admit_if(row, |context| context.relay.clone().try_reserve_owned().ok().map(Place::Own));
+    }
+
+    /// As [`admit`](Self::admit), for a transaction of the application's, which may stay open for long.
+    pub(crate) fn admit_open(&mut self, row: &mut NewOutgoing) {
+        self.admit_if(row, |context| context.open_places.take(&context.relay).map(Place::Open));
     }
 
     /// As [`admit`](Self::admit), for a message that is stored with a settlement. Of those nobody hears whether the id
@@ -52,7 +66,18 @@ impl Handover {
         if has_generated_id(row) { self.admit(row) } else { self.enter(row, None) }
     }
 
-    fn enter(&mut self, row: &mut NewOutgoing, place: Option<OwnedPermit<RelayItem>>) {
+    fn admit_if(&mut self, row: &mut NewOutgoing, place: impl FnOnce(&Context) -> Option<Place>) {
+        if row.delay.is_some() || self.context.is_backlogged() {
+            return self.enter(row, None);
+        }
+        let place = place(&self.context);
+        if place.is_none() {
+            self.context.backlog.store(true, Ordering::Relaxed);
+        }
+        self.enter(row, place);
+    }
+
+    fn enter(&mut self, row: &mut NewOutgoing, place: Option<Place>) {
         row.held = place.is_some();
         self.entries.push(Entry { row: row.clone(), place, since: Instant::now() });
     }
@@ -73,7 +98,10 @@ impl Handover {
                 (Some(place), None) if since.elapsed() < fresh => {
                     let lease = Lease { id: row.id, epoch: 1 };
                     context.leases.add(Side::Outbox, lease, None);
-                    place.send(RelayItem::fresh(lease, row.message));
+                    // Without it the row is given back with all else that this node holds when it stops.
+                    if let Some(place) = place.permit() {
+                        place.send(RelayItem::fresh(lease, row.message));
+                    }
                 }
                 (Some(_), None) => {
                     let left = context.owner.lease.saturating_sub(since.elapsed());

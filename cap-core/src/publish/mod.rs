@@ -2,12 +2,14 @@
 
 mod answer;
 mod handover;
+mod open_places;
 mod publisher;
 mod relay;
 mod within;
 
 pub(crate) use answer::answer;
 pub use handover::Handover;
+pub(crate) use open_places::OpenPlaces;
 pub(crate) use publisher::Target;
 pub use publisher::{Publish, PublishAll, Publisher};
 pub(crate) use relay::{RelayItem, run_relay};

@@ -331,7 +331,7 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     let mut pending = transaction.handover().map(|_| Handover::new(Arc::clone(context)));
     if let Some(pending) = &mut pending {
         for row in &mut rows {
-            pending.admit(row);
+            pending.admit_open(row);
         }
     }
     point("within.before").await;

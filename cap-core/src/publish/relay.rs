@@ -109,7 +109,7 @@ impl Relay {
         if drain.run_until_cancelled(declared).await.is_none() {
             return;
         }
-        let mut open = true;
+        let (mut open, mut draining) = (true, false);
         while open || !self.sending.is_empty() || !self.again.is_empty() {
             let may_send = self.sending.len() < WINDOW && self.pause.is_none();
             if may_send && !self.again.is_empty() {
@@ -128,6 +128,11 @@ impl Relay {
                     None => open = false,
                 },
                 () = drain.cancelled(), if self.pause.is_some() => break,
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    // Nobody knows when the transactions end that have taken them.
+                    self.context.open_places.close();
+                }
             }
         }
     }

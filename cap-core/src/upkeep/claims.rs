@@ -41,7 +41,9 @@ pub(crate) async fn run_outbox_claims(context: Arc<Context>) {
 
 /// One claim for the relay, as much as it has room for. Gives back when to look again.
 async fn claim_outbox(context: &Context) -> Result<Option<Duration>, StorageError> {
-    let room = context.relay.capacity().min(context.options().batch_size);
+    // Never more than open transactions have to leave free.
+    let most = context.relay.max_capacity().div_ceil(2).min(context.options().batch_size);
+    let room = context.relay.capacity().min(most);
     // Places are taken before rows are, so that no claimed row waits for one.
     let Ok(mut places) = context.relay.reserve_many(room.max(1)).await else { return Ok(None) };
     let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: room.max(1) };
