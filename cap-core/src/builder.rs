@@ -328,7 +328,9 @@ impl CapBuilder {
         tasks.upkeep.spawn(listen(Arc::clone(&context)));
         tasks.lanes.spawn(run_store_lane(Arc::clone(&context), store_queue));
         tasks.lanes.spawn(run_settle_lane(Arc::clone(&context), settle_queue));
-        tasks.relay.spawn(run_relay(Arc::clone(&context), relay_queue));
+        let (first, receiver) = oneshot::channel();
+        let mut connected = vec![receiver];
+        tasks.relay.spawn(run_relay(Arc::clone(&context), relay_queue, first));
         if let Some(on_failed) = self.on_failed {
             let everything = context.stop.everything.clone();
             let telling = tell(Arc::clone(&context), notice_queue, on_failed);
@@ -337,7 +339,6 @@ impl CapBuilder {
         let layers: Arc<[Arc<dyn Layer>]> = self.layers.into();
         let mut targets = Vec::new();
         let mut runtimes = Vec::new();
-        let mut connected = Vec::new();
         for group in groups {
             let (intake, queue) = mpsc::channel(prefetch);
             let gauge = Arc::new(GroupGauge::default());

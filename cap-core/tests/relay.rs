@@ -139,6 +139,27 @@ async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
     assert_eq!(got, ["free-1", "free-2", "taken"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_bus_knows_whether_its_broker_is_there() {
+    for publish_only in [true, false] {
+        let transport = MemoryTransport::new();
+        let bus = on(&MemoryStorage::new(), &transport);
+        let bus = if publish_only { bus.publish_only() } else { bus.subscribe("work", async || ()) };
+        let cap = bus.start().await.unwrap();
+        let health = cap.health().await;
+        assert!(health.is_healthy(), "{health:?}");
+        transport.set_available(false);
+        tokio::time::sleep(60 * SECOND).await;
+        let health = cap.health().await;
+        assert!(!health.is_healthy() && !health.transport.up && health.storage.up, "{health:?}");
+        transport.set_available(true);
+        tokio::time::sleep(60 * SECOND).await;
+        let health = cap.health().await;
+        assert!(health.is_healthy(), "{health:?}");
+        cap.shutdown().await.unwrap();
+    }
+}
+
 /// A broker that takes messages, does not answer probes, and declares no queue.
 struct Half {
     inner: MemoryTransport,
@@ -173,6 +194,53 @@ impl Transport for Half {
     }
 
     async fn close(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_holds_up_no_message() {
+    let (noted, mut seen) = log();
+    let cap = alone()
+        .transport(Half { inner: MemoryTransport::new(), answers_probes: false, declares: true })
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let start = Instant::now();
+    cap.publish("work", &1).await.unwrap();
+    assert_eq!(seen.next().await, 1);
+    assert!(start.elapsed() < SECOND);
+    assert!(cap.health().await.transport.up, "the message has told");
+    tokio::time::sleep(60 * SECOND).await;
+    assert!(!cap.health().await.transport.up);
+    let start = Instant::now();
+    cap.shutdown().await.unwrap();
+    assert!(start.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_without_queues_says_that_it_sends_nothing() {
+    let signs = Signs::default();
+    let _log = signs.log();
+    let cap = alone()
+        .transport(Half { inner: MemoryTransport::new(), answers_probes: true, declares: false })
+        .subscribe("work", async || ())
+        .start()
+        .await
+        .unwrap();
+    cap.publish("work", &1).await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    let health = cap.health().await.transport;
+    assert!(
+        !health.up && health.error.as_ref().is_some_and(|error| error.contains("no queue")),
+        "{health:?}"
+    );
+    assert_eq!(signs.lines(Level::WARN, "nothing is sent").len(), 1);
+    tokio::time::sleep(1200 * SECOND).await;
+    assert_eq!(signs.lines(Level::WARN, "nothing is sent").len(), 5, "now and then");
+    cap.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -196,6 +196,10 @@ impl Transport for MemoryTransport {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<(), TransportError> {
+        if self.broker.lock().is_away() { Err(away()) } else { Ok(()) }
+    }
+
     async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
         consume_budget().await;
         let deadline = Instant::now() + ROOM_TIMEOUT;

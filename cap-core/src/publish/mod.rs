@@ -3,6 +3,7 @@
 mod answer;
 mod handover;
 mod open_places;
+mod probing;
 mod publisher;
 mod relay;
 mod within;

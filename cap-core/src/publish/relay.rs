@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::probing::Probing;
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
 use crate::context::Context;
@@ -28,6 +29,9 @@ use crate::writer::SettleItem;
 
 /// So many batches are on their way to the broker at once: while one waits for its confirms the next is written.
 const WINDOW: usize = 4;
+
+/// How often somebody is told that nothing is sent, as long as that is so.
+const REMINDER: Duration = Duration::from_mins(5);
 
 /// A message in the relay's hands.
 pub(crate) struct RelayItem {
@@ -84,12 +88,32 @@ struct Relay {
     backoff: Backoff,
     /// Nothing is sent before this.
     pause: Option<Instant>,
+    probing: Probing,
+    queues: Queues,
+    /// When a person is told that queues are late.
+    patience: Instant,
 }
 
-/// Runs until it is drained, or everything stops. A broker that is away while it drains is not waited for.
-pub(crate) async fn run_relay(context: Arc<Context>, mut queue: mpsc::Receiver<RelayItem>) {
+/// Whether the broker has heard of every group of this bus; before that nothing is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queues {
+    Awaited,
+    Late,
+    Declared,
+}
+
+/// Runs until it is drained, or everything stops. A broker that is away while it drains is not waited for. `connected`
+/// hears whether the broker is there at the start.
+pub(crate) async fn run_relay(
+    context: Arc<Context>,
+    mut queue: mpsc::Receiver<RelayItem>,
+    connected: oneshot::Sender<Result<(), TransportError>>,
+) {
     let everything = context.stop.everything.clone();
     let relay = Relay {
+        probing: Probing::new(Arc::clone(&context), connected),
+        queues: Queues::Awaited,
+        patience: Instant::now() + context.options().start_timeout,
         context,
         sending: FuturesUnordered::new(),
         again: VecDeque::new(),
@@ -105,13 +129,11 @@ impl Relay {
         let limit = self.context.options().batch_size;
         let drain = self.context.stop.relay.clone();
         let mut undeclared = self.context.undeclared.subscribe();
-        let declared = undeclared.wait_for(|groups| *groups == 0 || sabotaged("send-before-queues"));
-        if drain.run_until_cancelled(declared).await.is_none() {
-            return;
-        }
         let (mut open, mut draining) = (true, false);
         while open || !self.sending.is_empty() || !self.again.is_empty() {
-            let may_send = self.sending.len() < WINDOW && self.pause.is_none();
+            let declared = self.queues == Queues::Declared;
+            let may_send = declared && self.sending.len() < WINDOW && self.pause.is_none();
+            let idle = self.sending.is_empty() && self.again.is_empty();
             if may_send && !self.again.is_empty() {
                 let count = self.again.len().min(limit);
                 let batch = self.again.drain(..count).collect();
@@ -127,13 +149,46 @@ impl Relay {
                     Some(batch) => self.send(batch),
                     None => open = false,
                 },
-                () = drain.cancelled(), if self.pause.is_some() => break,
+                () = all_declared(&mut undeclared), if !declared => self.declared(),
+                () = drain.cancelled(), if !declared || self.pause.is_some() => break,
                 () = drain.cancelled(), if !draining => {
                     draining = true;
                     // Nobody knows when the transactions end that have taken them.
                     self.context.open_places.close();
                 }
+                () = tokio::time::sleep_until(self.patience), if !declared => self.late(),
+                answer = self.probing.answer(), if idle => self.probed(answer),
             }
+        }
+    }
+
+    fn declared(&mut self) {
+        self.queues = Queues::Declared;
+        self.probing.at_once();
+    }
+
+    fn late(&mut self) {
+        if self.queues == Queues::Late {
+            tracing::warn!("{}", self.without_queues());
+        }
+        self.queues = Queues::Late;
+        self.patience = Instant::now() + REMINDER;
+        self.probing.at_once();
+    }
+
+    fn without_queues(&self) -> String {
+        let groups = *self.context.undeclared.borrow();
+        format!("nothing is sent, as groups of this bus have no queue at the broker yet: {groups}")
+    }
+
+    /// What the broker said while there was nothing to send.
+    fn probed(&self, answer: Result<(), TransportError>) {
+        match answer {
+            Ok(()) if self.queues == Queues::Late => {
+                self.context.transport_health.down(&self.without_queues().as_str());
+            }
+            Ok(()) => self.context.transport_health.up(),
+            Err(error) => self.context.transport_health.down(&error),
         }
     }
 
@@ -182,6 +237,7 @@ impl Relay {
             }
         }
         metrics::counter!("cap_sent_total").increment(taken);
+        self.probing.put_off();
         if let Some(error) = away {
             self.context.transport_health.down(&error);
             self.again.make_contiguous().sort_by_key(|item| item.lease.id);
@@ -304,6 +360,11 @@ async fn settle_and_wait(context: &Context, lease: Lease, verdict: Verdict, fail
     let settlement = Settlement { lease, verdict, publishes: Vec::new() };
     let (item, applied) = SettleItem::new(Side::Outbox, settlement).counting(failed_before).awaited();
     context.settle.send(item).await.is_ok() && applied.await.unwrap_or(false)
+}
+
+async fn all_declared(undeclared: &mut watch::Receiver<usize>) {
+    // The sender is in the context, which outlives this.
+    let _ = undeclared.wait_for(|groups| *groups == 0 || sabotaged("send-before-queues")).await;
 }
 
 async fn until(pause: Option<Instant>) {

@@ -66,6 +66,11 @@ impl Transport for SimTransport {
         self.0.world.transport.start(context)
     }
 
+    async fn probe(&self) -> Result<(), TransportError> {
+        self.there().await?;
+        self.0.world.transport.probe().await
+    }
+
     async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
         let all = |why: &str| messages.iter().map(|_| Err(unavailable(why))).collect();
         if self.there().await.is_err() || self.dies() {

@@ -1,0 +1,86 @@
+//! Asking the broker whether it is there, while no message tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::context::Context;
+use crate::error::{TransportError, TransportErrorKind};
+
+/// A probe that takes longer is given up, and counts as no answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+type Answer = Result<(), TransportError>;
+
+/// Asks the broker whether it is there: at the start, then as often as leases are renewed; more often while it is away.
+pub(super) struct Probing {
+    context: Arc<Context>,
+    /// One at most. A task of its own, so that it goes on, or lets go of what it holds, whatever the relay waits for.
+    under_way: JoinSet<Answer>,
+    next: Instant,
+    backoff: Backoff,
+    /// Who waits for the first answer.
+    first: Option<oneshot::Sender<Answer>>,
+}
+
+impl Probing {
+    pub(super) fn new(context: Arc<Context>, first: oneshot::Sender<Answer>) -> Self {
+        let under_way = JoinSet::new();
+        Self { context, under_way, next: Instant::now(), backoff: Backoff::default(), first: Some(first) }
+    }
+
+    /// Waits until it is time, asks, and gives back the answer. Cancel safe.
+    pub(super) async fn answer(&mut self) -> Answer {
+        if self.under_way.is_empty() {
+            tokio::time::sleep_until(self.next).await;
+            self.under_way.spawn(probe(Arc::clone(&self.context)));
+        }
+        let answer = match self.under_way.join_next().await {
+            Some(Ok(answer)) => answer,
+            _ => Err(no_answer(&self.context, "the probe broke off")),
+        };
+        let pause = if answer.is_ok() {
+            self.backoff.reset();
+            self.interval()
+        } else {
+            self.backoff.next()
+        };
+        self.next = Instant::now() + pause;
+        if let Some(first) = self.first.take() {
+            // Nobody listens when start has given up waiting.
+            let _ = first.send(answer.clone());
+        }
+        answer
+    }
+
+    /// A message has told how the broker is: nobody need ask for a while.
+    pub(super) fn put_off(&mut self) {
+        // Dropping the old one ends its task.
+        if !self.under_way.is_empty() {
+            self.under_way = JoinSet::new();
+        }
+        self.next = Instant::now() + self.interval();
+    }
+
+    /// Asks now, unless an answer is awaited already.
+    pub(super) fn at_once(&mut self) {
+        self.next = Instant::now();
+    }
+
+    fn interval(&self) -> Duration {
+        self.context.owner.lease / 3
+    }
+}
+
+async fn probe(context: Arc<Context>) -> Answer {
+    let answer = tokio::time::timeout(LIMIT, context.transport.probe()).await;
+    answer.unwrap_or_else(|_| Err(no_answer(&context, &format!("no answer within {LIMIT:?}"))))
+}
+
+fn no_answer(context: &Context, text: &str) -> TransportError {
+    TransportError::new(TransportErrorKind::Unavailable, context.transport.name(), text)
+}
