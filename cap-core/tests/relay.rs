@@ -243,6 +243,30 @@ async fn a_bus_without_queues_says_that_it_sends_nothing() {
     cap.shutdown().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_to_send_is_an_error_and_counted() {
+    let signs = Signs::default();
+    let (_log, _count) = (signs.log(), signs.count());
+    let cap = alone()
+        .publish_only()
+        .configure(|options| {
+            options.unrouted = Unrouted::Fail;
+            options.publish_retry = RetryPolicy::fixed(SECOND, 3);
+        })
+        .start()
+        .await
+        .unwrap();
+    let id = cap.publish("nobody.listens", &1).await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    cap.shutdown().await.unwrap();
+    let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+    assert_eq!(row.reason, Some(Reason::Exhausted));
+    let errors = signs.lines(Level::ERROR, id.as_str());
+    assert!(matches!(&*errors, [error] if error.contains("waits for a person")), "{errors:?}");
+    assert_eq!(signs.lines(Level::WARN, "publishing failed").len(), 2);
+    assert_eq!((signs.counter("cap_publish_failed_total"), signs.counter("cap_parked_total")), (3, 1));
+}
+
 #[tokio::test]
 async fn a_reference_to_a_payload_has_the_payloads_type() {
     #[derive(serde::Serialize)]

@@ -277,16 +277,23 @@ impl Relay {
         let error = error.to_string();
         let attempts = item.attempts + 1;
         let (message_id, topic) = (item.message.id(), item.message.name());
-        tracing::warn!(
-            message_id,
-            topic,
-            row = item.lease.id,
-            attempt = attempts,
-            error,
-            "publishing failed"
-        );
         metrics::counter!("cap_publish_failed_total").increment(1);
-        match options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64()) {
+        let next = options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64());
+        let (row, attempt) = (item.lease.id, attempts);
+        if next == NextAttempt::GiveUp {
+            tracing::error!(
+                message_id,
+                topic,
+                row,
+                attempt,
+                error,
+                "publishing failed for the last time; the message waits for a person"
+            );
+            metrics::counter!("cap_parked_total").increment(1);
+        } else {
+            tracing::warn!(message_id, topic, row, attempt, error, "publishing failed");
+        }
+        match next {
             NextAttempt::After(Duration::ZERO) => {
                 let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error };
                 if settle_and_wait(&context, item.lease, verdict, item.attempts).await {
