@@ -2,14 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::{Lease, Side};
 
 /// The rows in this process's hands.
 #[derive(Debug, Default)]
-pub(crate) struct LeaseBook(Mutex<HashMap<(Side, i64), Held>>);
+pub(crate) struct LeaseBook(Mutex<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    rows: HashMap<(Side, i64), Held>,
+    /// When every lease of a side was renewed last.
+    renewed: HashMap<Side, Instant>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -22,7 +31,7 @@ impl LeaseBook {
     /// Notes that a row is worked on here. `lost` fires should another node take it over, or this one anew after it
     /// had lost it.
     pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) {
-        let before = self.lock().insert((side, lease.id), Held { epoch: lease.epoch, lost });
+        let before = self.lock().rows.insert((side, lease.id), Held { epoch: lease.epoch, lost });
         if let Some(Held { epoch, lost: Some(lost) }) = before
             && epoch != lease.epoch
         {
@@ -32,27 +41,27 @@ impl LeaseBook {
 
     /// Notes that a row is done with.
     pub(crate) fn remove(&self, side: Side, lease: Lease) {
-        let mut held = self.lock();
-        if held.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch) {
-            held.remove(&(side, lease.id));
+        let rows = &mut self.lock().rows;
+        if rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch) {
+            rows.remove(&(side, lease.id));
         }
     }
 
     /// Whether the row is still in our hands, as far as we know.
     pub(crate) fn holds(&self, side: Side, lease: Lease) -> bool {
-        self.lock().get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
+        self.lock().rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
     }
 
     /// Notes that another node has the row by now.
     pub(crate) fn lose(&self, side: Side, lease: Lease) {
-        let mut book = self.lock();
-        if let Some(held) = book.get(&(side, lease.id))
+        let rows = &mut self.lock().rows;
+        if let Some(held) = rows.get(&(side, lease.id))
             && held.epoch == lease.epoch
         {
             if let Some(lost) = &held.lost {
                 lost.cancel();
             }
-            book.remove(&(side, lease.id));
+            rows.remove(&(side, lease.id));
         }
     }
 
@@ -60,6 +69,7 @@ impl LeaseBook {
     pub(crate) fn all(&self, side: Side) -> Vec<Lease> {
         let book = self.lock();
         let mut leases: Vec<_> = book
+            .rows
             .iter()
             .filter(|((of, _), _)| *of == side)
             .map(|((_, id), held)| Lease { id: *id, epoch: held.epoch })
@@ -68,7 +78,17 @@ impl LeaseBook {
         leases
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Side, i64), Held>> {
+    /// Notes that every lease of a side that was held at this moment has been renewed since.
+    pub(crate) fn renewed(&self, side: Side, at: Instant) {
+        self.lock().renewed.insert(side, at);
+    }
+
+    /// Whether it is longer than this since all leases of a side were renewed.
+    pub(crate) fn is_stale(&self, side: Side, after: Duration) -> bool {
+        self.lock().renewed.get(&side).is_none_or(|renewed| renewed.elapsed() > after)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -96,6 +96,50 @@ async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_longer_than_the_lease_starts_nothing_twice() {
+    let storage = Shaky::default();
+    let (noted, mut seen) = log();
+    let (ended, stays_away) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (first, second) = (Arc::clone(&ended), Arc::clone(&stays_away));
+    let cap = on(&storage)
+        .configure(|options| options.group_concurrency = 2)
+        .subscribe("work", move |n: u32, Cancelled(cancelled): Cancelled| {
+            noted.note(("begun", n));
+            let (noted, go_on) =
+                (noted.clone(), if n == 1 { Arc::clone(&first) } else { Arc::clone(&second) });
+            async move {
+                go_on.notified().await;
+                noted.note((if cancelled.is_cancelled() { "cancelled" } else { "done" }, n));
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let ids = cap.publish_all("work", [1u32, 2]).await.unwrap();
+    assert_eq!(seen.take(2).await, [("begun", 1), ("begun", 2)]);
+    storage.fail(&ALL, Unavailable);
+    // One ends in the middle of the outage and cannot be marked, the other after it.
+    ended.notify_one();
+    assert_eq!(seen.next().await, ("done", 1));
+    // The next heartbeat is further off than the next try to claim.
+    tokio::time::sleep(301 * SECOND).await;
+    storage.mend(&[Call::Claim, Call::Renew, Call::Other]);
+    tokio::time::sleep(60 * SECOND).await;
+    storage.mend(&ALL);
+    tokio::time::sleep(60 * SECOND).await;
+    seen.assert_empty();
+    stays_away.notify_one();
+    assert_eq!(seen.next().await, ("done", 2));
+    cap.shutdown().await.unwrap();
+    for id in ids {
+        for row in cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap() {
+            assert_eq!((row.status, row.attempts), (Status::Succeeded, 0));
+        }
+    }
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_hides_no_taken_id() {
     let storage = Shaky::default();
     let (noted, mut seen) = log();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::heartbeat::catch_up;
 use crate::backoff::Backoff;
 use crate::consume::Intake;
 use crate::context::Context;
@@ -122,6 +123,10 @@ async fn claim_inbox(context: &Context, target: &InboxTarget) -> Result<Option<D
 }
 
 async fn claim(context: &Context, request: &ClaimRequest) -> Result<Claims, StorageError> {
+    if !catch_up(context, request.side).await {
+        let text = "leases could not be renewed, and nothing is claimed before they are";
+        return Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text));
+    }
     point("claim.before").await;
     let claimed = tokio::time::timeout(LIMIT, context.storage.claim(&context.owner, request)).await;
     point("claim.after").await;

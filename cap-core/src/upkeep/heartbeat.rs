@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::context::Context;
 use crate::faults::{point, sabotaged};
 use crate::storage::{Lease, Settlement, Side, Verdict, WriteBatch};
@@ -19,19 +21,35 @@ pub(crate) async fn run_heartbeat(context: Arc<Context>) {
         loop {
             ticks.tick().await;
             for side in [Side::Outbox, Side::Inbox] {
-                for leases in context.leases.all(side).chunks(CHUNK) {
-                    renew(&context, side, leases).await;
-                }
+                renew_all(&context, side).await;
             }
         }
     };
     everything.run_until_cancelled(beats).await;
 }
 
-async fn renew(context: &Context, side: Side, leases: &[Lease]) {
+/// Renews every lease of a side if that is overdue, as after an outage; `false` if it could not be done. Claims ask for
+/// it: this node would otherwise claim its own rows, whose leases have run out, and begin anew what it is at already.
+pub(super) async fn catch_up(context: &Context, side: Side) -> bool {
+    !context.leases.is_stale(side, context.owner.lease / 2) || renew_all(context, side).await
+}
+
+/// Renews every lease of a side, and says whether the store has heard of each.
+async fn renew_all(context: &Context, side: Side) -> bool {
     if sabotaged("never-renew") {
-        return;
+        return true;
     }
+    let at = Instant::now();
+    for leases in context.leases.all(side).chunks(CHUNK) {
+        if !renew(context, side, leases).await {
+            return false;
+        }
+    }
+    context.leases.renewed(side, at);
+    true
+}
+
+async fn renew(context: &Context, side: Side, leases: &[Lease]) -> bool {
     point("renew.before").await;
     let renewed = context.storage.renew(&context.owner, side, leases);
     let renewed = tokio::time::timeout(context.owner.lease / 3, renewed).await;
@@ -45,10 +63,12 @@ async fn renew(context: &Context, side: Side, leases: &[Lease]) {
                     context.leases.lose(side, *lease);
                 }
             }
+            return true;
         }
         Ok(Err(error)) => context.storage_health.down(&error),
         Err(_) => context.storage_health.down(&"renewing leases took too long"),
     }
+    false
 }
 
 /// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.
