@@ -22,6 +22,15 @@ struct Soonest {
     sooner: Notify,
 }
 
+/// What has ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Rows that this process has heard of.
+    ByWork,
+    /// The time that was given.
+    ByTime,
+}
+
 impl DueTimes {
     /// Notes that a row becomes due after this time.
     pub(crate) fn note(&self, side: Side, after: Duration) {
@@ -40,7 +49,7 @@ impl DueTimes {
     }
 
     /// Waits until a noted time, this time at the latest, or until someone wants a look at once.
-    pub(crate) async fn wait(&self, side: Side, latest: Instant) {
+    pub(crate) async fn wait(&self, side: Side, latest: Instant) -> Woken {
         let soonest = self.soonest(side);
         let wake = match side {
             Side::Outbox => &self.wake.outbox,
@@ -48,11 +57,19 @@ impl DueTimes {
         };
         loop {
             let noted = *soonest.at.lock().unwrap_or_else(PoisonError::into_inner);
-            let until = noted.map_or(latest, |noted| noted.min(latest));
+            let (until, woken) = match noted {
+                Some(noted) if noted <= latest => (noted, Woken::ByWork),
+                _ => (latest, Woken::ByTime),
+            };
+            let reached = async {
+                if until > Instant::now() {
+                    tokio::time::sleep_until(until).await;
+                }
+            };
             tokio::select! {
                 biased;
-                () = wake.notified() => return,
-                () = tokio::time::sleep_until(until) => return,
+                () = wake.notified() => return Woken::ByWork,
+                () = reached => return woken,
                 () = soonest.sooner.notified() => {}
             }
         }
@@ -85,11 +102,13 @@ mod tests {
         due.note(Side::Outbox, seconds(20));
         due.note(Side::Outbox, seconds(70));
         due.note(Side::Inbox, seconds(1));
-        waiting.await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Woken::ByWork);
         assert_eq!(start.elapsed(), seconds(20));
         due.forget(Side::Outbox);
         due.wake.wake(Side::Outbox);
-        due.wait(Side::Outbox, start + seconds(100)).await;
+        assert_eq!(due.wait(Side::Outbox, start + seconds(100)).await, Woken::ByWork);
         assert_eq!(start.elapsed(), seconds(20));
+        assert_eq!(due.wait(Side::Outbox, start + seconds(100)).await, Woken::ByTime);
+        assert_eq!(start.elapsed(), seconds(100));
     }
 }

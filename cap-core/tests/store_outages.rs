@@ -166,3 +166,25 @@ async fn a_lost_answer_hides_no_taken_id() {
     seen.assert_empty();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_full_group_has_the_store_asked_for_no_other() {
+    let storage = Shaky::default();
+    let (noted, mut seen) = log();
+    let cap = on(&storage)
+        .configure(|options| options.prefetch = 1)
+        .subscribe_with(Subscribe::to("slow").group("slow"), move || {
+            noted.note(());
+            std::future::pending::<()>()
+        })
+        .subscribe_with(Subscribe::to("quick").group("quick"), async || ())
+        .start()
+        .await
+        .unwrap();
+    cap.publish_all("slow", [(); 10]).await.unwrap();
+    seen.next().await;
+    tokio::time::sleep(60 * SECOND).await;
+    let before = storage.claims("quick.v1");
+    tokio::time::sleep(600 * SECOND).await;
+    let asked = storage.claims("quick.v1") - before;
+    assert!(asked <= 61, "every ten seconds would do; it was asked {asked} times");
+}

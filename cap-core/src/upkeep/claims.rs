@@ -13,6 +13,7 @@ use super::heartbeat::catch_up;
 use crate::backoff::Backoff;
 use crate::consume::Intake;
 use crate::context::Context;
+use crate::due::Woken;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
 use crate::notice::Failure;
@@ -80,20 +81,31 @@ pub(crate) async fn run_inbox_claims(context: Arc<Context>, targets: Vec<InboxTa
             return;
         }
         let mut backoff = Backoff::default();
+        let mut rounds: Vec<_> = targets.iter().map(|target| (target, Instant::now())).collect();
         loop {
-            context.due.forget(Side::Inbox);
-            let mut result = Ok(None);
-            for target in &targets {
-                let one = claim_inbox(&context, target).await;
-                result = match (result, one) {
-                    (Ok(a), Ok(b)) => Ok([a, b].into_iter().flatten().min()),
-                    (Err(error), _) | (_, Err(error)) => Err(error),
-                };
+            let claimed = claim_for(&context, &mut rounds).await;
+            let next = rounds.iter().map(|(_, next)| next.saturating_duration_since(Instant::now())).min();
+            if pause(&context, Side::Inbox, claimed.map(|()| next), &mut backoff).await == Woken::ByWork {
+                // Whose it is nobody says.
+                context.due.forget(Side::Inbox);
+                for (_, next) in &mut rounds {
+                    *next = Instant::now();
+                }
             }
-            pause(&context, Side::Inbox, result, &mut backoff).await;
         }
     };
     task.run_until_cancelled(claims).await;
+}
+
+/// Claims for each group whose time has come, and notes when that is again.
+async fn claim_for(context: &Context, rounds: &mut [(&InboxTarget, Instant)]) -> Result<(), StorageError> {
+    let poll = context.options().poll_interval;
+    let now = Instant::now();
+    for (target, next) in rounds.iter_mut().filter(|(_, next)| *next <= now) {
+        let next_due = claim_inbox(context, target).await?;
+        *next = Instant::now() + next_due.map_or(poll, |due| due.min(poll));
+    }
+    Ok(())
 }
 
 /// One claim for a group, as much as it has room for; none if it has no room, so that a slow group holds up no
@@ -160,22 +172,23 @@ async fn notice(context: &Context, side: Side, claimed: Claimed) {
     }
 }
 
-/// Waits until there may be work again.
+/// Waits until there may be work again, and says why.
 async fn pause(
     context: &Context,
     side: Side,
     claimed: Result<Option<Duration>, StorageError>,
     backoff: &mut Backoff,
-) {
+) -> Woken {
     let Ok(next_due) = claimed else {
         tokio::time::sleep(backoff.next()).await;
-        return;
+        return Woken::ByTime;
     };
     backoff.reset();
     let poll = context.options().poll_interval;
-    match next_due.map_or(poll, |next| next.min(poll)) {
+    let wait = next_due.map_or(poll, |next| next.min(poll));
+    if wait.is_zero() {
         // More is due than one claim took; others get their turn between two.
-        Duration::ZERO => tokio::task::yield_now().await,
-        wait => context.due.wait(side, Instant::now() + wait).await,
+        tokio::task::yield_now().await;
     }
+    context.due.wait(side, Instant::now() + wait).await
 }
