@@ -21,8 +21,20 @@ pub(crate) async fn gather<T>(
         queue.close();
         queue.recv().await?
     };
-    let mut total = size(&first);
     let mut batch = vec![first];
+    fill(&mut batch, queue, items, bytes, size);
+    Some(batch)
+}
+
+/// Takes what else is there, up to `items` and about `bytes` in all.
+pub(crate) fn fill<T>(
+    batch: &mut Vec<T>,
+    queue: &mut mpsc::Receiver<T>,
+    items: usize,
+    bytes: usize,
+    size: impl Fn(&T) -> usize,
+) {
+    let mut total: usize = batch.iter().map(&size).sum();
     while batch.len() < items && total < bytes {
         match queue.try_recv() {
             Ok(item) => {
@@ -32,7 +44,6 @@ pub(crate) async fn gather<T>(
             Err(_) => break,
         }
     }
-    Some(batch)
 }
 
 /// About so many bytes go in one batch; a larger message goes alone or closes one.

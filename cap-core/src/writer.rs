@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::Backoff;
-use crate::batch::{BATCH_BYTES, gather};
+use crate::batch::{BATCH_BYTES, fill, gather};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind, error_chain};
 use crate::faults::{point, sabotaged};
@@ -102,7 +102,7 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Recei
     {
         let mut rest = vec![items];
         while let Some(items) = rest.pop() {
-            match insert(&context, items).await {
+            match insert(&context, items, &mut queue).await {
                 Ok(()) => {}
                 // One bad row fails its batch; alone it fails only itself.
                 Err((error, mut items)) if items.len() > 1 && error.is_refused() => {
@@ -122,7 +122,12 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Recei
 
 /// Inserts, waiting for a store that is away as long as anyone waits for the answer. Only data that the store refuses
 /// is an error of the items; but who publishes is told at once when a person must mend the store.
-async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (StorageError, Vec<StoreItem>)> {
+async fn insert(
+    context: &Context,
+    mut items: Vec<StoreItem>,
+    queue: &mut mpsc::Receiver<StoreItem>,
+) -> Result<(), (StorageError, Vec<StoreItem>)> {
+    let limit = context.options().batch_size;
     let mut backoff = Backoff::default();
     let mut repeated = false;
     loop {
@@ -164,6 +169,8 @@ async fn insert(context: &Context, mut items: Vec<StoreItem>) -> Result<(), (Sto
                 if !backoff.wait(&context.stop.everything).await {
                     return Err((error, items));
                 }
+                // Those who have come meanwhile are told, too, what those are who were here before.
+                fill(&mut items, queue, limit, BATCH_BYTES, StoreItem::size);
             }
         }
     }

@@ -1,14 +1,16 @@
 //! A store that fails while the bus runs: what waits, what is told at once, and what must not be done twice.
+#![allow(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::CapBuilder;
+use cap_core::error::StorageError;
 use cap_core::error::StorageErrorKind::{Unavailable, Unusable};
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::{Side, Status, Storage, WriteBatch};
+use cap_core::{BoxFuture, CapBuilder, Completion, Delivery, Enlisted, FromDelivery};
 use support::log;
 use support::signs::Signs;
 use support::store::{ALL, Call, Shaky};
@@ -88,11 +90,65 @@ async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
     transport.publish_raw("work", headers, cap_core::Headers::new(), "2").await.unwrap();
     tokio::time::sleep(600 * SECOND).await;
     seen.assert_empty();
+    let error = cap.publish("work", &3).await.unwrap_err();
+    assert!(matches!(error, PublishError::Storage { .. }), "also behind what waits: {error}");
     storage.mend(&ALL);
     assert_eq!(seen.next().await, 2);
     assert_eq!(signs.lines(Level::ERROR, "a person must mend it").len(), 1, "once");
     cap.shutdown().await.unwrap();
     seen.assert_empty();
+}
+
+/// A handler's transaction whose commit is refused for a while by a store that a person must mend.
+struct Transaction;
+
+struct Open(Shaky);
+
+impl FromDelivery for Transaction {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        let storage = delivery.storage().downcast_ref::<Shaky>().expect("the bus's own store");
+        delivery.enlist(Box::new(Open(storage.clone()))).map_err(|_| HandlerError::permanent("two"))?;
+        Ok(Self)
+    }
+}
+
+impl Enlisted for Open {
+    fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>> {
+        let batch = WriteBatch { settled_incoming: vec![completion.settlement], ..WriteBatch::default() };
+        Box::pin(async move {
+            let report = self.0.write(&completion.owner, &batch).await?;
+            Ok(report.settled_incoming == [true])
+        })
+    }
+
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_a_person_must_make_possible_is_no_failed_attempt() {
+    let storage = Shaky::default();
+    let (noted, mut seen) = log();
+    let (shaky, ran) = (storage.clone(), noted.clone());
+    let cap = on(&storage)
+        .subscribe("work", move |_: Transaction, Attempt(attempt): Attempt| {
+            shaky.fail(&[Call::Write], Unusable);
+            ran.note(attempt);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let id = cap.publish("work", &()).await.unwrap();
+    assert_eq!(seen.next().await, 1);
+    tokio::time::sleep(600 * SECOND).await;
+    storage.mend(&ALL);
+    assert_eq!(seen.next().await, 1, "none was counted");
+    storage.mend(&ALL);
+    cap.shutdown().await.unwrap();
+    let row = &cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap()[0];
+    assert_eq!(row.attempts, 0, "{:?}", row.last_error);
 }
 
 #[tokio::test(start_paused = true)]
