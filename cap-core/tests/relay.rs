@@ -111,6 +111,46 @@ async fn a_shutdown_does_not_wait_for_an_open_transaction() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_committed_after_the_relay_has_ended_is_given_back() {
+    let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+    let (noted, mut seen) = log();
+    let (told, mut failures) = log();
+    let stopping = on(&storage, &transport)
+        .subscribe("bad", async || Err::<(), _>(HandlerError::permanent("never")))
+        .on_failed(move |_| {
+            told.note(());
+            tokio::time::sleep(20 * SECOND)
+        })
+        .start()
+        .await
+        .unwrap();
+    let mut transaction = Transaction::begin(&stopping);
+    stopping.publish("work", &1).within(&mut transaction).await.unwrap();
+    stopping.publish("bad", &1).await.unwrap();
+    failures.next().await;
+    // The relay has nothing to do, and the bus waits for the callback.
+    let shutdown = tokio::spawn({
+        let cap = stopping.clone();
+        async move { cap.shutdown().await }
+    });
+    tokio::time::sleep(5 * SECOND).await;
+    transaction.commit(&storage).await;
+    shutdown.await.unwrap().unwrap();
+    let start = Instant::now();
+    let cap = on(&storage, &transport)
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(seen.next().await, 1);
+    assert!(start.elapsed() < SECOND, "no lease has to run out, and no probe holds up the start");
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let topics = vec![cap_core::message::TopicPattern::parse("event").unwrap()];

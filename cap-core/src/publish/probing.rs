@@ -50,20 +50,25 @@ impl Probing {
             self.backoff.next()
         };
         self.next = Instant::now() + pause;
-        if let Some(first) = self.first.take() {
-            // Nobody listens when start has given up waiting.
-            let _ = first.send(answer.clone());
-        }
+        self.tell(&answer);
         answer
     }
 
     /// A message has told how the broker is: nobody need ask for a while.
-    pub(super) fn put_off(&mut self) {
+    pub(super) fn put_off(&mut self, answer: &Answer) {
+        self.tell(answer);
         // Dropping the old one ends its task.
         if !self.under_way.is_empty() {
             self.under_way = JoinSet::new();
         }
         self.next = Instant::now() + self.interval();
+    }
+
+    fn tell(&mut self, answer: &Answer) {
+        if let Some(first) = self.first.take() {
+            // Nobody listens when start has given up waiting.
+            let _ = first.send(answer.clone());
+        }
     }
 
     /// Asks now, unless an answer is awaited already.

@@ -237,7 +237,7 @@ impl Relay {
             }
         }
         metrics::counter!("cap_sent_total").increment(taken);
-        self.probing.put_off();
+        self.probing.put_off(&away.clone().map_or(Ok(()), Err));
         if let Some(error) = away {
             self.context.transport_health.down(&error);
             self.again.make_contiguous().sort_by_key(|item| item.lease.id);
