@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::error::Fault;
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
-use crate::transaction::store_unheld;
+use crate::transaction::{begin_whole, store_unheld};
 use crate::{insert, settle};
 
 /// A transaction in which the handler's effects, the mark on its message, its answer and all that it publishes happen
@@ -48,7 +48,8 @@ type Slot = Mutex<Option<Transaction<'static, sqlx::Postgres>>>;
 
 impl PgTx {
     async fn begin(delivery: &Delivery, storage: &Postgres) -> Result<Self, HandlerError> {
-        let transaction = storage.pool().begin().await.map_err(|error| {
+        let begun = begin_whole(storage.pool(), "BEGIN").await;
+        let transaction = begun.map_err(|error| {
             let error =
                 Fault::from(error).into_error("beginning the handler's transaction", storage.target());
             if error.is_unavailable() {

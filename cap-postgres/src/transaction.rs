@@ -8,6 +8,7 @@ use cap_core::faults::point;
 use cap_core::storage::{NewOutgoing, Owner, Stored};
 use cap_core::{Cap, Handover, Within};
 use sqlx::{PgConnection, PgPool, Transaction};
+use tracing::Instrument as _;
 
 use crate::insert;
 use crate::storage::Postgres;
@@ -33,8 +34,21 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// # }
 /// ```
 pub async fn begin(cap: &Cap, pool: &PgPool) -> Result<CapTransaction, sqlx::Error> {
-    let transaction = pool.begin().await?;
+    let transaction = begin_whole(pool, "BEGIN").await?;
     Ok(CapTransaction { transaction, handover: cap.handover(), stored: 0, told: Told::Nothing })
+}
+
+/// Begins a transaction, or none, also when its future is dropped: a `BEGIN` whose answer nobody waits for would leave
+/// its connection in a transaction that the driver knows nothing of, and all that the application then does on it would
+/// be lost. Hence a task that is never broken off; a transaction that nobody waits for any more is dropped as it is
+/// begun, and so rolled back. The task lasts as long as the pool takes for a connection, and one round trip.
+pub(crate) async fn begin_whole(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }.in_current_span());
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// A transaction of the application's that hands its messages to the bus when it is committed; see [`begin`].

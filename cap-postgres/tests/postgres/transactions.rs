@@ -5,10 +5,12 @@ use std::time::Duration;
 use cap_core::prelude::*;
 use cap_core::storage::Side;
 use cap_core::{CapBuilder, PublishError, Within};
+use futures_util::FutureExt as _;
 use sqlx::Connection as _;
+use sqlx::postgres::PgPoolOptions;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::support::Database;
+use crate::support::{Database, url};
 
 impl Database {
     /// A bus on this schema and a broker in memory.
@@ -228,5 +230,20 @@ async fn a_transaction_of_another_store_is_refused() {
     let error = cap.publish("number", &1).within(&mut tx).await.unwrap_err();
     assert!(matches!(error, PublishError::ForeignTransaction { bus: "memory" }), "{error}");
     tx.rollback().await.unwrap();
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_that_nobody_waits_for_leaves_no_transaction_behind() {
+    let database = Database::new().await;
+    database.execute("CREATE TABLE {s}.orders (id bigint)").await;
+    let cap = database.bus().publish_only().start().await.unwrap();
+    let one = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = one.connect(&url()).await.unwrap();
+    // Polled once, which sends the BEGIN, and dropped before the answer is here.
+    assert!(cap_postgres::begin(&cap, &pool).now_or_never().is_none());
+    let insert = database.sql("INSERT INTO {s}.orders VALUES (1)");
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM {s}.orders").await, 1, "done is done");
     cap.shutdown().await.unwrap();
 }
