@@ -41,6 +41,11 @@ impl Fault {
         }
     }
 
+    /// Whether the transaction clashed with another at its isolation level.
+    pub(crate) fn is_serialization_failure(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40001"))
+    }
+
     /// The error as the bus sees it. `operation` is what was tried, as in "claiming messages"; `target` is the
     /// database, without a secret.
     pub(crate) fn into_error(self, operation: &str, target: &impl fmt::Display) -> StorageError {

@@ -24,7 +24,12 @@ use crate::{insert, settle};
 ///
 /// It is of the pool that [`Postgres::new`] was given. The bus commits it when the handler has succeeded, and rolls it
 /// back otherwise: the handler neither can nor need do either. A handler that moves it out, say into a task that lives
-/// on, fails.
+/// on, fails. One whose transaction cannot begin, within five seconds or half the handler's time-out if it has one, is
+/// tried again a second later, and no attempt is counted.
+///
+/// It begins at `READ COMMITTED`, whatever the database's default is. A handler may begin with `SET TRANSACTION ISOLATION
+/// LEVEL ..`, but the bus renews the message's lease three times in its length, which clashes with any higher level that
+/// is older: a serialization failure is a failed attempt. What a handler sets with `SET LOCAL ROLE` ends with the handler.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -42,16 +47,38 @@ pub struct PgTx {
     slot: Arc<Slot>,
 }
 
+/// With the isolation that the bus needs, whatever the database has as its default: its heartbeat writes the row that the
+/// settlement writes later. And with keep-alives by which the server notices within a minute that our host is gone, and
+/// rolls back.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+     SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3";
+
+/// Makes the transaction ours alone, as it comes back from the handler.
+///
+/// - A role that the handler has set for itself may have no rights on our tables; that of the connection does.
+/// - The application's connections have plans of their own.
+/// - From here on the message's row is locked: a node that stands still keeps it for a minute at most.
+const TAKE_OVER: &str = "SET LOCAL role TO DEFAULT; \
+     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+     SELECT set_config('idle_in_transaction_session_timeout', '60s', true) \
+     WHERE current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN '1 ms' AND '60 s'";
+
+/// How long to wait for the transaction of a handler that may take no longer than this: not for all of its time, as that
+/// would look as if it had begun and failed.
+fn begin_limit(timeout: Option<Duration>) -> Duration {
+    timeout.map_or(ANSWER_TIMEOUT, |timeout| (timeout / 2).min(Duration::from_secs(5)))
+}
+
 /// Where the handler's value puts the transaction when it is dropped. What comes back after the bus has given up on it is
 /// dropped with the slot, and so rolled back.
 type Slot = Mutex<Option<Transaction<'static, sqlx::Postgres>>>;
 
 impl PgTx {
     async fn begin(delivery: &Delivery, storage: &Postgres) -> Result<Self, HandlerError> {
-        let begun = begin_whole(storage.pool(), "BEGIN").await;
-        let transaction = begun.map_err(|error| {
-            let error =
-                Fault::from(error).into_error("beginning the handler's transaction", storage.target());
+        let beginning = async { Ok(begin_whole(storage.pool(), BEGIN).await?) };
+        let begun = within_time(begin_limit(delivery.timeout()), beginning).await;
+        let transaction = begun.map_err(|fault| {
+            let error = fault.into_error("beginning the handler's transaction", storage.target());
             if error.is_unavailable() {
                 // The handler has not begun: nothing is counted against the message.
                 HandlerError::cancelled().retry_after(Duration::from_secs(1)).because(error)
@@ -145,10 +172,7 @@ impl Enlistment {
         };
         let Completion { owner, settlement } = completion;
         let writing = self.storage.writing(&owner);
-        // The application's connections have plans of their own; from here on the transaction is ours alone.
-        sqlx::raw_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await?;
         // The row's lock keeps others from claiming it until the commit.
         if !settle::settle_one(&mut transaction, writing, Side::Inbox, &settlement).await? {
             transaction.rollback().await?;
@@ -165,6 +189,15 @@ impl Enlistment {
     }
 }
 
+/// A clash that only an isolation level of the handler's own can lead to. It counts as a failed attempt, or a handler that
+/// always clashes with the bus's heartbeat would be run for ever.
+fn too_isolated() -> Fault {
+    let reason = "could not serialize access (40001): the handler has set an isolation level under which it clashes with \
+                  another transaction, or with the bus, which renews the message's lease; what needs such a level has to \
+                  be done within a third of the lease";
+    Fault::Refused(reason.to_owned())
+}
+
 /// How long the record of a failure waits for the rollback. A handler that was stopped in the middle of a query leaves
 /// a connection that cannot answer before that query is over; the pool takes it back then, and it rolls back first.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -178,6 +211,7 @@ impl Enlisted for Enlistment {
         Box::pin(async move {
             let completed = within_time(ANSWER_TIMEOUT, Self::complete(&self, completion)).await;
             completed.map_err(|fault| {
+                let fault = if fault.is_serialization_failure() { too_isolated() } else { fault };
                 fault.into_error("committing the handler's transaction", self.storage.target())
             })
         })

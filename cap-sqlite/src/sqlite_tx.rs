@@ -31,8 +31,8 @@ use crate::work::Work;
 /// SQLite lets one write at a time, and this transaction takes the write lock before the handler begins: handlers that
 /// take it run one after the other, whatever their group's concurrency, and while one runs the bus stores and marks
 /// nothing. Keep them short, and do slow things (calls to other services) in a handler without it. One that cannot begin
-/// within ten seconds, since others have been writing for so long, is tried again a second later, and no attempt is
-/// counted.
+/// within ten seconds, or half its time-out, since others have been writing for so long, is tried again a second later,
+/// and no attempt is counted.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -62,7 +62,13 @@ impl SqliteTx {
         if delivery.enlist(Box::new(enlistment)).is_err() {
             return Err(HandlerError::permanent("a handler can take one transaction; this one takes two"));
         }
-        let open = Open::begin(storage.pool()).await.map_err(|fault| {
+        let beginning = Open::begin(storage.pool());
+        let begun = match delivery.timeout() {
+            // Not for all of the handler's time, as that would look as if it had begun and failed.
+            Some(timeout) => within_time(timeout / 2, beginning).await,
+            None => beginning.await,
+        };
+        let open = begun.map_err(|fault| {
             let error = fault.into_error("beginning the handler's transaction", storage.target());
             if error.is_unavailable() {
                 // The handler has not begun: nothing is counted against the message.

@@ -222,6 +222,7 @@ impl Executor {
             storage: Arc::clone(&self.context.storage),
             composer: Arc::clone(&self.context.composer),
             cancelled: message.cancelled,
+            timeout: self.group.members[member].timeout,
         });
         self.running += 1;
         point("handler.before").await;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,7 @@ pub(crate) struct DeliveryParts {
     pub(crate) storage: Arc<dyn DynStorage>,
     pub(crate) composer: Arc<Composer>,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// A transaction in which a handler works, opened by one of its arguments (such as `PgTx`).
@@ -130,6 +132,12 @@ impl Delivery {
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         &self.0.parts.cancelled
+    }
+
+    /// How long the handler may take, the making of its arguments included; `None` for as long as it likes.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.0.parts.timeout
     }
 
     /// A value that the application gave to the builder.

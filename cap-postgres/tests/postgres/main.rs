@@ -13,6 +13,7 @@ mod nodes;
 mod notify;
 mod pages;
 mod pg_tx;
+mod pg_tx_settings;
 mod schema;
 mod support;
 mod transactions;

@@ -31,6 +31,13 @@ impl Database {
         Self::named(&format!("cap_test_{:016x}", fastrand::u64(..)))
     }
 
+    /// A schema of its own in the database of a pool.
+    pub(crate) fn on(pool: PgPool) -> Self {
+        let schema = format!("cap_test_{:016x}", fastrand::u64(..));
+        let storage = Postgres::new(pool.clone()).schema(&schema).connections(3);
+        Self { schema, pool, storage }
+    }
+
     pub(crate) fn named(schema: &str) -> Self {
         let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(10));
         let pool = options.connect_lazy(&url()).unwrap();

@@ -20,6 +20,7 @@ struct Ledger {
     is_held_up: AtomicBool,
     held_up: Notify,
     go_on: Notify,
+    over: Notify,
     returned: Notify,
 }
 
@@ -27,8 +28,14 @@ async fn enter(tx: &mut SqliteTx, number: i64) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO ledger VALUES (?)").bind(number).execute(&mut **tx).await.map(|_| ())
 }
 
-/// Comes before the transaction, and holds the handler up once if it is told to.
-struct HeldUp;
+/// Comes before the transaction, holds the handler up once if it is told to, and tells when it is over.
+struct HeldUp(Arc<Ledger>);
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        self.0.over.notify_one();
+    }
+}
 
 impl FromDelivery for HeldUp {
     async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
@@ -37,7 +44,7 @@ impl FromDelivery for HeldUp {
             ledger.held_up.notify_one();
             ledger.go_on.notified().await;
         }
-        Ok(Self)
+        Ok(Self(ledger))
     }
 }
 
@@ -98,6 +105,7 @@ impl Scene {
             is_held_up: AtomicBool::new(false),
             held_up: Notify::new(),
             go_on: Notify::new(),
+            over: Notify::new(),
             returned: Notify::new(),
         });
         let (tell, told) = mpsc::unbounded_channel();
@@ -290,6 +298,22 @@ async fn a_database_that_is_away_costs_no_attempt() {
     let row = tokio::time::timeout(Duration::from_secs(20), released).await.unwrap();
     assert_eq!((row.status, row.attempts), (Status::Scheduled, 0));
     assert_eq!(scene.ledger.runs.load(Ordering::SeqCst), 0);
+    scene.cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_for_the_write_lock_costs_no_attempt() {
+    let mut scene = Scene::new().await;
+    scene.ledger.is_held_up.store(true, Ordering::SeqCst);
+    let id = scene.publish("well").await;
+    scene.ledger.held_up.notified().await;
+    let other = cap_sqlite::begin(&scene.cap, &scene.database.pool).await.unwrap();
+    scene.ledger.go_on.notify_one();
+    scene.ledger.over.notified().await;
+    other.rollback().await.unwrap();
+    assert_eq!(scene.all_told().await, ["answered", "published"]);
+    let row = scene.row(&id).await;
+    assert_eq!((row.status, row.attempts), (Status::Succeeded, 0), "{row:?}");
     scene.cap.shutdown().await.unwrap();
 }
 
