@@ -309,7 +309,7 @@ pub struct ClaimRequest {
     pub side: Side,
     /// For the inbox: only rows of these groups. Not looked at for the outbox.
     pub groups: Vec<Arc<str>>,
-    /// At most so many rows.
+    /// At most so many rows; fewer, but at least one, when their bodies together are too large for one call.
     pub limit: usize,
 }
 
@@ -319,7 +319,7 @@ pub struct Claims {
     /// The rows, each under a new lease.
     pub rows: Vec<Claimed>,
     /// How long until the next row of these groups that was not claimed becomes due; zero if some are due but the
-    /// limit left them out. `None` if there is none. Leases of other nodes count, as they may run out.
+    /// limit, or their size, left them out. `None` if there is none. Leases of other nodes count, as they may run out.
     pub next_due: Option<Duration>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cap_core::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side};
 use sqlx::postgres::PgRow;
@@ -13,19 +14,27 @@ use crate::insert::Writing;
 use crate::settle::{self, Change};
 use crate::statements::Statements;
 
-// One statement claims, reads the messages and looks for what is due next. Rows that another transaction has locked
+// One statement claims, reads the messages and looks for what is due next. It takes no more once the bodies so far are as
+// large as it is told; their lengths are known without reading them. Rows that another transaction has locked
 // are skipped; they count as due next only while the limit, and not a lock, may have kept them back, or else in a
 // moment, when the lock is gone. `statement_timestamp`, unlike `clock_timestamp`, can be looked up in an index.
 //
 // `NOT IN` is a hash of the few claimed ids here, made once.
 
 pub(crate) const OUTBOX: &str = "
-WITH candidates AS MATERIALIZED (
+WITH due AS MATERIALIZED (
     SELECT s.id, s.due FROM {schema}.outbox_state AS s
     WHERE s.version = $1 AND s.due <= statement_timestamp()
     ORDER BY s.due, s.id
     LIMIT $2
     FOR UPDATE SKIP LOCKED
+), candidates AS MATERIALIZED (
+    SELECT d.id, d.due FROM (
+        SELECT d.id, d.due, sum(octet_length(m.body)) OVER earlier AS before
+        FROM due AS d LEFT JOIN {schema}.outbox AS m ON m.id = d.id
+        WINDOW earlier AS (ORDER BY d.due, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ) AS d
+    WHERE coalesce(d.before, 0) < $5
 ), next AS (
     SELECT s.due FROM {schema}.outbox_state AS s
     WHERE s.version = $1 AND s.due IS NOT NULL AND s.id NOT IN (SELECT c.id FROM candidates AS c)
@@ -44,7 +53,7 @@ WITH candidates AS MATERIALIZED (
 SELECT t.id, t.epoch, t.status, t.attempts, t.attempts_before_rerun, t.reruns, t.reason, t.last_error,
     '' AS group_name, m.headers, m.body,
     (extract(epoch FROM statement_timestamp() - m.added) * 1000000)::bigint AS age,
-    (SELECT count(*) FROM candidates) AS claimed,
+    (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM candidates) AS claimed,
     (SELECT (extract(epoch FROM n.due - statement_timestamp()) * 1000000)::bigint FROM next AS n) AS next_due
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
@@ -52,8 +61,8 @@ LEFT JOIN {schema}.outbox AS m ON m.id = t.id
 ORDER BY t.due, t.id";
 
 pub(crate) const INBOX: &str = "
-WITH candidates AS MATERIALIZED (
-    SELECT c.id, c.due FROM unnest($5::text[]) AS g(name)
+WITH due AS MATERIALIZED (
+    SELECT c.id, c.due FROM unnest($6::text[]) AS g(name)
     CROSS JOIN LATERAL (
         SELECT s.id, s.due FROM {schema}.inbox_state AS s
         WHERE s.group_name = g.name AND s.version = $1 AND s.due <= statement_timestamp()
@@ -63,8 +72,15 @@ WITH candidates AS MATERIALIZED (
     ) AS c
     ORDER BY c.due, c.id
     LIMIT $2
+), candidates AS MATERIALIZED (
+    SELECT d.id, d.due FROM (
+        SELECT d.id, d.due, sum(octet_length(m.body)) OVER earlier AS before
+        FROM due AS d LEFT JOIN {schema}.inbox AS m ON m.id = d.id
+        WINDOW earlier AS (ORDER BY d.due, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ) AS d
+    WHERE coalesce(d.before, 0) < $5
 ), next AS (
-    SELECT n.due FROM unnest($5::text[]) AS g(name)
+    SELECT n.due FROM unnest($6::text[]) AS g(name)
     CROSS JOIN LATERAL (
         SELECT s.due FROM {schema}.inbox_state AS s
         WHERE s.group_name = g.name AND s.version = $1 AND s.due IS NOT NULL
@@ -87,7 +103,7 @@ WITH candidates AS MATERIALIZED (
 SELECT t.id, t.epoch, t.status, t.attempts, t.attempts_before_rerun, t.reruns, t.reason, t.last_error,
     m.group_name, m.headers, m.body,
     (extract(epoch FROM statement_timestamp() - m.added) * 1000000)::bigint AS age,
-    (SELECT count(*) FROM candidates) AS claimed,
+    (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM candidates) AS claimed,
     (SELECT (extract(epoch FROM n.due - statement_timestamp()) * 1000000)::bigint FROM next AS n) AS next_due
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
@@ -116,17 +132,28 @@ LEFT JOIN {schema}.inbox AS m ON m.id = t.id";
 pub(crate) const MESSAGES: &str =
     "SELECT m.id, m.headers, m.body FROM {messages} AS m WHERE m.id = ANY($1::bigint[])";
 
+// It waits for nobody: one row that is locked for long must not cost all the others their leases. Whoever has locked it is
+// about to say what becomes of it, which most often is this node itself; until then it counts as held.
 pub(crate) const RENEW: &str = "
-WITH renewed AS (
+WITH free AS MATERIALIZED (
+    SELECT x.id FROM unnest($1::bigint[], $2::integer[]) AS s(id, epoch)
+    JOIN {states} AS x ON x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
+    FOR NO KEY UPDATE OF x SKIP LOCKED
+), renewed AS (
     UPDATE {states} AS x SET due = statement_timestamp() + $3::bigint * interval '1 microsecond'
-    FROM unnest($1::bigint[], $2::integer[]) AS s(id, epoch)
-    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
-    RETURNING x.id, x.epoch
+    FROM free AS f WHERE x.id = f.id
 )
-SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(epoch), '{}') AS epochs FROM renewed";
+SELECT coalesce(array_agg(x.id), '{}') AS ids, coalesce(array_agg(x.epoch), '{}') AS epochs
+FROM unnest($1::bigint[], $2::integer[]) AS s(id, epoch)
+JOIN {states} AS x ON x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL";
 
-/// How long to wait for rows that are due but locked by somebody who is about to say what becomes of them.
-const LOCKED: std::time::Duration = std::time::Duration::from_millis(100);
+/// When the bodies that were claimed have so many bytes together, no further ones are: all of them are read at once, within
+/// the time that a statement has.
+const CLAIMED_BYTES: i64 = 64 << 20;
+
+/// How long to wait at least, and at most, for rows that are due but locked by somebody who is about to say what becomes
+/// of them.
+const LOCKED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// Claims what is due.
 pub(crate) async fn claim(
@@ -147,7 +174,8 @@ pub(crate) async fn claim(
         .bind(&*owner.version)
         .bind(limit)
         .bind(&*owner.node)
-        .bind(micros(owner.lease));
+        .bind(micros(owner.lease))
+        .bind(CLAIMED_BYTES);
     if request.side == Side::Inbox {
         query = query.bind(&groups);
     }
@@ -234,12 +262,17 @@ async fn current_messages(
     messages.into_iter().map(|message| Ok((message.try_get("id")?, message))).collect()
 }
 
-fn next_due(rows: &[PgRow], limit: i64) -> Result<Option<std::time::Duration>, Fault> {
+fn next_due(rows: &[PgRow], limit: i64) -> Result<Option<Duration>, Fault> {
     let Some(row) = rows.first() else { return Ok(None) };
     let Some(next) = row.try_get::<Option<i64>, _>("next_due")? else { return Ok(None) };
-    let full = row.try_get::<i64, _>("claimed")? >= limit;
-    let next = span_of(next);
-    Ok(Some(if next.is_zero() && !full { LOCKED } else { next }))
+    let (due, claimed): (i64, i64) = (row.try_get("due")?, row.try_get("claimed")?);
+    let full = due >= limit || claimed < due;
+    if next > 0 || full {
+        return Ok(Some(span_of(next)));
+    }
+    // As long again as it has been due so far: often at first, then ever more rarely.
+    let [shortest, longest] = LOCKED;
+    Ok(Some(span_of(next.saturating_neg()).clamp(shortest, longest)))
 }
 
 /// The row as it is claimed, with its message, or what is wrong with that.
@@ -302,8 +335,6 @@ pub(crate) async fn renew(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::plans::pool;
     use crate::schema::{self, SchemaName};
@@ -323,8 +354,12 @@ mod tests {
             SELECT g, 'v1', 'g', 0, now(), g - 1 FROM generate_series(1, 2) AS g";
         sqlx::raw_sql(statement(&name, fill)).execute(&mut *transaction).await.unwrap();
         let statements = Statements::new(&name);
-        let claim =
-            sqlx::query(statements.claim.of(Side::Inbox)).bind("v1").bind(10_i64).bind("a").bind(1_i64);
+        let claim = sqlx::query(statements.claim.of(Side::Inbox))
+            .bind("v1")
+            .bind(10_i64)
+            .bind("a")
+            .bind(1_i64)
+            .bind(CLAIMED_BYTES);
         let rows = claim.bind(vec!["g"]).fetch_all(&mut *transaction).await.unwrap();
         let change = statement(&name, "UPDATE {schema}.inbox SET body = 'new'");
         sqlx::raw_sql(change).execute(&mut *transaction).await.unwrap();

@@ -52,6 +52,9 @@ SELECT m.headers, m.body, m.added, {group} AS group_name FROM {messages} AS m WH
 pub(crate) const RENEW: &str =
     "UPDATE {states} SET due = ?3 WHERE id = ?1 AND epoch = ?2 AND owner IS NOT NULL";
 
+/// When the bodies that were claimed have so many bytes together, no further ones are, so that a claim fits into memory.
+const CLAIMED_BYTES: usize = 64 << 20;
+
 /// What is looked for.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
@@ -117,17 +120,23 @@ impl<'a> Wanted<'a> {
         let (mut transaction, now) = begin(connection).await?;
         let writing = Writing { statements: self.statements, owner: self.owner, now };
         let mut due = self.due(&mut transaction, now).await?;
-        let next_due = if due.len() > self.limit {
-            due.truncate(self.limit);
-            Some(now)
-        } else {
-            self.next_after(&mut transaction, now).await?
-        };
-        let mut rows = Vec::with_capacity(due.len());
+        // A claim of ours does not count.
+        let later = self.next_after(&mut transaction, now).await?;
+        let mut left_out = due.len() > self.limit;
+        due.truncate(self.limit);
+        let (mut rows, mut bytes) = (Vec::with_capacity(due.len()), 0);
         for row in &due {
-            rows.extend(take(&mut transaction, writing, self.side, row).await?);
+            if bytes >= CLAIMED_BYTES {
+                left_out = true;
+                break;
+            }
+            if let Some(claimed) = take(&mut transaction, writing, self.side, row).await? {
+                bytes += claimed.message.body.len();
+                rows.push(claimed);
+            }
         }
         transaction.commit().await?;
+        let next_due = if left_out { Some(now) } else { later };
         Ok(Claims { rows, next_due: next_due.map(|next| span_of(next - now)) })
     }
 

@@ -104,6 +104,63 @@ async fn a_notice_that_was_not_given_is_given_by_another_node() {
 }
 
 #[tokio::test]
+async fn renewing_waits_for_nobody() {
+    let database = Database::new().await;
+    database.receive(vec![held_incoming(1), held_incoming(2), held_incoming(3)]).await;
+    database.execute("UPDATE {s}.inbox_state SET epoch = 2 WHERE id = 3").await;
+    // Somebody is about to say what becomes of the first, and takes a long time over it.
+    let mut other = database.pool.begin().await.unwrap();
+    let lock = database.sql("SELECT FROM {s}.inbox_state WHERE id = 1 FOR UPDATE");
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let long = Owner { lease: Duration::from_secs(3600), ..owner("a") };
+    let leases = [first_lease(3), first_lease(2), first_lease(1)];
+    let renewed = database.storage.renew(&long, Side::Inbox, &leases);
+    let held = tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap().unwrap();
+    assert_eq!(held, [false, true, true], "what is locked is still ours, as far as anyone knows");
+    let renewed =
+        "SELECT string_agg(id::text, ' ') FROM {s}.inbox_state WHERE due > now() + interval '10 minutes'";
+    assert_eq!(database.text(renewed).await, "2");
+    other.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_locked_is_looked_at_ever_more_rarely() {
+    let database = Database::new().await;
+    database.publish(vec![outgoing(1)]).await;
+    let mut other = database.pool.begin().await.unwrap();
+    let lock = database.sql("SELECT FROM {s}.outbox_state FOR UPDATE");
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let next = async || database.claims(Side::Outbox, 10).await.next_due.unwrap();
+    assert!(next().await >= Duration::from_millis(100));
+    other.rollback().await.unwrap();
+    database.let_time_pass().await;
+    let mut other = database.pool.begin().await.unwrap();
+    let lock = database.sql("SELECT FROM {s}.outbox_state FOR UPDATE");
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    assert_eq!(next().await, Duration::from_secs(1));
+    other.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn large_messages_are_claimed_a_few_at_a_time() {
+    let database = Database::new().await;
+    database.publish((1..=5).map(outgoing).collect()).await;
+    database.receive((1..=5).map(incoming).collect()).await;
+    for (side, messages) in [(Side::Outbox, "outbox"), (Side::Inbox, "inbox")] {
+        for (id, megabytes) in [(1, 64), (2, 22), (3, 22), (4, 22)] {
+            let body = format!("convert_to(repeat('x', {}), 'UTF8')", megabytes << 20);
+            let enlarge = format!("UPDATE {{s}}.{messages} SET body = {body} WHERE id = {id}");
+            database.execute(&enlarge).await;
+        }
+        for (claimed, more) in [(&[1][..], true), (&[2, 3, 4], true), (&[5], false)] {
+            let claims = database.claims(side, 100).await;
+            assert_eq!(ids(&claims.rows), claimed);
+            assert_eq!(claims.next_due == Some(Duration::ZERO), more, "{:?}", claims.next_due);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_set_aside() {
     let database = Database::new().await;
     database.receive(vec![incoming(1), incoming(2), incoming(3)]).await;

@@ -104,6 +104,25 @@ async fn a_notice_that_was_not_given_is_given_by_another_node() {
 }
 
 #[tokio::test]
+async fn large_messages_are_claimed_a_few_at_a_time() {
+    let database = Database::new().await;
+    database.publish((1..=5).map(outgoing).collect()).await;
+    database.receive((1..=5).map(incoming).collect()).await;
+    for (side, messages) in [(Side::Outbox, "outbox"), (Side::Inbox, "inbox")] {
+        for (id, megabytes) in [(1, 64), (2, 22), (3, 22), (4, 22)] {
+            let bytes = megabytes << 20;
+            let enlarge = format!("UPDATE cap_{messages} SET body = zeroblob({bytes}) WHERE id = {id}");
+            database.execute(&enlarge).await;
+        }
+        for (claimed, more) in [(&[1][..], true), (&[2, 3, 4], true), (&[5], false)] {
+            let claims = database.claims(side, 100).await;
+            assert_eq!(ids(&claims.rows), claimed);
+            assert_eq!(claims.next_due == Some(Duration::ZERO), more, "{:?}", claims.next_due);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_set_aside() {
     let database = Database::new().await;
     database.receive(vec![incoming(1), incoming(2), incoming(3)]).await;
