@@ -42,9 +42,10 @@ async fn listen_once(
     wake: &Wake,
     pause: &mut Duration,
 ) -> Result<Infallible, sqlx::Error> {
-    let mut listener = PgListener::connect_with(storage.listener_pool()).await?;
+    let mut listener = PgListener::connect_with(&storage.listener_pool()).await?;
     listener.eager_reconnect(false);
-    listener.listen(storage.notification_channel()).await?;
+    let answer = listener.listen(storage.notification_channel());
+    timeout(PROBE_TIMEOUT, answer).await.map_err(|_| lost("the server has gone silent"))??;
     *pause = SHORTEST_PAUSE;
     wake.wake(Side::Outbox);
     wake.wake(Side::Inbox);

@@ -26,7 +26,7 @@ const CHANGED_TOGETHER: usize = 1000;
 
 impl Monitor for Postgres {
     async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let mut session = self.session("listing messages").await?;
+        let mut session = self.monitor_session("listing messages").await?;
         session
             .run(async |connection| {
                 let rows = listed(connection, &self.statements().list, query).await?;
@@ -36,7 +36,7 @@ impl Monitor for Postgres {
     }
 
     async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
-        let mut session = self.session("listing the ids of messages").await?;
+        let mut session = self.monitor_session("listing the ids of messages").await?;
         session
             .run(async |connection| {
                 let rows = listed(connection, &self.statements().list_ids, query).await?;
@@ -46,7 +46,7 @@ impl Monitor for Postgres {
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
-        let mut session = self.session("reading a message").await?;
+        let mut session = self.monitor_session("reading a message").await?;
         session
             .run(async |connection| {
                 let query = sqlx::query(self.statements().get.of(side)).bind(id);
@@ -57,12 +57,12 @@ impl Monitor for Postgres {
     }
 
     async fn find(&self, side: Side, message_id: &str) -> Result<Vec<Row>, StorageError> {
-        let mut session = self.session("looking for a message").await?;
+        let mut session = self.monitor_session("looking for a message").await?;
         session.run(|connection| find(connection, self.statements(), side, message_id)).await
     }
 
     async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
-        let mut session = self.session("reading the attempts of a message").await?;
+        let mut session = self.monitor_session("reading the attempts of a message").await?;
         session.run(|connection| attempts(connection, self.statements(), side, id)).await
     }
 
@@ -73,12 +73,12 @@ impl Monitor for Postgres {
         among: Among,
         change: &Change,
     ) -> Result<Vec<i64>, StorageError> {
-        let mut session = self.session("re-running messages").await?;
+        let mut session = self.monitor_session("re-running messages").await?;
         session.run(|connection| rerun(connection, self, side, ids, among, change)).await
     }
 
     async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>, StorageError> {
-        let mut session = self.session("cancelling messages").await?;
+        let mut session = self.monitor_session("cancelling messages").await?;
         session
             .run(async |connection| {
                 let query = sqlx::query_scalar(self.statements().cancel.clone()).bind(ids).bind(micros(keep));
@@ -88,12 +88,12 @@ impl Monitor for Postgres {
     }
 
     async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
-        let mut session = self.session("deleting messages").await?;
+        let mut session = self.monitor_session("deleting messages").await?;
         session.run(|connection| delete(connection, self.statements(), side, ids, among)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
-        let mut session = self.session("counting messages").await?;
+        let mut session = self.monitor_session("counting messages").await?;
         session.run(|connection| counts(connection, self.statements())).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cap_core::error::StorageError;
@@ -23,6 +23,9 @@ use crate::{claim, expiry, listen, nodelay, nodes, schema, write};
 
 /// How long the bus waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many connections there are for what people look at and change. They are opened when they are needed.
+const PEOPLES_CONNECTIONS: u32 = 2;
 
 /// What our connections set for themselves.
 ///
@@ -47,8 +50,9 @@ const SETTINGS: [(&str, &str); 12] = [
 
 /// Stores messages in PostgreSQL (12 or newer), in a schema of its own.
 ///
-/// The bus works on a few connections of its own, made with the options of the pool that it is given: handlers that
-/// use up the application's pool cannot starve it. The application's pool serves [`PgTx`](crate::PgTx). The server must
+/// The bus works on a few connections of its own, made with the options of the pool that it is given, and with new ones
+/// when the pool gets new ones: handlers that use up the application's pool cannot starve it. The application's pool
+/// serves [`PgTx`](crate::PgTx). The server must
 /// be reached directly or through a pooler that keeps sessions apart, as settings, prepared statements and `LISTEN`
 /// belong to a session.
 ///
@@ -74,8 +78,10 @@ pub struct Postgres {
 /// What is made when it is first needed, and then shared by all clones.
 struct Shared {
     bus: PgPool,
-    /// A pool for the one connection that listens.
-    listener: PgPool,
+    /// A pool for what people look at and change, which may take long: it must not hold up the bus.
+    people: PgPool,
+    /// The application's options as our pools have them.
+    followed: Mutex<Arc<PgConnectOptions>>,
     statements: Statements,
     channel: String,
     target: Target,
@@ -142,7 +148,8 @@ impl Postgres {
         Self { schema: SchemaName::new(name), shared: Arc::default(), ..self }
     }
 
-    /// How many connections the bus opens for itself, beside one to listen on; 4 by default, at least 1.
+    /// How many connections the bus opens for itself, beside one to listen on and up to two for
+    /// what people look at and change; 4 by default, at least 1.
     #[must_use]
     pub fn connections(self, connections: u32) -> Self {
         Self { connections: connections.max(1), shared: Arc::default(), ..self }
@@ -163,38 +170,14 @@ impl Postgres {
 
     fn shared(&self) -> &Shared {
         self.shared.get_or_init(|| {
-            let options = (*self.application.connect_options()).clone();
-            let target = Target::new(&options);
-            let port = options.get_port();
-            let options = options.application_name("cap").options(SETTINGS).disable_statement_logging();
-            let pool = |connections| {
-                PgPoolOptions::new()
-                    .max_connections(connections)
-                    .acquire_timeout(ACQUIRE_TIMEOUT)
-                    // A ping before each use would double the round trips; one after a rest finds what died.
-                    .test_before_acquire(false)
-                    .before_acquire(|connection, meta| {
-                        Box::pin(async move {
-                            if meta.idle_for > Duration::from_secs(10) {
-                                sqlx::Connection::ping(connection).await?;
-                            }
-                            Ok(true)
-                        })
-                    })
-                    .after_connect(move |_, _| {
-                        Box::pin(async move {
-                            nodelay::set_on_connections_to(port);
-                            Ok(())
-                        })
-                    })
-                    .connect_lazy_with(options.clone())
-            };
+            let options = self.application.connect_options();
             Shared {
-                bus: pool(self.connections),
-                listener: pool(1),
+                bus: own_pool(&options, self.connections),
+                people: own_pool(&options, PEOPLES_CONNECTIONS),
                 statements: Statements::new(&self.schema),
                 channel: self.schema.channel(),
-                target,
+                target: Target::new(&options),
+                followed: Mutex::new(options),
             }
         })
     }
@@ -224,18 +207,79 @@ impl Postgres {
         &self.shared().bus
     }
 
-    pub(crate) fn listener_pool(&self) -> &PgPool {
-        &self.shared().listener
+    /// A pool for one connection to listen on. Each has its own, as one that is lost keeps its place for a long time: the
+    /// driver waits for an answer on it before it is closed.
+    pub(crate) fn listener_pool(&self) -> PgPool {
+        own_pool(&self.application.connect_options(), 1)
     }
 
     /// One of our connections. `operation` is what it is for, as errors name it: "claiming messages".
     pub(crate) async fn session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
         let shared = self.shared();
-        let connection = shared.bus.acquire().await;
+        self.session_of(shared, &shared.bus, operation).await
+    }
+
+    /// One of the connections for people.
+    pub(crate) async fn monitor_session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
+        let shared = self.shared();
+        self.session_of(shared, &shared.people, operation).await
+    }
+
+    async fn session_of<'a>(
+        &self,
+        shared: &'a Shared,
+        pool: &PgPool,
+        operation: &'static str,
+    ) -> Result<Session<'a>, StorageError> {
+        self.follow(shared);
+        let connection = pool.acquire().await;
         let connection =
             connection.map_err(|error| Fault::from(error).into_error(operation, &shared.target))?;
         Ok(Session::new(connection, operation, &shared.target))
     }
+
+    /// Connects as the application does from now on: its password may have been changed since.
+    fn follow(&self, shared: &Shared) {
+        let options = self.application.connect_options();
+        // Nothing panics while it is locked.
+        let mut followed = shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&followed, &options) {
+            for pool in [&shared.bus, &shared.people] {
+                pool.set_connect_options(own_options(&options));
+            }
+            *followed = options;
+        }
+    }
+}
+
+/// The application's options, with our settings.
+fn own_options(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().application_name("cap").options(SETTINGS).disable_statement_logging()
+}
+
+/// A pool of ours, of which nothing is connected yet.
+fn own_pool(options: &PgConnectOptions, connections: u32) -> PgPool {
+    let port = options.get_port();
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A ping before each use would double the round trips; one after a rest finds what died.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > Duration::from_secs(10) {
+                    sqlx::Connection::ping(connection).await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(move |_, _| {
+            Box::pin(async move {
+                nodelay::set_on_connections_to(port);
+                Ok(())
+            })
+        })
+        .connect_lazy_with(own_options(options))
 }
 
 impl fmt::Debug for Postgres {

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use cap_core::error::{StorageError, StorageErrorKind, error_chain};
+use cap_core::monitor::Monitor as _;
 use cap_core::storage::{Side, Storage as _, WriteBatch};
 use cap_postgres::Postgres;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use tokio::task::JoinSet;
 
-use crate::support::{Database, outgoing, owner, url};
+use crate::support::{Database, first_lease, held_incoming, outgoing, owner, url};
 
 const SECRET: &str = "hunter2-secret";
 
@@ -112,4 +114,40 @@ async fn the_applications_pool_cannot_starve_the_bus() {
     database.storage.write(&owner("a"), &batch).await.unwrap();
     assert_eq!(database.claim(Side::Outbox).await.len(), 1);
     drop(all);
+}
+
+#[tokio::test]
+async fn what_the_application_connects_with_from_now_on_the_bus_does_too() {
+    let options: PgConnectOptions = url().parse().unwrap();
+    let pool = PgPool::connect_lazy_with(options.clone().database("no_such_database"));
+    let database = Database::on(pool);
+    let error = database.storage.initialize().await.unwrap_err();
+    assert!(error.to_string().contains("no_such_database"), "{error}");
+    database.pool.set_connect_options(options);
+    database.storage.initialize().await.unwrap();
+    assert_eq!(database.storage.counts().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn people_who_wait_do_not_hold_up_the_bus() {
+    let database = Database::new().await;
+    database.receive(vec![held_incoming(1)]).await;
+    let mut other = database.pool.begin().await.unwrap();
+    let lock = database.sql("LOCK TABLE {s}.outbox");
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let storage = database.storage.clone().connections(2);
+    let mut lists = JoinSet::new();
+    for _ in 0..2 {
+        let storage = storage.clone();
+        lists.spawn(async move { storage.get(Side::Outbox, 1).await });
+    }
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{s}.outbox'::regclass";
+    while database.count(waiting).await < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(storage.renew(&owner("a"), Side::Inbox, &[first_lease(1)]).await.unwrap(), [true]);
+    other.rollback().await.unwrap();
+    while let Some(found) = lists.join_next().await {
+        assert!(found.unwrap().unwrap().is_none());
+    }
 }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use cap_core::monitor::{Among, Change, Monitor as _};
 use cap_core::storage::{Retention, Side, Storage as _, Verdict, Wake, WriteBatch};
-use sqlx::postgres::PgListener;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgSslMode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Database, delayed, first_lease, held, held_incoming, incoming, outgoing};
+use crate::support::{Database, delayed, first_lease, held, held_incoming, incoming, outgoing, url};
 
 /// What is announced while something is done: a mark of our own shows where it ends.
 async fn heard(database: &Database, listener: &mut PgListener, channel: &str) -> String {
@@ -81,7 +84,7 @@ impl Listening {
     }
 
     async fn woken(&self, side: Side) {
-        tokio::time::timeout(Duration::from_secs(10), self.wake.woken(side)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), self.wake.woken(side)).await.unwrap();
     }
 
     async fn stop(self) {
@@ -121,4 +124,50 @@ async fn a_listener_without_a_server_can_still_be_stopped() {
     tokio::task::yield_now().await;
     cancelled.cancel();
     tokio::time::timeout(Duration::from_secs(2), task).await.unwrap().unwrap();
+}
+
+/// A network to the server on which the first to listen never gets an answer, nor an end.
+async fn network_that_loses_one() -> PgConnectOptions {
+    let options: PgConnectOptions = url().parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = options.clone().host("127.0.0.1").port(listener.local_addr().unwrap().port());
+    // In clear words, which can be understood on the way.
+    let through = through.ssl_mode(PgSslMode::Disable);
+    let server = (options.get_host().to_owned(), options.get_port());
+    tokio::spawn(async move {
+        let mut lost = Vec::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&server).await.unwrap();
+            if !lost.is_empty() {
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+                continue;
+            }
+            let mut words = [0; 4096];
+            loop {
+                tokio::select! {
+                    Ok(()) = server.readable() => {
+                        let Ok(count) = server.try_read(&mut words) else { continue };
+                        client.write_all(&words[..count]).await.unwrap();
+                    }
+                    count = client.read(&mut words) => {
+                        let said = &words[..count.unwrap()];
+                        if said.windows(6).any(|word| word == b"LISTEN") {
+                            break;
+                        }
+                        server.write_all(said).await.unwrap();
+                    }
+                }
+            }
+            lost.push((client, server));
+        }
+    });
+    through
+}
+
+#[tokio::test]
+async fn a_listener_that_gets_no_answer_listens_anew() {
+    let pool = PgPool::connect_lazy_with(network_that_loses_one().await);
+    let listening = Listening::start(&Database::on(pool));
+    listening.both_woken().await;
+    listening.stop().await;
 }

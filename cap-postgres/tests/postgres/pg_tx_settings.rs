@@ -1,6 +1,5 @@
 //! What a handler's transaction begins with, what the handler may set in it, and what it ends with.
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use cap_core::BoxError;
@@ -33,7 +32,8 @@ async fn work(steps: Vec<String>, State(pool): State<PgPool>, mut tx: PgTx) -> R
 
 /// A schema whose application connects with these settings.
 async fn database(settings: &[(&str, &str)]) -> Database {
-    let options = PgConnectOptions::from_str(&url()).unwrap().options(settings.iter().copied());
+    let options: PgConnectOptions = url().parse().unwrap();
+    let options = options.options(settings.iter().copied());
     let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
     let database = Database::on(pool);
     database.storage.initialize().await.unwrap();
