@@ -184,6 +184,21 @@ pub struct Settlement {
     pub publishes: Vec<NewOutgoing>,
 }
 
+impl Settlement {
+    /// Warns of what was to be published with it and is not, as its message id is taken. For stores, once the lease has
+    /// held; `stored` is what became of each message.
+    pub fn warn_of_duplicates(&self, stored: impl IntoIterator<Item = Stored>) {
+        for (new, _) in self.publishes.iter().zip(stored).filter(|(_, stored)| *stored == Stored::Duplicate) {
+            tracing::warn!(
+                row = self.lease.id,
+                message_id = new.message.id(),
+                topic = new.message.name(),
+                "what the handler of this row has published is not stored: its message id is taken"
+            );
+        }
+    }
+}
+
 /// What a state row is to become.
 #[derive(Debug, Clone)]
 pub enum Verdict {

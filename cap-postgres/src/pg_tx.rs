@@ -180,7 +180,8 @@ impl Enlistment {
         }
         if !settlement.publishes.is_empty() {
             let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
-            insert::outgoing(&mut transaction, writing, &publishes).await?;
+            let stored = insert::outgoing(&mut transaction, writing, &publishes).await?;
+            settlement.warn_of_duplicates(stored);
         }
         point("handler-commit.before").await;
         transaction.commit().await?;

@@ -119,7 +119,10 @@ async fn settle_incoming(
         .filter(|(_, held)| **held)
         .flat_map(|(settlement, _)| &settlement.publishes)
         .collect();
-    insert_outgoing(connection, writing, &publishes, repeated).await?;
+    let mut stored = insert_outgoing(connection, writing, &publishes, repeated).await?.into_iter();
+    for (settlement, _) in settlements.iter().zip(&held).filter(|(_, held)| **held) {
+        settlement.warn_of_duplicates(stored.by_ref().take(settlement.publishes.len()));
+    }
     Ok(held)
 }
 

@@ -194,7 +194,8 @@ impl Enlistment {
             return Ok(None);
         }
         let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
-        insert::outgoing(connection, writing, &publishes, &mut work).await?;
+        let stored = insert::outgoing(connection, writing, &publishes, &mut work).await?;
+        settlement.warn_of_duplicates(stored);
         work.announce(connection, statements).await?;
         Ok(Some(work))
     }

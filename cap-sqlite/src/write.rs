@@ -100,7 +100,10 @@ impl Writer<'_> {
             .filter(|(_, held)| **held)
             .flat_map(|(settlement, _)| &settlement.publishes)
             .collect();
-        self.insert_outgoing(&publishes).await?;
+        let mut stored = self.insert_outgoing(&publishes).await?.into_iter();
+        for (settlement, _) in settlements.iter().zip(&held).filter(|(_, held)| **held) {
+            settlement.warn_of_duplicates(stored.by_ref().take(settlement.publishes.len()));
+        }
         Ok(held)
     }
 

@@ -229,9 +229,8 @@ impl Store {
         let mut settle_incoming = |settlement: &Settlement| {
             let held = inbox.settle(now, owner, settlement.lease, &settlement.verdict);
             if held || sabotaged("answer-without-lease") {
-                settlement.publishes.iter().for_each(|new| {
-                    insert(new);
-                });
+                let stored: Vec<_> = settlement.publishes.iter().map(&mut insert).collect();
+                settlement.warn_of_duplicates(stored);
             }
             held
         };

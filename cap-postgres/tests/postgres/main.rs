@@ -8,6 +8,7 @@ mod claims;
 mod conformance;
 mod errors;
 mod expiry;
+mod logging;
 mod monitor;
 mod nodes;
 mod notify;

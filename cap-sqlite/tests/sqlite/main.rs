@@ -7,6 +7,7 @@ mod conformance;
 mod errors;
 mod expiry;
 mod listen;
+mod logging;
 mod monitor;
 mod nodes;
 mod processes;
