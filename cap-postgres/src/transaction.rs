@@ -20,6 +20,9 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// The pool may be any of the same database. A plain `sqlx::Transaction` can be published in too; its messages leave
 /// a moment later, since they are announced to all nodes and claimed by one.
 ///
+/// Keep a transaction short in which a message with an id of your own is published: until it ends nobody can tell whether
+/// the id is taken, and who publishes it a second time waits, with everything else that their node has to store.
+///
 /// What is published within a transaction is stored in the role that it has at that moment: after `SET LOCAL ROLE ..` the
 /// new role needs `USAGE` on the schema, and `SELECT` and `INSERT` on its tables `outbox` and `outbox_state`.
 ///
