@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cap_core::error::TransportError;
-use lapin::tcp::{AMQPUriTcpExt, OwnedTLSConfig};
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::LongString;
-use lapin::{Connection, ConnectionProperties};
+use lapin::uri::AMQPScheme;
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::address::{Address, Host};
+use crate::dial::dial;
 use crate::error::{text, unavailable};
 use crate::greeting::Broker;
 use crate::quiet::Quiet;
@@ -81,6 +83,8 @@ pub(crate) struct Connector {
     link: Mutex<Option<Arc<Link>>>,
     /// The host to try next. A host that failed is not the first to be tried again.
     next_host: AtomicUsize,
+    /// Which address of a host comes first.
+    next_address: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -90,6 +94,7 @@ impl Connector {
             settings,
             link: Mutex::new(None),
             next_host: AtomicUsize::new(0),
+            next_address: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -144,6 +149,9 @@ impl Connector {
         // Whatever becomes of this attempt, dropped halfway included, lapin's thread does not outlive it.
         let attempt = CutOnDrop(Some(control.clone()));
         let (opening, quiet) = (control.clone(), Quiet::current());
+        // As with the hosts: moved on before the attempt, and back after a success.
+        let turn = self.next_address.fetch_add(1, Ordering::Relaxed);
+        let limit = settings.timeout;
         let tls =
             OwnedTLSConfig { cert_chain: settings.ca_certificates.clone(), ..OwnedTLSConfig::default() };
         let connector = Connection::connector(
@@ -153,20 +161,29 @@ impl Connector {
                 // lapin calls this on its own thread, before anything is logged there that matters.
                 quiet.clone().settle_here();
                 let runtime = async_rs::Runtime::tokio_current();
-                let connect = uri.connect_with_config_async(tls.as_ref(), &runtime);
+                let host = &uri.authority.host;
+                let connect = async {
+                    let dialled = dial(host, uri.authority.port, turn, limit, async |address| {
+                        AsyncTcpStream::connect(&runtime, address).await
+                    });
+                    match uri.scheme {
+                        AMQPScheme::AMQP => dialled.await,
+                        AMQPScheme::AMQPS => dialled.await?.into_tls(host, tls.as_ref()).await,
+                    }
+                };
                 Ok(opening.socket(opening.unless_cut(connect).await?).into_stream())
             },
             ConnectionProperties::default().with_connection_name(LongString::from(settings.name.as_str())),
         );
-        let connection = match timeout(settings.timeout, connector).await {
+        let connection = match timeout(limit, connector).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(self.refusal(host, &error)),
             Err(_) => {
-                let limit = settings.timeout;
                 return Err(unavailable(format!("{host} did not answer within connect_timeout ({limit:?})")));
             }
         };
         attempt.succeeded();
+        self.next_address.store(turn, Ordering::Relaxed);
         let link = Link { connection, control };
         link.control.set_max_frame(link.max_frame());
         Ok(link)

@@ -70,6 +70,7 @@ mod publisher;
 mod quiet;
 mod returned;
 mod socket;
+mod dial;
 mod topology;
 mod transport;
 mod wash;

@@ -61,7 +61,8 @@ pub struct RabbitMqOptions {
     /// outcome is unknown and the bus sends again. Very large bodies get some seconds on top. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
-    /// How long connecting to one host may take, its login included. Default: 5 s.
+    /// How long connecting to one host may take, all of its addresses and the login included. At most a day.
+    /// Default: 5 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// How often both sides show that they live; a connection silent for twice as long is given up. Whole seconds;
