@@ -40,6 +40,7 @@ pub(crate) struct ConnectSettings {
 pub(crate) struct Link {
     connection: Connection,
     control: Control,
+    retired: AtomicBool,
 }
 
 impl Link {
@@ -59,6 +60,18 @@ impl Link {
 
     pub(crate) fn is_usable(&self) -> bool {
         self.connection.status().connected() && !self.control.is_cut()
+    }
+
+    /// Gives it no more channels. Those that it has go on, and it ends with the last of them.
+    ///
+    /// lapin never uses the number of a channel again that the broker closed: it takes every later channel of that
+    /// number for the closed one. So a connection has room for so many failures only, `channel_max`.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    fn takes_channels(&self) -> bool {
+        self.is_usable() && !self.retired.load(Ordering::Relaxed)
     }
 
     /// Ends the connection at once, with all that still waits to be sent on it.
@@ -99,18 +112,18 @@ impl Connector {
         }
     }
 
-    /// The connection, opened if there is none that works. Callers wait for one another's attempt; the caller sets
+    /// A connection that takes channels, opened if there is none. Callers wait for one another's attempt; the caller sets
     /// the time limit, and each host has its own.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, TransportError> {
         let mut slot = self.link.lock().await;
         if self.closed.load(Ordering::Acquire) {
             return Err(unavailable("this transport has been closed"));
         }
-        if let Some(link) = slot.as_ref().filter(|link| link.is_usable()) {
+        if let Some(link) = slot.as_ref().filter(|link| link.takes_channels()) {
             return Ok(Arc::clone(link));
         }
-        // The broken one is not needed for anything, and must not linger.
-        if let Some(broken) = slot.take() {
+        // A broken one is not needed for anything, and must not linger.
+        if let Some(broken) = slot.take().filter(|link| !link.is_usable()) {
             broken.cut();
         }
         // Boxed, since it is large and rarely needed: a future is as large as the largest it may await.
@@ -184,7 +197,7 @@ impl Connector {
         };
         attempt.succeeded();
         self.next_address.store(turn, Ordering::Relaxed);
-        let link = Link { connection, control };
+        let link = Link { connection, control, retired: AtomicBool::new(false) };
         link.control.set_max_frame(link.max_frame());
         Ok(link)
     }

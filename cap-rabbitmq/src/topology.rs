@@ -172,12 +172,18 @@ impl Topology {
 
     /// Opens a channel. A connection that does not even do that in time is dead, whatever it says of itself. That takes
     /// time enough: where a queue that does not answer has used most of it up, that queue is at fault, and the other
-    /// groups keep the connection.
+    /// groups keep the connection. One that says no has no room for another channel, and is retired.
     async fn new_channel(&self, link: &Link, deadline: Instant) -> Result<Channel, TransportError> {
         let asked = Instant::now();
         match timeout_at(deadline, link.connection().create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(unavailable(format!("no channel could be opened: {}", text(&error)))),
+            Ok(Err(error)) => {
+                link.retire();
+                Err(unavailable(format!(
+                    "this connection opens no more channels, and the next call makes another: {}",
+                    text(&error)
+                )))
+            }
             Err(_) => {
                 if asked.elapsed() >= self.silence {
                     link.cut();

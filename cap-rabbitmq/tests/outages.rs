@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use cap_core::error::TransportError;
-use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Sent, Transport};
+use cap_core::error::{TransportError, TransportErrorKind};
+use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, GroupSpec, Sent, Transport};
 use support::proxy::Proxy;
 use support::raw::{method, short};
 use support::{Place, message, soon};
@@ -228,4 +228,39 @@ async fn a_queue_that_does_not_answer_fails_alone() {
     }
     support::receive(&mut consumer, 5).await;
     assert_eq!(proxy.accepted(), 2, "one connection to publish, one to consume, and neither was given up");
+}
+
+/// lapin takes each later channel of a number that the broker has closed for the closed one.
+#[tokio::test]
+async fn channels_that_the_broker_closes_use_up_no_connection_for_good() {
+    let place = Place::new();
+    let url = format!("{}?channel_max=5", support::amqp_url());
+    let transport = support::start(place.transport_at(&url));
+    let mut bystander = soon(transport.consume(&place.spec("by", &["ok"], 10))).await.unwrap();
+    let missing = GroupSpec { existing: true, ..place.spec("missing", &["x"], 10) };
+    for _ in 0..20 {
+        let error = soon(transport.consume(&missing)).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+    }
+    let mut late = Err(());
+    for _ in 0..3 {
+        late = late.or(soon(transport.consume(&place.spec("late", &["ok"], 10))).await.map_err(drop));
+    }
+    let poison = {
+        let mut headers = message("bad", "ok", "{}").headers.clone();
+        headers.insert("CC", "not a list");
+        std::sync::Arc::new(cap_core::message::Message::new(headers, "{}"))
+    };
+    for _ in 0..20 {
+        let error = soon(transport.send(std::slice::from_ref(&poison))).await.remove(0).unwrap_err();
+        assert!(error.is_unavailable() || error.kind() == TransportErrorKind::Refused, "{error}");
+    }
+    let mut sent = Err(());
+    for _ in 0..3 {
+        sent = sent.or(send_one(&transport, "good").await.map_err(drop));
+    }
+    assert_eq!(sent, Ok(Sent::Routed));
+    support::receive(&mut late.unwrap(), 1).await;
+    // Whoever has a channel keeps it.
+    assert!(!support::receive(&mut bystander, 1).await[0].redelivered);
 }
