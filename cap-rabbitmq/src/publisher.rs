@@ -12,7 +12,7 @@ use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::{Channel, Confirmation};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::batch::{Answer, Batch, Fate};
@@ -63,6 +63,17 @@ impl Publisher {
         batch.finish(problem)
     }
 
+    /// Whether a batch could be sent now. Takes its turn as a batch does, and where a channel is idle at once.
+    pub(crate) async fn probe(&self) -> Result<(), TransportError> {
+        let deadline = Instant::now() + self.confirm_timeout;
+        let _slot = self.slot(deadline).await?;
+        let channel = self.channel(deadline).await?;
+        let link = Arc::clone(&channel.link);
+        self.give_back(channel);
+        // A batch would wait for the end of it.
+        self.wait_while_blocked(&link, Instant::now()).await
+    }
+
     pub(crate) async fn close(&self) {
         self.idle().clear();
         self.connector.close().await;
@@ -74,10 +85,7 @@ impl Publisher {
             return Ok(());
         }
         let deadline = Instant::now() + self.confirm_timeout;
-        let slot = before(deadline, "waiting for other batches", async {
-            self.slots.acquire().await.map_err(|_| unavailable("this transport has been closed"))
-        });
-        let _slot = slot.await?;
+        let _slot = self.slot(deadline).await?;
         let mut channel = self.channel(deadline).await?;
         let mut windows = batch.windows(channel.link.max_frame());
         while let Some(window) = windows.pop_front() {
@@ -101,6 +109,12 @@ impl Publisher {
         }
         self.give_back(channel);
         Ok(())
+    }
+
+    async fn slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, TransportError> {
+        let slot =
+            async { self.slots.acquire().await.map_err(|_| unavailable("this transport has been closed")) };
+        before(deadline, "waiting for other batches", slot).await
     }
 
     /// A channel in confirm mode that nobody else uses.

@@ -214,6 +214,10 @@ impl Transport for RabbitMq {
 
     async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
         match self.started() {
+    async fn probe(&self) -> Result<(), TransportError> {
+        self.started()?.publisher.probe().await
+    }
+
             Ok(started) => started.publisher.delay(messages).await,
             Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
         }

@@ -264,3 +264,48 @@ async fn channels_that_the_broker_closes_use_up_no_connection_for_good() {
     // Whoever has a channel keeps it.
     assert!(!support::receive(&mut bystander, 1).await[0].redelivered);
 }
+
+#[tokio::test]
+async fn a_probe_tells_whether_messages_could_be_sent() {
+    let place = Place::new();
+    let nobody = support::start(place.transport_at("amqp://127.0.0.1:1"));
+    assert!(soon(nobody.probe()).await.unwrap_err().is_unavailable());
+    let proxy = Proxy::start().await;
+    let transport = support::start(place.transport_at(&proxy.url()));
+    for _ in 0..5 {
+        soon(transport.probe()).await.unwrap();
+    }
+    assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Unrouted);
+    soon(transport.probe()).await.unwrap();
+    assert_eq!((proxy.accepted(), proxy.count_methods(20, 10)), (1, 1), "one connection, one channel");
+    proxy.inject(&method(0, 10, 60, &short(b"low on memory")));
+    let error = soon(async {
+        loop {
+            match transport.probe().await {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) => break error,
+            }
+        }
+    });
+    assert!(error.await.to_string().contains("blocked publishers"));
+    // The broker goes away and comes back.
+    proxy.cut();
+    soon(async {
+        while proxy.accepted() == 1 || transport.probe().await.is_err() {
+            drop(transport.probe().await);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(send_one(&transport, "2").await.unwrap(), Sent::Unrouted);
+    assert_eq!(proxy.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_probe_needs_a_transport_that_is_open() {
+    let place = Place::new();
+    let transport = place.started();
+    soon(transport.probe()).await.unwrap();
+    soon(transport.close()).await;
+    assert!(soon(transport.probe()).await.unwrap_err().is_unavailable());
+}
