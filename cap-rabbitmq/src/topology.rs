@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cap_core::error::TransportError;
+use cap_core::message::TopicPattern;
 use cap_core::transport::GroupSpec;
+use futures_util::future::try_join_all;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -136,22 +138,24 @@ impl Topology {
                 .await
                 .map_err(|error| group_error(queue, "declared", &error))?;
         }
-        for topic in &spec.topics {
-            let key = ShortString::try_new(topic.as_str()).map_err(|_| {
-                refused(format!("topic {topic} is longer than the 255 bytes of a routing key"))
-            })?;
-            channel
-                .queue_bind(
-                    queue.clone(),
-                    self.exchange.clone(),
-                    key,
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .map_err(|error| group_error(queue, &format!("bound to topic {topic}"), &error))?;
-        }
+        // All at once: one after another, many topics over a slow link would never be done in time.
+        try_join_all(spec.topics.iter().map(|topic| self.bind(&channel, queue, topic))).await?;
         Ok(channel)
+    }
+
+    async fn bind(
+        &self,
+        channel: &Channel,
+        queue: &ShortString,
+        topic: &TopicPattern,
+    ) -> Result<(), TransportError> {
+        let key = ShortString::try_new(topic.as_str())
+            .map_err(|_| refused(format!("topic {topic} is longer than the 255 bytes of a routing key")))?;
+        let (exchange, options) = (self.exchange.clone(), QueueBindOptions::default());
+        channel
+            .queue_bind(queue.clone(), exchange, key, options, FieldTable::default())
+            .await
+            .map_err(|error| group_error(queue, &format!("bound to topic {topic}"), &error))
     }
 
     /// Whether a queue is there, whatever its arguments. Asked on a channel of its own, which a "no" closes.

@@ -237,6 +237,23 @@ async fn a_broker_that_limits_deliveries_is_told_not_to() {
     drop(consumer);
 }
 
+/// One after another, many topics over a slow link would not be bound in time.
+#[tokio::test]
+async fn all_topics_of_a_group_are_bound_together() {
+    let place = Place::new();
+    let proxy = Proxy::start().await;
+    let transport = support::start(place.transport_at(&proxy.url()));
+    let topics: Vec<_> = (0..100).map(|n| format!("topic.{n}")).collect();
+    let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+    proxy.answer_together(50, 20, topics.len());
+    let mut consumer = soon(transport.consume(&place.spec("q", &topics, 10))).await.unwrap();
+    assert_eq!(proxy.count_methods(50, 20), topics.len());
+    for topic in [topics[0], topics[99]] {
+        send(&transport, topic, 1).await;
+    }
+    receive(&mut consumer, 2).await;
+}
+
 #[tokio::test]
 async fn an_exchange_of_another_kind_is_refused_with_advice() {
     let place = Place::new();

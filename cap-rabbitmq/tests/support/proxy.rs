@@ -16,6 +16,8 @@ struct Order {
     stalled: bool,
     /// Methods of the clients that hold this are not passed on, as if whatever they name did not answer.
     swallow: Option<String>,
+    /// From the first of these methods on the broker's answers are kept back, until as many have been sent.
+    together: Option<([u8; 4], usize)>,
     /// Bytes to be written to the clients once, and the number of this injection.
     inject: (usize, Vec<u8>),
 }
@@ -87,6 +89,11 @@ impl Proxy {
         self.orders.send_modify(|order| order.swallow = Some(name.to_owned()));
     }
 
+    /// Makes the broker answer a method only once so many of them have been sent.
+    pub(crate) fn answer_together(&self, class: u16, method: u16, count: usize) {
+        self.orders.send_modify(|order| order.together = Some((name(class, method), count)));
+    }
+
     /// Says something to every client in the broker's name. The connections must be idle.
     pub(crate) fn inject(&self, bytes: &[u8]) {
         self.orders.send_modify(|order| order.inject = (order.inject.0 + 1, bytes.to_vec()));
@@ -99,18 +106,24 @@ impl Proxy {
 
     /// How many method frames of a class and method the clients have sent.
     pub(crate) fn count_methods(&self, class: u16, method: u16) -> usize {
-        let wanted = [class.to_be_bytes(), method.to_be_bytes()].concat();
-        let count = |bytes: &Vec<u8>| {
-            let (mut at, mut count) = (8, 0);
-            while at + 11 <= bytes.len() {
-                let size = u32::from_be_bytes(bytes[at + 3..at + 7].try_into().unwrap());
-                count += usize::from(bytes[at] == 1 && bytes[at + 7..at + 11] == wanted);
-                at += usize::try_from(size).unwrap() + 8;
-            }
-            count
-        };
-        self.from_clients.lock().unwrap().iter().map(count).sum()
+        self.from_clients.lock().unwrap().iter().map(|bytes| count_in(bytes, name(class, method))).sum()
     }
+}
+
+fn name(class: u16, method: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (class.to_be_bytes(), method.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// How many frames of a method a client's stream holds.
+fn count_in(bytes: &[u8], wanted: [u8; 4]) -> usize {
+    let (mut at, mut count) = (8, 0);
+    while at + 11 <= bytes.len() {
+        let size = u32::from_be_bytes(bytes[at + 3..at + 7].try_into().unwrap());
+        count += usize::from(bytes[at] == 1 && bytes[at + 7..at + 11] == wanted);
+        at += usize::try_from(size).unwrap() + 8;
+    }
+    count
 }
 
 async fn pass(
@@ -125,6 +138,9 @@ async fn pass(
     let mut from_client = vec![0; 64 * 1024];
     let mut from_server = vec![0; 64 * 1024];
     loop {
+        let kept_back = order.together.is_some_and(|(method, count)| {
+            (1..count).contains(&count_in(&record.lock().unwrap()[number], method))
+        });
         tokio::select! {
             changed = orders.changed() => {
                 let Ok(()) = changed else { return };
@@ -148,7 +164,7 @@ async fn pass(
                     return;
                 }
             }
-            read = server.read(&mut from_server), if !order.stalled => {
+            read = server.read(&mut from_server), if !order.stalled && !kept_back => {
                 let Ok(length @ 1..) = read else { return };
                 if let Some(version) = version {
                     const FIELD: &[u8] = b"\x07versionS\0\0\0";
