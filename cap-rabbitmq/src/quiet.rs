@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use tracing::dispatcher::{DefaultGuard, get_default};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, set_default};
 use tracing::{Dispatch, Event, Metadata, Subscriber};
@@ -37,7 +38,7 @@ fn is_quiet(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with(RETURNED_MESSAGES)
 }
 
-/// All but the first two pass everything on.
+/// All but the first three pass everything on.
 impl Subscriber for Quiet {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if is_quiet(metadata) { Interest::never() } else { self.0.register_callsite(metadata) }
@@ -45,6 +46,12 @@ impl Subscriber for Quiet {
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         !is_quiet(metadata) && self.0.enabled(metadata)
+    }
+
+    /// The subscriber underneath has its own say on the levels of the process, and nothing is asked for beyond it.
+    /// Without a word here everything would count as asked for, down to lapin's texts of every frame.
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::OFF)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

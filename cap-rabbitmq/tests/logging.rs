@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use cap_core::transport::{Sent, Transport};
 use support::{Place, message, soon};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A log that the test can read.
@@ -50,6 +51,7 @@ async fn neither_bodies_nor_passwords_are_logged() {
         Arc::new(cap_core::message::Message::new(headers, "s3cret"))
     };
     soon(transport.send(&[poison])).await.remove(0).unwrap_err();
+    assert_eq!(LevelFilter::current(), LevelFilter::DEBUG, "no more is asked for than the subscriber wants");
     soon(transport.close()).await;
     let uri: lapin::uri::AMQPUri = support::amqp_url().parse().unwrap();
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
