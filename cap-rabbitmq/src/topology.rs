@@ -11,6 +11,7 @@ use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use crate::connection::Link;
 use crate::error::{refused, soft, text, unavailable};
@@ -18,6 +19,8 @@ use crate::options::QueueType;
 
 /// The time to live of a message in a queue that .NET CAP declared: ten days, in milliseconds.
 const DOTNET_MESSAGE_TTL_MS: i32 = 864_000_000;
+
+const DELIVERY_LIMIT: &str = "x-delivery-limit";
 
 /// The names and arguments that this bus uses.
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ impl Topology {
         if limits_deliveries && self.queue_type == QueueType::Quorum {
             // Otherwise the broker drops a message for good at its twentieth redelivery, such as during an outage of
             // the store. Messages that fail for their own sake are the bus's to count.
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+            arguments.insert(DELIVERY_LIMIT.into(), AMQPValue::LongInt(-1));
         }
         if let Some(ttl) = self.message_ttl {
             let milliseconds = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
@@ -131,7 +134,9 @@ impl Topology {
         spec: &GroupSpec,
         deadline: Instant,
     ) -> Result<Channel, TransportError> {
-        if !self.exists(link, queue, deadline).await? {
+        if self.exists(link, queue, deadline).await? {
+            self.check_delivery_limit(link, queue, deadline).await?;
+        } else {
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             channel
                 .queue_declare(queue.clone(), options, self.queue_arguments(link.limits_deliveries()))
@@ -156,6 +161,33 @@ impl Topology {
             .queue_bind(queue.clone(), exchange, key, options, FieldTable::default())
             .await
             .map_err(|error| group_error(queue, &format!("bound to topic {topic}"), &error))
+    }
+
+    /// Warns of a queue whose messages the broker drops when it has delivered them often: one that was declared when the
+    /// broker was older and had no such limit. A broker tells the arguments of a queue only by refusing others.
+    async fn check_delivery_limit(
+        &self,
+        link: &Link,
+        queue: &ShortString,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        let arguments = self.queue_arguments(link.limits_deliveries());
+        if !arguments.inner().contains_key(DELIVERY_LIMIT) {
+            return Ok(());
+        }
+        let channel = self.new_channel(link, deadline).await?;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        if let Err(error) = channel.queue_declare(queue.clone(), options, arguments).await
+            && text(&error).contains(DELIVERY_LIMIT)
+        {
+            warn!(
+                queue = queue.as_str(),
+                "the broker drops what it has delivered from this queue twenty times, as it does while a store is \
+                 away, since the queue was declared without x-delivery-limit -1; give it a policy with \
+                 delivery-limit -1, unless it has one, or delete it when it is empty"
+            );
+        }
+        Ok(())
     }
 
     /// Whether a queue is there, whatever its arguments. Asked on a channel of its own, which a "no" closes.

@@ -4,10 +4,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use cap_core::transport::{Sent, Transport};
+use cap_rabbitmq::RabbitMq;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use support::proxy::Proxy;
 use support::{Place, message, soon};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -33,6 +38,35 @@ impl<'a> MakeWriter<'a> for Log {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// From version 4 on the broker drops what it has delivered often, and it is version 4 here by hearsay.
+#[tokio::test]
+async fn a_queue_from_before_the_delivery_limit_is_warned_of() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let place = Place::new();
+    let proxy = Proxy::start_as(Some(4)).await;
+    let channel = support::plain_channel().await;
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let argument = |name: &str, value| FieldTable::from(BTreeMap::from([(name.into(), value)]));
+    let quorum = argument("x-queue-type", AMQPValue::LongString("quorum".into()));
+    let dotnet = argument("x-message-ttl", AMQPValue::LongInt(864_000_000));
+    let transport = support::start(RabbitMq::new(proxy.url()).exchange(&place.exchange));
+    for (name, arguments) in [("old", Some(quorum)), ("net", Some(dotnet)), ("new", None)] {
+        let spec = place.spec(name, &["p"], 10);
+        if let Some(arguments) = arguments {
+            channel.queue_declare((&*spec.group).into(), durable, arguments).await.unwrap();
+        }
+        for _ in 0..2 {
+            drop(soon(transport.consume(&spec)).await.unwrap());
+        }
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let warned: Vec<_> = log.lines().filter(|line| line.contains(" WARN cap_rabbitmq")).collect();
+    assert_eq!(warned.len(), 2, "{log}");
+    assert!(warned.iter().all(|line| line.contains("x-delivery-limit") && line.contains(".old")), "{log}");
 }
 
 /// lapin's thread has a subscriber of its own making, so the one that counts is set for the whole process.
