@@ -2,9 +2,10 @@
 //!
 //! lapin gives up the whole connection when a name in a message is not UTF-8, or when a header frame is longer than
 //! agreed, and its reader recurses once for each level of a nested table, until the stack, and with it the process,
-//! is gone. The broker forwards all three gladly, and redelivers the message afterwards. So every frame that
-//! carries text of a sender is repaired in place: bytes that are not UTF-8 become `?`, and a table too deep becomes
-//! a byte array. No length changes, save that a frame too long loses its largest headers.
+//! is gone. The broker forwards all three gladly, and redelivers the message afterwards. Its own reasons for closing
+//! something are cut to length, be it in the middle of a character. So every frame that carries text of a sender, or
+//! a reason, is repaired in place: bytes that are not UTF-8 become `?`, and a table too deep becomes a byte array. No
+//! length changes, save that a frame too long loses its largest headers.
 
 use crate::fields::Cursor;
 use crate::greeting::Broker;
@@ -15,6 +16,9 @@ const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
 /// `connection.start`: class 10, method 10.
 const START: [u8; 4] = [0, 10, 0, 10];
+/// `connection.close` and `channel.close`: classes 10 and 20, methods 50 and 40.
+const CLOSE_CONNECTION: [u8; 4] = [0, 10, 0, 50];
+const CLOSE_CHANNEL: [u8; 4] = [0, 20, 0, 40];
 /// `basic.deliver` and `basic.return`: class 60, methods 60 and 50. The other methods hold our own names only.
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 const RETURN: [u8; 4] = [0, 60, 0, 50];
@@ -97,6 +101,10 @@ fn clean_frame(frame: &mut Vec<u8>, max_frame: usize) {
 
 fn clean_method(cursor: &mut Cursor<'_>) -> Option<()> {
     match cursor.take::<4>()? {
+        CLOSE_CONNECTION | CLOSE_CHANNEL => {
+            cursor.skip(2)?;
+            return cursor.short_text();
+        }
         DELIVER => {
             cursor.short_text()?;
             cursor.skip(8 + 1)?;
@@ -287,6 +295,17 @@ mod tests {
         assert_eq!(washed(&deliver(b"a\xff.\xc3"), 4096), deliver(b"a?.?"));
         let table = |name: &[u8]| header_frame(&named(name, &long(b'F', &named(name, b"V"))));
         assert_eq!(washed(&table(b"\xe9t\xe9"), 4096), table(b"?t?"));
+    }
+
+    #[test]
+    fn a_reason_cut_in_the_middle_of_a_character_is_repaired() {
+        for class in [b"\0\x0a\0\x32", b"\0\x14\0\x28"] {
+            let close = |text: &[u8]| {
+                frame(METHOD, &[&class[..], b"\x01\x94", &named(text, b""), b"\0\x32\0\x0a"].concat())
+            };
+            assert_eq!(washed(&close("no queue 'ü".as_bytes()), 4096), close("no queue 'ü".as_bytes()));
+            assert_eq!(washed(&close(b"no queue '\xe5\x95"), 4096), close(b"no queue '??"));
+        }
     }
 
     #[test]

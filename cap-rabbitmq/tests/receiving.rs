@@ -254,6 +254,19 @@ async fn all_topics_of_a_group_are_bound_together() {
     receive(&mut consumer, 2).await;
 }
 
+/// That a queue is not there is said with its name, of which the broker sends as much as fits, in bytes.
+#[tokio::test]
+async fn groups_whose_names_are_cut_in_the_middle_of_a_character() {
+    for padding in ["", "a", "ab"] {
+        let place = Place::new();
+        let transport = place.started();
+        let name = format!("{padding}{}", "\u{5b57}".repeat(74));
+        let mut consumer = soon(transport.consume(&place.spec(&name, &["p"], 10))).await.unwrap();
+        send(&transport, "p", 1).await;
+        receive(&mut consumer, 1).await;
+    }
+}
+
 #[tokio::test]
 async fn an_exchange_of_another_kind_is_refused_with_advice() {
     let place = Place::new();
