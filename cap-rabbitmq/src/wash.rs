@@ -22,6 +22,9 @@ const CLOSE_CHANNEL: [u8; 4] = [0, 20, 0, 40];
 /// `basic.deliver` and `basic.return`: class 60, methods 60 and 50. The other methods hold our own names only.
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 const RETURN: [u8; 4] = [0, 60, 0, 50];
+/// A frame longer than this is not gathered, but passed on as it comes. It is far more than what is agreed on, since
+/// a broker that agreed on more with a sender sends that sender's headers in one frame all the same.
+const MOST_GATHERED: usize = 16 * 1024 * 1024;
 /// The value of a header may nest so deep.
 pub(crate) const MAX_DEPTH: usize = 32;
 
@@ -66,7 +69,8 @@ impl Wash {
     fn advance(&mut self, max_frame: usize, clean: &mut Vec<u8>) {
         let kind = self.partial[0];
         let length = frame_length(&self.partial);
-        if self.partial.len() < length && (kind == METHOD || kind == CONTENT_HEADER) {
+        let gathered = (kind == METHOD || kind == CONTENT_HEADER) && length <= MOST_GATHERED;
+        if self.partial.len() < length && gathered {
             return;
         }
         self.passing = length - self.partial.len();
@@ -306,6 +310,16 @@ mod tests {
             assert_eq!(washed(&close("no queue 'ü".as_bytes()), 4096), close("no queue 'ü".as_bytes()));
             assert_eq!(washed(&close(b"no queue '\xe5\x95"), 4096), close(b"no queue '??"));
         }
+    }
+
+    #[test]
+    fn a_frame_without_end_is_not_gathered() {
+        let mut endless = vec![METHOD, 0, 1, 0xff, 0xff, 0xff, 0xff];
+        endless.extend([0; 100]);
+        assert_eq!(washed(&endless, 4096), endless);
+        let (mut wash, mut clean) = (Wash::default(), Vec::new());
+        wash.push(&endless, 4096, &mut clean);
+        assert!(wash.partial.is_empty());
     }
 
     #[test]
