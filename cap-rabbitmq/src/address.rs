@@ -5,6 +5,12 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 /// Stands for a url in texts that people see.
 const HIDDEN: &str = "<hidden>";
 
+/// The longest frame to agree on if the url says nothing: RabbitMQ's own default.
+const FRAME_MAX: u32 = 131_072;
+/// The longest frame that a url may ask for. lapin holds 64 of them in memory for each connection, and without a limit
+/// of ours it would take the broker's, which may be none.
+const LARGEST_FRAME_MAX: u32 = 1024 * 1024;
+
 /// Why a url or a host was not understood; holds nothing of either.
 type Reason = &'static str;
 
@@ -54,6 +60,12 @@ impl Address {
         uri.authority.host.clone_from(&host.name);
         uri.authority.port = host.port;
         uri.query.heartbeat.get_or_insert(heartbeat_seconds);
+        uri.query.frame_max = Some(match uri.query.frame_max {
+            None => FRAME_MAX,
+            // To AMQP this is "no limit".
+            Some(0) => LARGEST_FRAME_MAX,
+            Some(asked) => asked.min(LARGEST_FRAME_MAX),
+        });
         uri
     }
 
@@ -192,6 +204,20 @@ mod tests {
     fn a_heartbeat_in_the_url_comes_first() {
         let address = Address::parse("amqp://a?heartbeat=7", &[]).unwrap();
         assert_eq!(address.uri(&address.hosts()[0], 9).query.heartbeat, Some(7));
+    }
+
+    #[test]
+    fn the_longest_frame_has_a_limit_whatever_url_and_broker_say() {
+        for (url, expected) in [
+            ("amqp://a", 131_072),
+            ("amqp://a?frame_max=65536", 65_536),
+            ("amqp://a?frame_max=262144", 262_144),
+            ("amqp://a?frame_max=0", 1_048_576),
+            ("amqp://a?frame_max=4294967295", 1_048_576),
+        ] {
+            let address = Address::parse(url, &[]).unwrap();
+            assert_eq!(address.uri(&address.hosts()[0], 9).query.frame_max, Some(expected), "{url}");
+        }
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub enum QueueType {
 pub struct RabbitMqOptions {
     /// `amqp://user:password@host:5672/vhost`, or `amqps://` for TLS. Several hosts of one cluster may stand
     /// there, separated by commas; they are tried in turn. Without a vhost, or with an empty one, it is `/`. A
-    /// special character in the password or the vhost is percent-encoded. Default: `amqp://localhost`.
+    /// special character in the password or the vhost is percent-encoded. All headers of a message go into one
+    /// frame; where the broker's `frame_max` was raised for their sake, say the same here with `?frame_max=` (default
+    /// 131072, at most 1048576). Default: `amqp://localhost`.
     pub url: String,
     /// More hosts of the same cluster, each `host` or `host:port`, tried after those of the url. Default: none.
     pub hosts: Vec<String>,

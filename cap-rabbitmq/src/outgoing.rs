@@ -71,8 +71,8 @@ impl Outgoing {
             return Ok(());
         }
         Err(refused(format!(
-            "the headers of message {:?} take {} bytes, and this broker has room for {limit}; put large data into \
-             the body, or raise the broker's frame_max",
+            "the headers of message {:?} take {} bytes, and this connection has room for {limit}; put large data \
+             into the body, or raise frame_max, the broker's and that of the url (?frame_max=)",
             self.id.as_str(),
             self.header_frame
         )))
