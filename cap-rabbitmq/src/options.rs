@@ -60,7 +60,8 @@ pub struct RabbitMqOptions {
     #[serde(with = "humantime_serde")]
     pub message_ttl: Option<Duration>,
     /// How long the broker may take to confirm what was sent to it, or to answer a declaration. Past it the
-    /// outcome is unknown and the bus sends again. Very large bodies get some seconds on top. Default: 10 s.
+    /// outcome is unknown and the bus sends again. Very large bodies get some seconds on top. At most a day.
+    /// Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
     /// How long connecting to one host may take, all of its addresses and the login included. At most a day.

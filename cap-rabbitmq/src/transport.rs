@@ -18,6 +18,9 @@ use crate::options::{QueueType, RabbitMqOptions};
 use crate::publisher::Publisher;
 use crate::topology::Topology;
 
+/// The longest that may be waited for anything: longer makes no sense, and the clock has an end.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
 /// The longest time to live that RabbitMQ takes: 2^32 - 1 milliseconds, almost 50 days.
 const LONGEST_TTL: Duration = Duration::from_millis(u32::MAX as u64);
 
@@ -153,6 +156,9 @@ fn check(options: &RabbitMqOptions) -> Result<(), TransportError> {
     {
         if value.is_zero() {
             return Err(unusable(format!("option {name} is 0; nothing could ever be done in that time")));
+        }
+        if value > LONGEST_WAIT {
+            return Err(unusable(format!("option {name} is more than a day; a few seconds are meant")));
         }
     }
     match options.message_ttl {

@@ -42,6 +42,11 @@ fn settings_out_of_bounds_are_found_at_the_start() {
     let plain = || RabbitMq::new("amqp://u:s3cret@host");
     check_unusable(&plain().confirm_timeout(Duration::ZERO), "confirm_timeout is 0");
     check_unusable(&plain().connect_timeout(Duration::ZERO), "connect_timeout is 0");
+    let two_days = Duration::from_hours(48);
+    for longest in [two_days, Duration::MAX] {
+        check_unusable(&plain().confirm_timeout(longest), "confirm_timeout is more than a day");
+        check_unusable(&plain().connect_timeout(longest), "connect_timeout is more than a day");
+    }
     check_unusable(&plain().exchange(""), "exchange is empty");
     check_unusable(&plain().exchange("x".repeat(256)), "255 bytes");
     check_unusable(&plain().ca_certificates("-----BEGIN CERTIFICATE-----"), "the url is not amqps://");
