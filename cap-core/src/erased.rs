@@ -151,6 +151,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
     fn probe(&self) -> TransportFuture<'_, ()>;
     fn can_delay(&self) -> bool;
+    fn can_delay_retries(&self) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
     fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>>;
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -171,6 +172,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn can_delay(&self) -> bool {
         Transport::can_delay(self)
+    }
+    fn can_delay_retries(&self) -> bool {
+        Transport::can_delay_retries(self)
     }
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
         Box::pin(Transport::delay(self, messages))

@@ -142,6 +142,12 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
+    /// Whether it can delay the retries of its groups: whether all that consumes their queues knows what comes back to
+    /// a group for one. Where it cannot, the store keeps them.
+    fn can_delay_retries(&self) -> bool {
+        self.can_delay()
+    }
+
     /// Has the broker keep messages for a time each, durably, and deliver them then. Waits until the broker has taken
     /// or refused each, and gives back one answer for each, in order. A message waits behind none that waits
     /// longer. It may come more than once. Everything else is as for [`send`](Self::send).

@@ -29,6 +29,8 @@ enum Keeps {
     Twice,
     /// Says that it cannot be reached.
     Away,
+    /// Loses them, and has said that retries are not for it.
+    Shared,
 }
 
 /// A broker that keeps badly.
@@ -53,9 +55,13 @@ impl Transport for Careless {
         true
     }
 
+    fn can_delay_retries(&self) -> bool {
+        self.1 != Keeps::Shared
+    }
+
     async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
         match self.1 {
-            Keeps::Nothing => messages.iter().map(|_| Ok(())).collect(),
+            Keeps::Nothing | Keeps::Shared => messages.iter().map(|_| Ok(())).collect(),
             Keeps::Twice => {
                 self.0.delay(messages).await;
                 self.0.delay(messages).await
@@ -476,6 +482,18 @@ async fn a_message_delayed_at_the_broker_comes_when_it_is_due() {
         .unwrap();
     cap.publish("later", &1).delay_at_broker(90 * SECOND).await.unwrap();
     assert_eq!(seen.next().await, (Some("00:01:30".to_owned()), 90));
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_are_kept_by_the_store_where_a_group_is_shared_with_strangers() {
+    let (noted, mut seen) = log();
+    let policy = RetryPolicy::broker([5 * SECOND]);
+    let shared = Careless(MemoryTransport::new(), Keeps::Shared);
+    let cap = failing(alone().transport(shared), 1, policy, noted).start().await.unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)]);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }

@@ -54,7 +54,8 @@ pub struct RabbitMqOptions {
     pub queue_type: QueueType,
     /// Declares missing queues exactly as .NET CAP does: classic, with a message time to live of ten days, after
     /// which the broker **drops a message silently**. For groups that .NET services are going to join; they refuse
-    /// a queue with any other arguments. Overrides `queue_type`. Default: false.
+    /// a queue with any other arguments. Overrides `queue_type`. Retries are then kept by the store, also under
+    /// `retry = broker(..)`: a copy that came back would be handled by a .NET member as well. Default: false.
     pub dotnet_queues: bool,
     /// How long a message may wait in a queue declared here before the broker drops it. Default: for ever.
     #[serde(with = "humantime_serde")]

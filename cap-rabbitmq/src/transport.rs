@@ -214,16 +214,22 @@ impl Transport for RabbitMq {
         }
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        match self.started() {
     async fn probe(&self) -> Result<(), TransportError> {
         self.started()?.publisher.probe().await
     }
 
+    fn can_delay(&self) -> bool {
+        true
+    }
+
+    /// Not for groups that .NET services are going to join: a copy that comes back is in the queue that all members
+    /// share, and a member that is not cap-core knows nothing of the attempt that it stands for.
+    fn can_delay_retries(&self) -> bool {
+        !self.options.dotnet_queues
+    }
+
+    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
+        match self.started() {
             Ok(started) => started.publisher.delay(messages).await,
             Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
         }

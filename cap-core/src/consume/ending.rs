@@ -182,7 +182,7 @@ impl Ending {
                 self.give_up(ticket.lease, message, reason, text, attempt, true).await;
                 return End::Over(ticket);
             }
-            Decision::AtBroker(after) if self.context.transport.can_delay() => {
+            Decision::AtBroker(after) if self.context.transport.can_delay_retries() => {
                 self.retry_at_broker(&ticket, &delivery, after, text).await;
                 return End::Over(ticket);
             }
