@@ -486,6 +486,29 @@ async fn a_message_delayed_at_the_broker_comes_when_it_is_due() {
     seen.assert_empty();
 }
 
+/// A queue for each would be as many queues as messages.
+#[tokio::test(start_paused = true)]
+async fn delays_that_an_outage_has_shortened_share_a_queue() {
+    let (noted, mut seen) = log();
+    let (start, transport) = (Instant::now(), MemoryTransport::new());
+    let later = move |_: RawBody| {
+        noted.note(start.elapsed());
+        async {}
+    };
+    let cap = alone().transport(transport.clone()).subscribe("later", later).start().await.unwrap();
+    transport.set_available(false);
+    for n in 0..20 {
+        cap.publish("later", &n).delay_at_broker(90 * SECOND).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(10 * SECOND).await;
+    transport.set_available(true);
+    let first = seen.next().await;
+    assert!(first >= 90 * SECOND && first <= 94 * SECOND, "{first:?}");
+    assert!(seen.take(19).await.iter().all(|came| *came == first), "they have waited as one");
+    cap.shutdown().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn retries_are_kept_by_the_store_where_a_group_is_shared_with_strangers() {
     let (noted, mut seen) = log();

@@ -1,6 +1,7 @@
 //! From the caller's word to the broker's confirm: the outbox side.
 
 mod answer;
+mod broker_delay;
 mod handover;
 mod open_places;
 mod probing;

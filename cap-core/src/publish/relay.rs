@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::broker_delay::BrokerDelay;
 use super::probing::Probing;
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
@@ -70,10 +71,10 @@ impl RelayItem {
     }
 
     /// For how long the broker is to keep it from now on; `None` if it goes out at once.
-    fn broker_delay(&self) -> Option<Duration> {
+    fn broker_delay(&self) -> Option<BrokerDelay> {
         let milliseconds = self.message.headers.get(names::BROKER_DELAY)?.parse().ok()?;
         let waited = self.age.saturating_add(self.got.elapsed());
-        Some(Duration::from_millis(milliseconds).saturating_sub(waited)).filter(|left| !left.is_zero())
+        BrokerDelay::new(Duration::from_millis(milliseconds), waited)
     }
 }
 
@@ -341,7 +342,9 @@ async fn send(context: &Context, batch: &[RelayItem]) -> Vec<Answer> {
             let delay = item.broker_delay();
             match delay {
                 None => plain.push(message),
-                Some(delay) => delayed.push(Delayed { message, delay, to: Destination::Topic }),
+                Some(delay) => {
+                    delayed.push(Delayed { message, delay: delay.in_steps(), to: Destination::Topic });
+                }
             }
             delay.is_none()
         })

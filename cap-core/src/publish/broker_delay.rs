@@ -1,0 +1,88 @@
+//! What is left of a delay that the broker is to keep a message for.
+
+use std::time::Duration;
+
+/// A broker has a queue for each different delay, and these are the fewest that delays are told apart by.
+const SHORTEST_STEP: Duration = Duration::from_secs(1);
+/// A delay has so many steps at most.
+const STEPS: u32 = 32;
+
+/// A delay that was asked for, and how much of it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BrokerDelay {
+    asked: Duration,
+    waited: Duration,
+}
+
+impl BrokerDelay {
+    /// `None` when it is over.
+    pub(crate) fn new(asked: Duration, waited: Duration) -> Option<Self> {
+        (waited < asked).then_some(Self { asked, waited })
+    }
+
+    /// What is left, to the point.
+    pub(crate) fn left(self) -> Duration {
+        self.asked.saturating_sub(self.waited)
+    }
+
+    /// What is left, rounded up so that few different delays come of each that was asked for: what was waited counts in
+    /// whole steps, of a second or a 32nd of the delay, whichever is longer. After an outage thousands of messages
+    /// have waited for a different time each, and a delay queue for each of them would be the next outage.
+    pub(crate) fn in_steps(self) -> Duration {
+        let step = SHORTEST_STEP.max(self.asked / STEPS);
+        let steps = u32::try_from(self.waited.as_nanos() / step.as_nanos()).unwrap_or(STEPS);
+        self.asked.saturating_sub(step * steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn what_was_waited_counts_in_whole_steps() {
+        for (asked, waited, expected) in [
+            (200, 0, Some(200)),
+            (200, 199, Some(200)),
+            (200, 200, None),
+            (200, 5_000, None),
+            (10_000, 999, Some(10_000)),
+            (10_000, 1_000, Some(9_000)),
+            (10_000, 9_999, Some(1_000)),
+            // An hour: steps of 112.5 seconds.
+            (3_600_000, 112_499, Some(3_600_000)),
+            (3_600_000, 112_500, Some(3_487_500)),
+            (3_600_000, 3_599_999, Some(112_500)),
+        ] {
+            let delay = BrokerDelay::new(MS * asked, MS * waited);
+            assert_eq!(delay.map(BrokerDelay::in_steps), expected.map(|left| MS * left), "{asked} {waited}");
+        }
+    }
+
+    #[test]
+    fn a_delay_has_few_queues_however_long_each_message_waited() {
+        for asked in [1, 999, 1000, 1001, 30_000, 32_001, 60_000, 86_400_000].map(|asked| MS * asked) {
+            let waits = (0..10_000).filter_map(|part| BrokerDelay::new(asked, asked * part / 9_999));
+            let mut delays = HashSet::new();
+            for delay in waits {
+                assert!(delay.in_steps() >= delay.left() && delay.in_steps() <= asked, "{delay:?}");
+                delays.insert(delay.in_steps());
+            }
+            assert!(delays.len() <= 33, "{asked:?}: {}", delays.len());
+        }
+    }
+
+    #[test]
+    fn no_delay_overflows() {
+        for asked in [Duration::from_nanos(1), Duration::from_millis(u64::MAX), Duration::MAX] {
+            for waited in [Duration::ZERO, asked / 2, asked.saturating_sub(Duration::from_nanos(1))] {
+                assert!(
+                    BrokerDelay::new(asked, waited).is_some_and(|delay| delay.in_steps() >= delay.left())
+                );
+            }
+        }
+    }
+}
