@@ -29,6 +29,8 @@ enum Keeps {
     Twice,
     /// Says that it cannot be reached.
     Away,
+    /// Will not keep any.
+    Refuses,
     /// Loses them, and has said that retries are not for it.
     Shared,
 }
@@ -66,9 +68,13 @@ impl Transport for Careless {
                 self.0.delay(messages).await;
                 self.0.delay(messages).await
             }
-            Keeps::Away => {
-                let away = || TransportError::new(TransportErrorKind::Unavailable, "careless", "it is away");
-                messages.iter().map(|_| Err(away())).collect()
+            Keeps::Away | Keeps::Refuses => {
+                let kind = match self.1 {
+                    Keeps::Away => TransportErrorKind::Unavailable,
+                    _ => TransportErrorKind::Refused,
+                };
+                let error = || TransportError::new(kind, "careless", "it keeps nothing");
+                messages.iter().map(|_| Err(error())).collect()
             }
         }
     }
@@ -507,6 +513,28 @@ async fn delays_that_an_outage_has_shortened_share_a_queue() {
     assert!(first >= 90 * SECOND && first <= 94 * SECOND, "{first:?}");
     assert!(seen.take(19).await.iter().all(|came| *came == first), "they have waited as one");
     cap.shutdown().await.unwrap();
+}
+
+/// Such as a user who may not declare delay queues. Only delayed messages are concerned, and none is to blame.
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_will_not_delay_is_sent_in_time_by_the_store() {
+    let (noted, mut seen) = log();
+    let start = Instant::now();
+    let cap = alone()
+        .transport(Careless(MemoryTransport::new(), Keeps::Refuses))
+        .subscribe("later", move |_: RawBody| {
+            noted.note(start.elapsed().as_secs());
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish("later", &1).delay_at_broker(90 * SECOND).await.unwrap();
+    assert_eq!(seen.next().await, 90);
+    let rows = cap.monitor().list(&Query::new(Side::Outbox)).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.attempts).collect::<Vec<_>>(), [0], "nothing has failed");
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
 }
 
 #[tokio::test(start_paused = true)]

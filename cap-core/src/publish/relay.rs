@@ -234,7 +234,10 @@ impl Relay {
                     away = Some(error);
                     self.again.push_back(item);
                 }
-                Err(error) => self.failed(item, &error).await,
+                Err(error) => match item.broker_delay() {
+                    Some(delay) => self.keep_in_store(&item, delay, &error).await,
+                    None => self.failed(item, &error).await,
+                },
             }
         }
         metrics::counter!("cap_sent_total").increment(taken);
@@ -270,6 +273,14 @@ impl Relay {
         let context = Arc::clone(&self.context);
         let retention = context.retention(item.attempts, item.age);
         settle(&context, item.lease, Verdict::Succeeded { retention, reason }).await;
+    }
+
+    /// Has the store keep a message that the broker will not delay, which says nothing of the message: it goes out in
+    /// time without the broker's help, and nothing is counted.
+    async fn keep_in_store(&mut self, item: &RelayItem, delay: BrokerDelay, error: &TransportError) {
+        let (message_id, row) = (item.message.id(), item.lease.id);
+        tracing::warn!(message_id, row, %error, "the broker cannot keep a delayed message; the store does");
+        settle(&self.context, item.lease, Verdict::Release { after: delay.left() }).await;
     }
 
     async fn failed(&mut self, mut item: RelayItem, error: &TransportError) {
