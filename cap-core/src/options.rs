@@ -89,7 +89,9 @@ pub struct CapOptions {
     pub relay_buffer: usize,
     /// How many messages go to the store or to the broker in one call at most. Default: 512.
     pub batch_size: usize,
-    /// The largest message to publish, headers and body together, in bytes. Default: 128 MiB, RabbitMQ's own limit.
+    /// The largest message to publish, headers and body together, in bytes. A broker has a limit of its own, and what
+    /// is larger fails as refused: RabbitMQ's `max_message_size` is 16 MiB by default since 4.0, and was 128 MiB
+    /// before. Default: 128 MiB.
     pub max_message_size: usize,
     /// How long `publish` waits for the store. Default: 30 seconds.
     #[serde(with = "humantime_serde")]

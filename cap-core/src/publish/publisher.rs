@@ -128,8 +128,11 @@ macro_rules! about {
         }
 
         /// As [`delay`](Self::delay), but the broker keeps the message meanwhile, so that nothing is asked of the
-        /// store when it is due. The message goes to the broker at once, and cannot be called off any more. Refused
-        /// when it is awaited if the transport cannot delay messages.
+        /// store when it is due. The message goes to the broker at once, and cannot be called off any more. It counts as
+        /// routed as soon as the broker keeps it: that no queue wants it when the delay is over, nobody notices,
+        /// whatever the option `unrouted` says. After an outage it may come later than it would have, by a
+        /// 32nd of the delay or a second, whichever is longer. Refused when it is awaited if the transport cannot
+        /// delay messages.
         pub fn delay_at_broker(self, delay: Duration) -> Self {
             self.with(|draft| (draft.delay, draft.broker_delay) = (None, Some(delay)))
         }
