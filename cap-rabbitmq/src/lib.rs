@@ -22,7 +22,8 @@
 //! - Each message is persistent, `mandatory`, and counts as sent once the broker has confirmed it. A message that no
 //!   queue wants is reported as unrouted; one that the broker refuses is refused alone, not with its batch.
 //! - Two connections, one for publishing and one for consuming, so that a broker that blocks publishers does not
-//!   stop the consumers. Each is opened when first needed and anew once it is broken.
+//!   stop the consumers. Each is opened when first needed and anew once it is broken; one that has no room for another
+//!   channel gets a second beside it.
 //!
 //! # Queues of RabbitMQ 3
 //!
