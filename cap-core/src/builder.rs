@@ -312,7 +312,7 @@ impl CapBuilder {
             storage_health: Tracker::new(storage_name),
             transport_health: Tracker::new(transport_name),
             phase: CurrentPhase::starting(),
-            undeclared: watch::channel(groups.len()).0,
+            undeclared: watch::channel(groups.iter().filter(|group| !group.existing).count()).0,
             store,
             settle,
             open_places: OpenPlaces::of(&relay),

@@ -35,8 +35,9 @@ pub(crate) struct Context {
     pub(crate) storage_health: Tracker,
     pub(crate) transport_health: Tracker,
     pub(crate) phase: CurrentPhase,
-    /// How many groups of this bus the broker has not heard of yet. Nothing is sent before it has heard of all, or
-    /// a bus that starts without its broker would send messages past its own queues.
+    /// How many groups of this bus the broker has not heard of yet, those apart whose queues are somebody else's.
+    /// Nothing is sent before it has heard of all, or a bus that starts without its broker would send messages past
+    /// its own queues.
     pub(crate) undeclared: watch::Sender<usize>,
     /// To the lane that inserts.
     pub(crate) store: mpsc::Sender<StoreItem>,

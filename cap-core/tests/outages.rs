@@ -50,6 +50,26 @@ async fn a_broker_that_is_away_delays_messages_and_costs_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_missing_queue_of_somebody_else_holds_up_nothing_that_is_published() {
+    let (noted, mut seen) = log();
+    let cap = alone()
+        .subscribe_with(Subscribe::to("#").queue("nobody.made.this"), async || ())
+        .subscribe("work", move |n: u32| {
+            noted.note(n);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    cap.publish("work", &1).await.unwrap();
+    assert_eq!(seen.next().await, 1);
+    let health = cap.health().await;
+    let up: Vec<_> = health.groups.iter().map(|group| (group.group.as_str(), group.consumer.up)).collect();
+    assert_eq!(up, [("nobody.made.this", false), ("test.v1", true)]);
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_work_of_a_dead_node_goes_on_elsewhere_when_its_lease_has_run_out() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let (noted, mut seen) = log();

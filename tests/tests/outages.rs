@@ -44,6 +44,22 @@ async fn a_broker_that_comes_late_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_queue_that_is_not_there_yet_holds_up_nothing() {
+    scene(async |scene| {
+        let (builder, mut told) = hearing(scene.builder());
+        let dead = scene.queue("dead");
+        let builder = builder.subscribe_with(Subscribe::to("#").queue(&dead), async || ());
+        let cap = scene.start(builder).await;
+        cap.publish("work", &1).await.unwrap();
+        assert_eq!(heard(&mut told).await, 1);
+        let groups = cap.health().await.groups;
+        let consumer = &groups.iter().find(|group| group.group == dead).unwrap().consumer;
+        assert!(!consumer.up && consumer.error.as_ref().unwrap().contains(&dead), "{consumer:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_broker_that_goes_away_and_comes_back() {
     scene(async |scene| {
         let network = Proxy::down(&amqp_url()).await;

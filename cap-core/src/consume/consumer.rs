@@ -46,7 +46,8 @@ pub(crate) async fn run_consumer(
     };
     let task = Consumption { context, group, hook, intake };
     let mut connected = Some(connected);
-    let mut undeclared = true;
+    // What this bus sends may go past a queue of somebody else's: that is bound, or not, without it.
+    let mut undeclared = !task.group.existing;
     let mut backoff = Backoff::default();
     loop {
         let Some(consumer) = stop.run_until_cancelled(task.context.transport.consume(&spec)).await else {
