@@ -17,7 +17,7 @@ use crate::options::LONGEST;
 ///
 /// A failure that says nothing about the dependency does not count: a permanent error, a payload that cannot be read, a
 /// cancellation. With [`outages_only`](Self::outages_only) only those count that the handler, or the classifier of its
-/// errors, calls an [outage](crate::HandlerError::outage).
+/// errors, calls an [outage](crate::HandlerError::outage), and the handler's time-outs, which are called so for it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct CircuitBreaker {
     /// The longest pause. Default: ten minutes.
     #[serde(default = "default_longest", with = "humantime_serde")]
     pub longest: Duration,
-    /// Whether only failures count that are called an outage. Default: false, every failure that is retried counts.
+    /// Whether only time-outs count, and failures that are called an outage. Default: false, every failure that is
+    /// retried counts.
     #[serde(default)]
     pub outages_only: bool,
 }
@@ -79,7 +80,7 @@ impl CircuitBreaker {
         self
     }
 
-    /// Counts only failures that are called an [outage](crate::HandlerError::outage).
+    /// Counts only time-outs, and failures that are called an [outage](crate::HandlerError::outage).
     #[must_use]
     pub const fn outages_only(mut self) -> Self {
         self.outages_only = true;
@@ -118,8 +119,10 @@ pub enum CircuitState {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CircuitHealth {
-    /// The handler's name.
+    /// The handler's name. One function may have several circuits, one for each topic that it subscribes to.
     pub subscriber: String,
+    /// The topic or pattern that it takes, with the prefix.
+    pub topic: String,
     /// Where it stands.
     pub state: CircuitState,
     /// Since when.

@@ -1,7 +1,7 @@
 //! The circuits of a group's subscribers, and the messages that wait for a probe.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::intake::Intake;
 use crate::circuit::{Admission, Circuit, CircuitHealth, CircuitState, Sign};
 use crate::faults::sabotaged;
-use crate::subscribe::{Group, HandlerError, HandlerErrorKind};
+use crate::subscribe::{Group, HandlerError, HandlerErrorKind, Member};
 
 /// What the executor keeps for the circuits of its group.
 pub(crate) struct Pausing {
@@ -22,7 +22,9 @@ pub(crate) struct Pausing {
 pub(crate) struct Circuits(Mutex<Vec<CircuitHealth>>);
 
 struct Paused {
-    subscriber: String,
+    /// Its place among the circuits that are shown. Names do not tell them apart: one function may take two topics, and
+    /// closures have none.
+    place: usize,
     circuit: Circuit,
     /// Messages that wait for the probe's outcome.
     waiting: VecDeque<Intake>,
@@ -30,43 +32,44 @@ struct Paused {
 
 impl Circuits {
     pub(crate) fn get(&self) -> Vec<CircuitHealth> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
-    /// Notes where a circuit stands; says whether that is new.
-    fn note(&self, subscriber: &str, state: CircuitState) -> bool {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now();
-        match shown.iter_mut().find(|circuit| circuit.subscriber == subscriber) {
-            Some(circuit) if circuit.state == state => false,
-            Some(circuit) => {
-                (circuit.state, circuit.since) = (state, now);
-                true
-            }
-            None => {
-                shown.push(CircuitHealth { subscriber: subscriber.to_owned(), state, since: now });
-                false
-            }
-        }
+    /// Adds a circuit that is closed, and gives back its place.
+    fn add(&self, member: &Member) -> usize {
+        let mut shown = self.lock();
+        shown.push(CircuitHealth {
+            subscriber: member.function.clone(),
+            topic: member.pattern.to_string(),
+            state: CircuitState::Closed,
+            since: SystemTime::now(),
+        });
+        shown.len() - 1
+    }
+
+    /// Notes where a circuit stands; gives it back if that is new.
+    fn note(&self, place: usize, state: CircuitState) -> Option<CircuitHealth> {
+        let mut shown = self.lock();
+        let circuit = shown.get_mut(place).filter(|circuit| circuit.state != state)?;
+        (circuit.state, circuit.since) = (state, SystemTime::now());
+        Some(circuit.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<CircuitHealth>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pausing {
     pub(crate) fn new(group: &Group, shown: Arc<Circuits>) -> Self {
-        let paused = |subscriber: &str, settings| {
-            shown.note(subscriber, CircuitState::Closed);
-            Paused {
-                subscriber: subscriber.to_owned(),
+        let paused = |member: &Member| {
+            member.circuit.map(|settings| Paused {
+                place: shown.add(member),
                 circuit: Circuit::new(settings),
                 waiting: VecDeque::new(),
-            }
+            })
         };
-        let members = group
-            .members
-            .iter()
-            .map(|member| member.circuit.map(|settings| paused(&member.function, settings)))
-            .collect();
-        Self { members, shown }
+        Self { members: group.members.iter().map(paused).collect(), shown }
     }
 
     /// What is to become of a message that could run now.
@@ -125,23 +128,25 @@ impl Pausing {
     }
 
     fn show(shown: &Circuits, paused: &Paused) {
-        let state = paused.circuit.state();
-        if shown.note(&paused.subscriber, state) {
-            let subscriber = &paused.subscriber;
-            match state {
-                CircuitState::Open => {
-                    metrics::counter!("cap_circuit_opened_total").increment(1);
-                    tracing::warn!(
-                        subscriber,
-                        "the circuit is open: what this handler depends on seems to be down"
-                    );
-                }
-                CircuitState::Probing => {
-                    tracing::info!(subscriber, "the circuit is open: trying one message");
-                }
-                CircuitState::Closed => {
-                    tracing::info!(subscriber, "the circuit is closed: handlers run again");
-                }
+        let Some(CircuitHealth { subscriber, topic, state, .. }) =
+            shown.note(paused.place, paused.circuit.state())
+        else {
+            return;
+        };
+        match state {
+            CircuitState::Open => {
+                metrics::counter!("cap_circuit_opened_total").increment(1);
+                tracing::warn!(
+                    subscriber,
+                    topic,
+                    "the circuit is open: what this handler depends on seems to be down"
+                );
+            }
+            CircuitState::Probing => {
+                tracing::info!(subscriber, topic, "the circuit is open: trying one message");
+            }
+            CircuitState::Closed => {
+                tracing::info!(subscriber, topic, "the circuit is closed: handlers run again");
             }
         }
     }

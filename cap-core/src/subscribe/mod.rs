@@ -24,7 +24,7 @@ pub use function::HandlerFn;
 pub(crate) use handler::ErasedHandler;
 pub use handler::{BoxFuture, HandlerPointers, Submission, Subscribe, Subscription, SubscriptionOptions};
 pub use layer::{Layer, Next, layer_fn};
-pub(crate) use registry::{Group, Registration, build_groups, count_by_package};
+pub(crate) use registry::{Group, Member, Registration, build_groups, count_by_package};
 pub(crate) use reply::{Callback, ResponseControl, serialise};
 pub use reply::{IntoOutcome, Outcome, Reply, Response};
 pub(crate) use state::StorageView;
