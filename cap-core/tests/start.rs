@@ -77,6 +77,28 @@ async fn a_service_without_handlers_must_say_so() {
         .unwrap();
 }
 
+#[cap_subscribe("given.twice")]
+async fn given_twice() {}
+
+#[tokio::test]
+async fn a_function_that_registers_itself_and_is_given_too_is_told_so() {
+    let result = alone().linked_handlers(true).subscriptions(given_twice::SUBSCRIPTIONS).start().await;
+    check(result, &["given_twice", "\"given.twice\"", "test.v1", "twice", ".linked_handlers(false)"]);
+}
+
+#[tokio::test]
+async fn a_timeout_that_fails_every_message_is_refused() {
+    let subscribe = Subscribe::to("a").timeout(std::time::Duration::ZERO);
+    check(alone().subscribe_with(subscribe, first).start().await, &["first", "timeout", "every message"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_also_a_groups_own_names_both_functions() {
+    let queue = Subscribe::to("b").queue("test.v1");
+    let result = alone().subscribe("a", first).subscribe_with(queue, second).start().await;
+    check(result, &["second", "\"test.v1\"", "first", "another name"]);
+}
+
 #[tokio::test]
 async fn storage_and_transport_are_asked_for() {
     check(Cap::builder().transport(MemoryTransport::new()).start().await, &["storage", "MemoryStorage"]);

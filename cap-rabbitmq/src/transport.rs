@@ -163,7 +163,8 @@ fn check(options: &RabbitMqOptions) -> Result<(), TransportError> {
     }
     match options.message_ttl {
         Some(_) if options.dotnet_queues => Err(unusable(
-            "option message_ttl goes together with dotnet_queues for no queue: drop one of them",
+            "the options message_ttl and dotnet_queues contradict each other: a queue that is declared as .NET's CAP \
+             declares it has that one's time to live; leave one of the two out",
         )),
         Some(ttl) if ttl > LONGEST_TTL || ttl.as_millis() == 0 => {
             Err(unusable("option message_ttl is not between 1 ms and 49 days, as RabbitMQ wants it"))

@@ -123,7 +123,7 @@ impl Subscribe {
         self
     }
 
-    /// Failed after this time.
+    /// Failed after this time. No time at all is refused at the start.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -153,7 +153,8 @@ impl Subscribe {
 
     /// Consumes this queue of the broker, which somebody else made, as it is: nothing is declared and nothing bound,
     /// and its name has no prefix and no version. For an operator's dead-letter queue, for instance. The topic says
-    /// which of its messages this handler takes. Goes together with no [`group`](Self::group).
+    /// which of its messages this handler takes. The queue stands in the place of a [`group`](Self::group): a
+    /// subscription that names both is refused at the start.
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());

@@ -14,6 +14,9 @@ use crate::message::{TopicPattern, validate_group};
 use crate::options::CapOptions;
 use crate::retry_policy::RetryPolicy;
 
+/// What stands for the package of a handler that was given to the builder.
+const BUILDER: &str = "the builder";
+
 /// One subscription before it is checked, wherever it came from.
 #[derive(Clone)]
 pub(crate) struct Registration {
@@ -62,7 +65,7 @@ impl Registration {
             classify: subscribe.classify,
             queue: subscribe.queue,
             function: function.to_owned(),
-            package: "the builder",
+            package: BUILDER,
             handler,
         }
     }
@@ -125,12 +128,15 @@ pub(crate) fn build_groups(
         if registration.concurrency == Some(0) {
             problems.push(format!("{function} has concurrency 0, so it would never run"));
         }
+        if registration.timeout == Some(Duration::ZERO) {
+            problems.push(format!("{function} has a timeout of nothing, which would fail every message"));
+        }
         if let Some(problem) = registration.circuit.and_then(|circuit| circuit.problem()) {
             problems.push(format!("{function}: its circuit breaker {problem}"));
         }
         if registration.queue.is_some() && registration.group.is_some() {
             problems.push(format!(
-                "{function} names a group and a queue; a queue of somebody else's has no group"
+                "{function} names a group and a queue; a queue of somebody else's has no group: leave one of them out"
             ));
         }
         let group = match &registration.queue {
@@ -162,20 +168,19 @@ fn group(
         if let [(a, first), (b, second)] = pair
             && a == b
         {
-            problems.push(format!(
-                "{} and {} both subscribe to {a:?} in the group {name:?}; give one of them another group",
-                first.function,
-                second.function,
-                a = a.as_str(),
-            ));
+            problems.push(both_subscribe(a.as_str(), &name, first, second));
         }
     }
-    let existing = members.iter().any(|(_, r)| r.queue.is_some());
-    if existing && members.iter().any(|(_, r)| r.queue.is_none()) {
+    let existing = members.iter().find(|(_, r)| r.queue.is_some());
+    let own = members.iter().find(|(_, r)| r.queue.is_none());
+    if let (Some((_, queue)), Some((_, group))) = (existing, own) {
         problems.push(format!(
-            "the queue {name:?} is the group's own for one handler and somebody else's for another"
+            "{} consumes the queue {name:?} as somebody else's, and {} is in the group of that name, whose own queue it \
+             is: give the group another name, or leave the queue out and name the group in both",
+            queue.function, group.function,
         ));
     }
+    let existing = existing.is_some();
     let asked: u32 = members.iter().filter_map(|(_, r)| r.concurrency).map(u32::from).sum();
     let concurrency = match asked {
         0 => options.group_concurrency,
@@ -195,6 +200,21 @@ fn group(
         })
         .collect();
     Group { name: name.into(), concurrency, existing, members }
+}
+
+fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Registration) -> String {
+    let Registration { function, package, .. } = first;
+    if *function == second.function && package == &second.package && *package != BUILDER {
+        return format!(
+            "{function} subscribes to {topic:?} in the group {group:?} twice: handlers that are linked into the program \
+             register themselves, so .subscriptions({function}::SUBSCRIPTIONS) is for programs that say \
+             .linked_handlers(false), and is said once there"
+        );
+    }
+    format!(
+        "{function} and {} both subscribe to {topic:?} in the group {group:?}; give one of them another group",
+        second.function,
+    )
 }
 
 /// How many subscriptions came from each package, for the log at start-up.
