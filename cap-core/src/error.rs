@@ -240,11 +240,22 @@ pub enum PublishError {
         bus: &'static str,
     },
     /// A handler's [`Publisher`](crate::Publisher) publishes with the handler's own success; it cannot do so in
-    /// another transaction. Use the bus itself for that, as a `State`.
+    /// another transaction. Use the bus itself for that, as an argument of the type [`Cap`](crate::Cap).
     #[error(
-        "a message to {topic:?} is published with its handler's success and cannot be given to a transaction"
+        "a message to {topic:?} is published with its handler's success and cannot be given to a transaction; take the \
+         bus itself as an argument of the handler (cap: Cap) and publish with that"
     )]
     WithinDelivery {
+        /// The topic published to.
+        topic: String,
+    },
+    /// A [`Publisher`](crate::Publisher) was used after its handler had returned, or had taken longer than its timeout:
+    /// what it published before has left with the handler's success by then, or is dropped.
+    #[error(
+        "the handler whose success a message to {topic:?} was to leave with has ended; a task that outlives its handler \
+         publishes with the bus itself (cap: Cap)"
+    )]
+    HandlerEnded {
         /// The topic published to.
         topic: String,
     },

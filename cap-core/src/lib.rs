@@ -58,8 +58,8 @@
 //!
 //! An async function, annotated with [`cap_subscribe`] or given to [`CapBuilder::subscribe`]. Its arguments say where
 //! they come from, in any order: one payload at most, of any type that deserialises, and any of [`CapHeaders`],
-//! [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`], [`Publisher`], [`Delivery`], and those of
-//! adapters. It returns `()`, [`Reply`], or a `Result` of either. Methods are handlers through [`cap_subscriber`].
+//! [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`], [`Publisher`], [`Cap`], [`Delivery`], and
+//! those of adapters. It returns `()`, [`Reply`], or a `Result` of either. Methods are handlers through [`cap_subscriber`].
 //! [`Layer`]s run around all of them.
 //!
 //! Handlers of one *group* share its messages, whichever process they run in; every group gets each message. Topics may
@@ -74,8 +74,8 @@
 //! [`CircuitBreaker`] pauses a handler whose dependency is down, and [`RetryPolicy::broker`] has the broker keep what waits
 //! for its next attempt.
 //!
-//! A handler runs again only if it failed or if its process died while it ran. Where even that is too often, an adapter's
-//! transaction as an argument (`PgTx` of `cap-postgres`) makes the handler's effects, the mark on the message, and all that
+//! A handler runs again only if it failed, or if its process died or lost its lease on the message while it ran. Where even
+//! that is too often, an adapter's transaction as an argument (`PgTx` of `cap-postgres`) makes the handler's effects, the mark on the message, and all that
 //! it publishes one transaction.
 //!
 //! # When something is away
@@ -116,6 +116,7 @@ pub mod monitor;
 mod notice;
 mod options;
 mod outgoing;
+mod panics;
 mod parked;
 mod phase;
 pub mod prelude;

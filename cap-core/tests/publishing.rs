@@ -10,6 +10,46 @@ use support::{alone, log};
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
+async fn a_publisher_that_outlives_its_handler_says_so() {
+    let (noted, mut seen) = log();
+    let (told, mut late) = log();
+    let cap = alone()
+        .subscribe_with(
+            Subscribe::to("work").timeout(Duration::from_secs(10)).retry(RetryPolicy::never()),
+            move |hangs: bool, publisher: Publisher| {
+                let told = told.clone();
+                async move {
+                    publisher.publish("done", "in time").await?;
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_secs(20)).await;
+                        told.note(publisher.publish("done", "late").await);
+                    });
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, PublishError>(())
+                }
+            },
+        )
+        .subscribe("done", move |what: String| {
+            noted.note(what);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    for hangs in [false, true] {
+        cap.publish("work", &hangs).await.unwrap();
+        let error = late.next().await.unwrap_err();
+        assert!(matches!(&error, PublishError::HandlerEnded { topic } if topic == "done"), "{error}");
+        assert!(error.to_string().contains("cap: Cap"), "{error}");
+    }
+    cap.shutdown().await.unwrap();
+    assert_eq!(seen.next().await, "in time", "what the one that hung had published is dropped");
+    seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delayed_message_comes_when_it_is_due_and_not_before() {
     let (noted, mut seen) = log();
     let cap = alone()

@@ -60,7 +60,9 @@ pub(crate) enum Target {
 /// Publishes from inside a handler: what it publishes leaves if and only if the handler succeeds, in the same
 /// transaction that marks the consumed message as done. Messages of a failed attempt are never seen by anyone.
 ///
-/// The consumed message's trace context goes along.
+/// The consumed message's trace context goes along. A clone that outlives the handler, in a task that it has spawned,
+/// publishes nothing any more and says so; for what is to leave whatever becomes of the handler there is the bus itself,
+/// which can be an argument, too ([`Cap`](crate::Cap)).
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -276,10 +278,7 @@ async fn store(target: &Target, drafts: Vec<Draft>) -> Result<Vec<MessageId>, Pu
         Target::Delivery(delivery) => {
             let rows = compose_all(delivery.composer(), drafts)?;
             let ids = ids(&rows);
-            for row in rows {
-                delivery.add_publish(row);
-            }
-            Ok(ids)
+            if delivery.add_publishes(rows) { Ok(ids) } else { Err(PublishError::HandlerEnded { topic }) }
         }
         Target::Bus(context) => {
             let timeout = context.options().publish_timeout;

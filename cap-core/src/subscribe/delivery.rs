@@ -26,8 +26,15 @@ struct Inner {
     parts: DeliveryParts,
     message_id: MessageId,
     response: Mutex<ResponseControl>,
-    publishes: Mutex<Vec<NewOutgoing>>,
+    publishes: Mutex<Publishes>,
     enlisted: Mutex<Option<Box<dyn Enlisted>>>,
+}
+
+/// What a handler publishes, until it ends.
+#[derive(Default)]
+struct Publishes {
+    rows: Vec<NewOutgoing>,
+    ended: bool,
 }
 
 /// What the consumer knows of a message when it hands it to a handler.
@@ -182,13 +189,24 @@ impl Delivery {
         &self.0.parts.composer
     }
 
-    /// Adds a message that leaves if and only if this delivery succeeds.
-    pub(crate) fn add_publish(&self, message: NewOutgoing) {
-        lock(&self.0.publishes).push(message);
+    /// Adds messages that leave if and only if this delivery succeeds. `false` if its handler has ended: what it
+    /// published may have been taken by then.
+    #[must_use]
+    pub(crate) fn add_publishes(&self, rows: Vec<NewOutgoing>) -> bool {
+        let mut publishes = lock(&self.0.publishes);
+        if !publishes.ended {
+            publishes.rows.extend(rows);
+        }
+        !publishes.ended
+    }
+
+    /// Says that the handler has ended, or was given up.
+    pub(crate) fn end(&self) {
+        lock(&self.0.publishes).ended = true;
     }
 
     pub(crate) fn take_publishes(&self) -> Vec<NewOutgoing> {
-        std::mem::take(&mut lock(&self.0.publishes))
+        std::mem::take(&mut lock(&self.0.publishes).rows)
     }
 
     pub(crate) fn response_control<R>(&self, change: impl FnOnce(&mut ResponseControl) -> R) -> R {

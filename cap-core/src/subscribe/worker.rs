@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::delivery::Delivery;
 use super::error::HandlerError;
 use super::reply::Outcome;
 use crate::message::headers::names;
+use crate::panics::panic_text;
 use crate::storage::Lease;
 
 /// What a driven handler takes its deliveries from; see
@@ -86,38 +88,29 @@ impl Worker {
             attempt = delivery.attempt(),
             traceparent = delivery.message().headers.get(names::TRACE_PARENT),
         );
-        let caught = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
-        let result = match self.timeout {
-            None => caught.await,
-            Some(limit) => match tokio::time::timeout(limit, caught).await {
-                Ok(result) => result,
-                Err(_) => {
-                    return Err(HandlerError::failed(format!(
-                        "the handler took longer than {}",
-                        humantime::format_duration(limit)
-                    ))
-                    .outage());
-                }
-            },
+        let handled = async {
+            match self.timeout {
+                None => handler.await,
+                Some(limit) => timeout(limit, handler).await.unwrap_or_else(|_| Err(too_long(limit))),
+            }
         };
-        result.unwrap_or_else(|panic| Err(HandlerError::failed(panic_text(&*panic))))
+        let caught = AssertUnwindSafe(handled.instrument(span)).catch_unwind();
+        caught.await.unwrap_or_else(|panic| Err(HandlerError::failed(panic_text("the handler", &*panic))))
     }
 
     /// Hands on the outcome of the delivery that [`next`](Self::next) gave last.
     pub async fn finish(&mut self, outcome: Outcome) {
         if let Some(job) = self.current.take() {
+            job.delivery.end();
             // The receiver outlives every worker; were it gone, the lease would run out and the message run again.
             let _ = self.done.send(Done { job, outcome }).await;
         }
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    match text {
-        Some(text) => format!("the handler panicked: {text}"),
-        None => "the handler panicked".to_owned(),
-    }
+fn too_long(limit: Duration) -> HandlerError {
+    HandlerError::failed(format!("the handler took longer than {}", humantime::format_duration(limit)))
+        .outage()
 }
 
 impl fmt::Debug for Worker {
