@@ -12,7 +12,7 @@ use cap_core::memory::MemoryConsumer;
 use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::{Reason, Side, Status};
-use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::transport::{Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{CapBuilder, CircuitState, Message};
 use support::{Log, Seen, alone, log, on};
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ enum Keeps {
     Refuses,
     /// Loses them, and has said that retries are not for it.
     Shared,
+    /// Brings a copy of each to another group, and much too early.
+    Elsewhere,
 }
 
 /// A broker that keeps badly.
@@ -66,6 +68,13 @@ impl Transport for Careless {
             Keeps::Nothing | Keeps::Shared => messages.iter().map(|_| Ok(())).collect(),
             Keeps::Twice => {
                 self.0.delay(messages).await;
+                self.0.delay(messages).await
+            }
+            Keeps::Elsewhere => {
+                let to = Destination::Group("other.v1".into());
+                let moved =
+                    messages.iter().map(|kept| Delayed { delay: SECOND, to: to.clone(), ..kept.clone() });
+                self.0.delay(&moved.collect::<Vec<_>>()).await;
                 self.0.delay(messages).await
             }
             Keeps::Away | Keeps::Refuses => {
@@ -156,6 +165,24 @@ async fn a_message_that_comes_back_twice_is_handled_once() {
     tokio::time::sleep(10 * LEASE).await;
     cap.shutdown().await.unwrap();
     seen.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_moved_to_another_group_stays_the_first_ones() {
+    let (noted, mut seen) = log();
+    let broker = Careless(MemoryTransport::new(), Keeps::Elsewhere);
+    let policy = RetryPolicy::broker([100 * SECOND]);
+    let cap = failing(alone().transport(broker), 1, policy, noted)
+        .subscribe_with(Subscribe::to("else").group("other"), async || ())
+        .start()
+        .await
+        .unwrap();
+    cap.publish("call", &1).await.unwrap();
+    assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 100)]);
+    cap.shutdown().await.unwrap();
+    let parked = cap.parked().list().await.unwrap();
+    let parked: Vec<_> = parked.iter().map(|row| (&*row.group, row.reason)).collect();
+    assert_eq!(parked, [("other.v1", Some(Reason::NoSubscriber))], "there it is a message like any other");
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,6 +390,35 @@ async fn with_outages_only_a_message_of_its_own_fault_opens_nothing() {
     seen.assert_empty();
     assert_eq!(cap.health().await.groups.remove(0).circuits.remove(0).state, CircuitState::Open);
     assert_eq!(seen.next().await, 3, "the probe");
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_subscription_of_one_function_has_a_circuit_of_its_own() {
+    async fn call(fails: bool) -> Result<(), &'static str> {
+        if fails { Err("nobody answers") } else { Ok(()) }
+    }
+    let subscribe = |topic: &str| Subscribe::to(topic).circuit(CircuitBreaker::after(1).pause(60 * SECOND));
+    let cap = alone()
+        .subscribe_with(subscribe("tax"), call)
+        .subscribe_with(subscribe("post"), call)
+        .start()
+        .await
+        .unwrap();
+    let opened = async || {
+        let circuits = cap.health().await.groups.remove(0).circuits;
+        let shown = circuits.into_iter().map(|circuit| (circuit.topic, circuit.state, circuit.since));
+        shown.collect::<Vec<_>>()
+    };
+    cap.publish("tax", &true).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let before = opened().await;
+    let states: Vec<_> = before.iter().map(|(topic, state, _)| (topic.as_str(), *state)).collect();
+    assert_eq!(states, [("post", CircuitState::Closed), ("tax", CircuitState::Open)]);
+    cap.publish("post", &false).await.unwrap();
+    cap.publish("tax", &true).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(opened().await, before, "neither is shown in the other's place");
     cap.shutdown().await.unwrap();
 }
 

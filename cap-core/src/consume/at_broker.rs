@@ -19,7 +19,6 @@ use crate::message::headers::names;
 use crate::storage::{Claimed, Lease, Settlement, Side, Verdict};
 use crate::subscribe::{Delivery, Ticket};
 use crate::transport::{Delayed, Destination, Incoming};
-use crate::writer::SettleItem;
 
 /// Neither store nor broker is waited for any longer: the row becomes due by itself.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -76,23 +75,25 @@ impl Ending {
 }
 
 impl Consumption {
-    /// The row that a delivery from a delay queue speaks of.
-    pub(super) fn retry_of(delivery: &Incoming) -> Option<Lease> {
-        let (id, epoch) = delivery.headers.get(names::RETRY).filter(|_| delivery.delayed)?.split_once(':')?;
+    /// The row that a delivery from a delay queue speaks of, if it was kept for this group.
+    pub(super) fn retry_of(&self, delivery: &Incoming) -> Option<Lease> {
+        let headers = Some(&delivery.headers).filter(|_| delivery.delayed)?;
+        // Another group's retry that somebody has moved here would take the row from that group.
+        headers.get(names::GROUP).filter(|group| **group == *self.group.name)?;
+        let (id, epoch) = headers.get(names::RETRY)?.split_once(':')?;
         Some(Lease { id: id.parse().ok()?, epoch: epoch.parse().ok()? })
     }
 
-    /// Claims the rows of messages that came back from a delay, and hands on those that are still wanted. A store that
-    /// cannot be asked is not waited for: the rows become due by themselves.
-    pub(super) async fn resume(&self, leases: &[Lease]) {
+    /// Claims the rows of messages that came back from a delay, and gives back those that are still wanted. A store
+    /// that cannot be asked is not waited for: the rows become due by themselves.
+    pub(super) async fn resume(&self, leases: &[Lease]) -> Vec<Intake> {
         let claimed = match claim(&self.context, leases).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 self.context.storage_health.down(&error);
-                return;
+                return Vec::new();
             }
         };
-        // All of them first: those that wait here for room are held by this node, too, and must be renewed.
         let wanted: Vec<Intake> = claimed.into_iter().flatten().filter_map(|row| self.take_up(row)).collect();
         tracing::debug!(
             group = &*self.group.name,
@@ -100,22 +101,12 @@ impl Consumption {
             wanted = wanted.len(),
             "came back from a delay"
         );
-        for intake in wanted {
-            // The group's task outlives this one; were it gone, the lease would run out.
-            let _ = self.intake.send(intake).await;
-        }
+        wanted
     }
 
     fn take_up(&self, claimed: Claimed) -> Option<Intake> {
         if claimed.group != self.group.name {
-            // Somebody has made this up. The row is nobody's again, as due as it was.
-            let settlement = Settlement {
-                lease: claimed.lease,
-                verdict: Verdict::Release { after: Duration::ZERO },
-                publishes: Vec::new(),
-            };
-            // A full lane: the lease runs out.
-            let _ = self.context.settle.try_send(SettleItem::new(Side::Inbox, settlement));
+            // Somebody has made this up. When the row was due is not known any more: nobody renews the lease.
             return None;
         }
         let cancelled = self.context.stop.handlers.child_token();

@@ -1,29 +1,26 @@
 //! From the broker to the inbox: one task a group receives, stores, acknowledges, and hands on.
 //!
-//! A delivery is acknowledged once it is durable, and not before. The broker being away, the store being away, or a
-//! queue being deleted only makes the task wait and begin anew.
+//! A delivery is acknowledged once it is durable, and not before. The broker being away, the store being away or out of
+//! order, or a queue being deleted only makes the task wait and begin anew.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use super::foreign::{IncomingHook, remember};
+use super::foreign::IncomingHook;
 use super::intake::Intake;
 use crate::backoff::Backoff;
 use crate::context::Context;
 use crate::erased::DynConsumer;
-use crate::error::TransportError;
+use crate::error::{StorageError, StorageErrorKind, TransportError, error_chain};
 use crate::faults::{point, sabotaged};
 use crate::health::Tracker;
-use crate::message::headers::names;
-use crate::message::{Headers, Message, MessageId, validate_topic};
 use crate::notice::Failure;
-use crate::storage::{Entry, Lease, NewIncoming, Reason, Side, Stored};
+use crate::storage::{Entry, Lease, NewIncoming, Settlement, Side, Stored, Verdict};
 use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
-use crate::writer::StoreItem;
+use crate::writer::{SettleItem, StoreItem};
 
 /// Receives for one group until intake stops. `connected` hears of the first success or failure.
 pub(crate) async fn run_consumer(
@@ -58,22 +55,29 @@ pub(crate) async fn run_consumer(
             undeclared = false;
             task.context.undeclared.send_modify(|groups| *groups = groups.saturating_sub(1));
         }
-        let error = match consumer {
+        match consumer {
             Ok(mut consumer) => {
                 health.up();
-                backoff.reset();
                 tell(&mut connected, Ok(()));
                 match task.receive(&mut *consumer).await {
-                    None => return,
-                    Some(error) => error,
+                    Ended::WithIntake => return,
+                    Ended::ByBroker(error) => {
+                        backoff.reset();
+                        health.down(&error);
+                    }
+                    // What it left behind comes at once to whoever asks next: the pauses grow.
+                    Ended::ByStore(error) => health.down(&error),
+                    Ended::WithGroup => {
+                        return health
+                            .down(&"the task that runs its handlers has died; start this process anew");
+                    }
                 }
             }
             Err(error) => {
                 tell(&mut connected, Err(error.clone()));
-                error
+                health.down(&error);
             }
-        };
-        health.down(&error);
+        }
         if !backoff.wait(&stop).await {
             return;
         }
@@ -90,27 +94,54 @@ fn tell(
     }
 }
 
+/// Why a consumption has ended.
+enum Ended {
+    /// Intake has stopped.
+    WithIntake,
+    /// The group takes no more, though intake goes on.
+    WithGroup,
+    ByBroker(TransportError),
+    /// The store does not take what comes.
+    ByStore(StorageError),
+}
+
+impl From<TransportError> for Ended {
+    fn from(error: TransportError) -> Self {
+        Self::ByBroker(error)
+    }
+}
+
 pub(super) struct Consumption {
     pub(super) context: Arc<Context>,
     pub(super) group: Arc<Group>,
-    hook: IncomingHook,
-    pub(super) intake: mpsc::Sender<Intake>,
+    pub(super) hook: IncomingHook,
+    intake: mpsc::Sender<Intake>,
 }
 
 impl Consumption {
-    /// Receives until the consumer ends, which is an error, or until intake stops, which is none.
+    /// Receives until the consumer ends.
     ///
     /// What was received when intake stops is stored and acknowledged, if that does not take long. Leaving it is
     /// safe, too: what is not acknowledged is delivered again, and what is stored but not handed on is claimed when
     /// its lease has run out.
-    async fn receive(&self, consumer: &mut dyn DynConsumer) -> Option<TransportError> {
+    async fn receive(&self, consumer: &mut dyn DynConsumer) -> Ended {
         /// How long a batch may take after intake has stopped.
         const GRACE: Duration = Duration::from_secs(5);
         let stop = &self.context.stop.intake;
+        let prefetch = usize::from(self.context.options().prefetch);
+        let mut left_behind = 0;
         loop {
-            let deliveries = match stop.run_until_cancelled(self.next_batch(consumer)).await? {
-                Ok(deliveries) => deliveries,
-                Err(error) => return Some(error),
+            let next = async {
+                tokio::select! {
+                    biased;
+                    () = self.intake.closed() => Err(Ended::WithGroup),
+                    batch = self.next_batch(consumer) => batch.map_err(Ended::ByBroker),
+                }
+            };
+            let deliveries = match stop.run_until_cancelled(next).await {
+                None => return Ended::WithIntake,
+                Some(Ok(deliveries)) => deliveries,
+                Some(Err(ended)) => return ended,
             };
             let too_late = async {
                 stop.cancelled().await;
@@ -118,14 +149,22 @@ impl Consumption {
             };
             tokio::select! {
                 biased;
-                kept = self.keep(consumer, deliveries) => {
-                    if let Err(error) = kept {
-                        return Some(error);
-                    }
-                }
-                () = too_late => return None,
+                kept = self.keep(consumer, deliveries) => match kept {
+                    Ok(left) => left_behind += left,
+                    Err(ended) => return ended,
+                },
+                () = too_late => return Ended::WithIntake,
+            }
+            // Each takes a place of the prefetch for as long as this consumer lives.
+            if left_behind * 2 > prefetch {
+                return Ended::ByStore(self.refusal(left_behind));
             }
         }
+    }
+
+    fn refusal(&self, left_behind: usize) -> StorageError {
+        let text = format!("{left_behind} received messages are refused and stay at the broker");
+        StorageError::new(StorageErrorKind::Refused, self.context.storage.name(), text)
     }
 
     /// Waits for deliveries, no more than there is room for: a handler that falls behind stops the intake here, and
@@ -142,59 +181,74 @@ impl Consumption {
         consumer.receive(free.min(self.context.options().batch_size)).await
     }
 
-    /// Stores a batch, hands it on, and acknowledges it.
-    async fn keep(
-        &self,
-        consumer: &mut dyn DynConsumer,
-        deliveries: Vec<Incoming>,
-    ) -> Result<(), TransportError> {
+    /// Stores a batch, acknowledges it, and hands it on. Gives back how many of it had to be left unacknowledged.
+    async fn keep(&self, consumer: &mut dyn DynConsumer, deliveries: Vec<Incoming>) -> Result<usize, Ended> {
         point("receive.after").await;
         metrics::counter!("cap_received_total").increment(deliveries.len() as u64);
-        let (deliveries, retries) = Self::part(deliveries);
+        let (deliveries, retries) = self.part(deliveries);
         if !retries.is_empty() {
             let (leases, tags): (Vec<Lease>, Vec<Tag>) = retries.into_iter().unzip();
-            self.resume(&leases).await;
-            point("acknowledge.before").await;
-            consumer.settle(&tags, Acknowledge::Accept).await?;
+            let wanted = self.resume(&leases).await;
+            self.acknowledge(consumer, &tags, wanted).await?;
         }
         if deliveries.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let tags: Vec<Tag> = deliveries.iter().map(|delivery| delivery.tag).collect();
         let rows: Vec<NewIncoming> = deliveries.into_iter().map(|delivery| self.row(delivery)).collect();
         if sabotaged("acknowledge-before-storing") {
             consumer.settle(&tags, Acknowledge::Accept).await?;
         }
-        let (reply, stored) = oneshot::channel();
-        let item = StoreItem::Incoming(rows.clone(), reply);
-        let stored = match self.context.store.send(item).await {
-            Ok(()) => stored.await.ok(),
-            Err(_) => None,
-        };
-        match stored {
-            Some(Ok(stored)) => {
-                // Handed on first: should the acknowledgement fail, the redelivery is seen to be a duplicate.
-                self.hand_on(rows, &stored).await;
-                point("acknowledge.before").await;
-                consumer.settle(&tags, Acknowledge::Accept).await?;
-                point("acknowledge.after").await;
-                Ok(())
+        match self.store(rows.clone()).await {
+            Ok(stored) => {
+                self.acknowledge(consumer, &tags, self.hold(rows, &stored)).await?;
+                Ok(0)
             }
-            Some(Err(_)) => self.one_by_one(consumer, rows, &tags).await,
-            // The lane has ended: the bus stops, and the broker keeps the messages.
-            None => std::future::pending().await,
+            Err(error) if error.kind() == StorageErrorKind::Refused => {
+                self.one_by_one(consumer, rows, &tags).await
+            }
+            Err(error) => Err(Ended::ByStore(error)),
         }
     }
 
+    /// Has rows inserted.
+    async fn store(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
+        let (reply, stored) = oneshot::channel();
+        if self.context.store.send(StoreItem::Incoming(rows, reply)).await.is_ok()
+            && let Ok(stored) = stored.await
+        {
+            return stored;
+        }
+        // The lane has ended: the bus stops, and the broker keeps the messages.
+        std::future::pending().await
+    }
+
+    /// Acknowledges deliveries, and then hands on what is new of them: a slow handler must not make the broker wait
+    /// for its answer. Should the acknowledgement fail, the redelivery is seen to be a duplicate.
+    async fn acknowledge(
+        &self,
+        consumer: &mut dyn DynConsumer,
+        tags: &[Tag],
+        new: Vec<Intake>,
+    ) -> Result<(), TransportError> {
+        point("acknowledge.before").await;
+        let settled = consumer.settle(tags, Acknowledge::Accept).await;
+        point("acknowledge.after").await;
+        for intake in new {
+            self.hand_on(intake).await;
+        }
+        settled
+    }
+
     /// Tells those that came back from a delay, whose rows are in the store, from those that are new.
-    fn part(deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>) {
+    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>) {
         if !deliveries.iter().any(|delivery| delivery.delayed) {
             return (deliveries, Vec::new());
         }
         let mut fresh = Vec::new();
         let mut retries = Vec::new();
         for delivery in deliveries {
-            match Self::retry_of(&delivery) {
+            match self.retry_of(&delivery) {
                 Some(lease) => retries.push((lease, delivery.tag)),
                 None => fresh.push(delivery),
             }
@@ -202,183 +256,97 @@ impl Consumption {
         (fresh, retries)
     }
 
-    /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself.
-    /// One that is refused alone stays unacknowledged at the broker, out of everyone's way.
+    /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself. One
+    /// that is refused alone is parked as far as it can be stored, so that it is in nobody's way at the broker either.
     async fn one_by_one(
         &self,
         consumer: &mut dyn DynConsumer,
         rows: Vec<NewIncoming>,
         tags: &[Tag],
-    ) -> Result<(), TransportError> {
+    ) -> Result<usize, Ended> {
+        let mut left_behind = 0;
         for (row, tag) in rows.into_iter().zip(tags) {
-            let (reply, stored) = oneshot::channel();
-            let item = StoreItem::Incoming(vec![row.clone()], reply);
-            if self.context.store.send(item).await.is_err() {
-                return std::future::pending().await;
+            match self.store_somehow(row).await {
+                Ok((row, stored)) => {
+                    self.acknowledge(consumer, &[*tag], self.hold(vec![row], &stored)).await?;
+                }
+                Err(_) if sabotaged("accept-what-is-refused") => {
+                    consumer.settle(&[*tag], Acknowledge::Accept).await?;
+                }
+                Err(error) if error.kind() == StorageErrorKind::Refused => left_behind += 1,
+                Err(error) => return Err(Ended::ByStore(error)),
             }
-            match stored.await {
-                Ok(Ok(stored)) => {
-                    self.hand_on(vec![row], &stored).await;
-                    consumer.settle(&[*tag], Acknowledge::Accept).await?;
-                }
-                Ok(Err(_)) if sabotaged("accept-what-is-refused") => {
-                    consumer.settle(&[*tag], Acknowledge::Accept).await?;
-                }
-                Ok(Err(error)) => tracing::error!(
+        }
+        Ok(left_behind)
+    }
+
+    /// Stores a row that was refused among others: under another id, or else parked.
+    async fn store_somehow(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
+        let row = self.renumbered(row);
+        let refused = match self.store(vec![row.clone()]).await {
+            Ok(stored) => return Ok((row, stored)),
+            Err(error) if sabotaged("accept-what-is-refused") => return Err(error),
+            Err(error) if error.kind() == StorageErrorKind::Refused => error,
+            Err(error) => return Err(error),
+        };
+        let parked = self.parked_as_refused(&row, &refused);
+        match self.store(vec![parked.clone()]).await {
+            Ok(stored) => Ok((parked, stored)),
+            Err(error) => {
+                tracing::error!(
                     group = &*row.group,
                     message_id = row.message.id(),
-                    %error,
+                    topic = row.message.name(),
+                    error = error_chain(&error),
                     "the store refuses a received message; it stays unacknowledged at the broker"
-                ),
-                Err(_) => return std::future::pending().await,
-            }
-        }
-        Ok(())
-    }
-
-    async fn hand_on(&self, rows: Vec<NewIncoming>, stored: &[Stored]) {
-        // All of them first: those that wait here for room are held by this node, too, and must be renewed.
-        let tokens: Vec<_> = rows.iter().zip(stored).map(|(row, stored)| self.hold(row, *stored)).collect();
-        for ((row, stored), cancelled) in rows.into_iter().zip(stored).zip(tokens) {
-            let (message_id, topic) = (row.message.id(), row.message.name());
-            if *stored == Stored::Duplicate && !sabotaged("no-deduplication") {
-                metrics::counter!("cap_duplicates_total").increment(1);
-                tracing::debug!(
-                    message_id,
-                    topic,
-                    group = &*row.group,
-                    "received again, and not handled again"
                 );
-                continue;
-            }
-            let lease = Lease { id: row.id, epoch: 1 };
-            match row.entry {
-                Entry::Scheduled { .. } => {
-                    tracing::debug!(
-                        message_id,
-                        topic,
-                        group = &*row.group,
-                        row = row.id,
-                        "stored in the inbox"
-                    );
-                    let intake = Intake::fresh(lease, row.message, cancelled);
-                    // The group's task outlives this one; were it gone, the lease would run out.
-                    let _ = self.intake.send(intake).await;
-                }
-                Entry::Parked { reason, error, notify, .. } => {
-                    tracing::error!(
-                        message_id,
-                        topic,
-                        group = &*row.group,
-                        row = row.id,
-                        error,
-                        "parked a message"
-                    );
-                    metrics::counter!("cap_parked_total").increment(1);
-                    if notify {
-                        self.context.notify(Failure {
-                            side: Side::Inbox,
-                            id: row.id,
-                            message: row.message,
-                            group: row.group,
-                            reason,
-                            error,
-                            attempts: 0,
-                            lease,
-                        });
-                    }
-                }
+                Err(error)
             }
         }
     }
 
-    /// Notes that this node holds a row that it has just inserted, and gives back what tells its handler to stop.
-    fn hold(&self, row: &NewIncoming, stored: Stored) -> CancellationToken {
-        let cancelled = self.context.stop.handlers.child_token();
-        let handled = stored == Stored::New || sabotaged("no-deduplication");
-        if handled && matches!(row.entry, Entry::Scheduled { .. }) {
-            let lease = Lease { id: row.id, epoch: 1 };
-            self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
-        }
-        cancelled
+    /// Notes that this node holds rows that it has just inserted, has a person told of those that are parked, and
+    /// gives back what is to be handled. What waits for room later is held from now on, so that it is renewed.
+    fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Intake> {
+        rows.into_iter().zip(stored).filter_map(|(row, stored)| self.hold_one(row, *stored)).collect()
     }
 
-    /// Makes a delivery a row, or a parked row with its reason.
-    fn row(&self, mut delivery: Incoming) -> NewIncoming {
-        self.hook.apply(&mut delivery);
-        let mut headers = delivery.headers;
-        for name in [names::EXCEPTION, names::AUDIT, names::RETRY, names::BROKER_DELAY] {
-            headers.remove(name);
+    fn hold_one(&self, row: NewIncoming, stored: Stored) -> Option<Intake> {
+        let NewIncoming { id, group, message, entry } = row;
+        let (message_id, topic) = (message.id(), message.name());
+        if stored == Stored::Duplicate && !sabotaged("no-deduplication") {
+            metrics::counter!("cap_duplicates_total").increment(1);
+            tracing::debug!(message_id, topic, group = &*group, "received again, and not handled again");
+            return None;
         }
-        headers.insert(names::GROUP, &*self.group.name);
-        let problem = self.problem(&mut headers, &delivery.routing_key);
-        if matches!(problem, Some((Reason::MissingHeaders, _))) {
-            remember(&mut headers, &delivery.routing_key, &delivery.properties);
-        }
-        let entry = match problem {
-            None => Entry::Scheduled { held: true },
-            Some((reason, error)) => Entry::Parked {
-                reason,
-                error,
-                keep: self.context.options().failed_expire_after,
-                notify: self.context.notifies(),
-            },
-        };
-        NewIncoming {
-            id: self.context.composer.ids.next_id(),
-            group: Arc::clone(&self.group.name),
-            message: Arc::new(Message::new(headers, delivery.body)),
-            entry,
+        let lease = Lease { id, epoch: 1 };
+        match entry {
+            Entry::Scheduled { .. } => {
+                tracing::debug!(message_id, topic, group = &*group, row = id, "stored in the inbox");
+                let cancelled = self.context.stop.handlers.child_token();
+                self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
+                Some(Intake::fresh(lease, message, cancelled))
+            }
+            Entry::Parked { reason, error, notify, .. } => {
+                tracing::error!(message_id, topic, group = &*group, row = id, error, "parked a message");
+                metrics::counter!("cap_parked_total").increment(1);
+                if notify {
+                    let (side, attempts) = (Side::Inbox, 0);
+                    let failure = Failure { side, id, message, group, reason, error, attempts, lease };
+                    self.context.notify(failure);
+                }
+                None
+            }
         }
     }
 
-    /// Why nobody here can handle a message with these headers. Values that no store's column could hold are moved
-    /// to a header of another name, so that the row can still be found.
-    fn problem(&self, headers: &mut Headers, routing_key: &str) -> Option<(Reason, String)> {
-        let (id, name) = (names::MESSAGE_ID, names::MESSAGE_NAME);
-        if let Some(text) = headers.get(id)
-            && (text.len() > MessageId::MAX_LENGTH || text.contains('\0'))
-        {
-            move_aside(headers, id);
-            return Some((
-                Reason::MissingHeaders,
-                format!("the header {id} is longer than 200 bytes or has a NUL"),
-            ));
+    /// Hands a message to the group's task. If that has ended, the message is nobody's again.
+    async fn hand_on(&self, intake: Intake) {
+        if let Err(mpsc::error::SendError(intake)) = self.intake.send(intake).await {
+            let verdict = Verdict::Release { after: Duration::ZERO };
+            let settlement = Settlement { lease: intake.lease, verdict, publishes: Vec::new() };
+            // The lane ends after this task; were it gone, the lease would run out.
+            let _ = self.context.settle.send(SettleItem::new(Side::Inbox, settlement)).await;
         }
-        if let Some(text) = headers.get(name)
-            && let Err(error) = validate_topic(text)
-        {
-            let error = format!("the header {name} is no topic: {error}");
-            move_aside(headers, name);
-            return Some((Reason::MissingHeaders, error));
-        }
-        let missing: Vec<&str> =
-            [id, name].into_iter().filter(|name| headers.get(name).is_none_or(str::is_empty)).collect();
-        if !missing.is_empty() {
-            let error = format!(
-                "the delivery has no {}; it came with the routing key {routing_key:?}",
-                missing.join(" and no ")
-            );
-            return Some((Reason::MissingHeaders, error));
-        }
-        let topic = headers.get(name).unwrap_or_default();
-        if self.group.member_for(topic).is_none() {
-            let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
-            return Some((Reason::NoSubscriber, error));
-        }
-        let callback = headers.get(names::CALLBACK_NAME).filter(|callback| !callback.is_empty());
-        if let Some(Err(error)) = callback.map(validate_topic) {
-            return Some((
-                Reason::MissingHeaders,
-                format!("the header {} is no topic: {error}", names::CALLBACK_NAME),
-            ));
-        }
-        None
     }
-}
-
-fn move_aside(headers: &mut Headers, name: &'static str) {
-    let value = headers.get(name).unwrap_or_default().replace('\0', "\u{fffd}");
-    headers.remove(name);
-    headers.insert(format!("cap-invalid-{}", name.trim_start_matches("cap-")), value);
 }

@@ -1,8 +1,10 @@
 //! What becomes of a message whose handler has returned: its mark and its answer, its next attempt, or its end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::outcome::{Decision, decide};
@@ -10,6 +12,7 @@ use crate::context::Context;
 use crate::faults::{point, sabotaged};
 use crate::message::Message;
 use crate::notice::Failure;
+use crate::panics::{caught, panic_text};
 use crate::publish::{Handover, answer};
 use crate::storage::{Lease, NewOutgoing, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
@@ -84,8 +87,16 @@ impl Ending {
         let (settlement, handover) = self.with_handover(settlement);
         let completion = Completion { owner: self.context.owner.clone(), settlement };
         point("complete.before").await;
-        let completed = enlisted.complete(completion).await;
+        let complete = AssertUnwindSafe(async { enlisted.complete(completion).await });
+        let completed = complete.catch_unwind().await;
         point("complete.after").await;
+        let completed = match completed {
+            Ok(completed) => completed,
+            Err(panic) => {
+                let error = HandlerError::failed(panic_text("the handler's transaction", &*panic));
+                return self.failed(ticket, delivery, error).await;
+            }
+        };
         match completed {
             Ok(true) => {
                 Self::log_success(&delivery);
@@ -111,11 +122,20 @@ impl Ending {
         }
     }
 
+    /// Rolls a handler's transaction back; one that panics at that is gone, too.
+    pub(crate) async fn abandon(enlisted: Box<dyn Enlisted>) {
+        let _ = AssertUnwindSafe(async { enlisted.abandon().await }).catch_unwind().await;
+    }
+
     /// What the application says about an error besides what it says itself.
     pub(crate) fn classify(&self, ticket: &Ticket, error: HandlerError) -> HandlerError {
         let classify = self.group.members[ticket.member].classify.or(self.context.classify);
         match classify {
-            Some(classify) if error.kind() == HandlerErrorKind::Failed => classify(error),
+            Some(classify) if error.kind() == HandlerErrorKind::Failed => {
+                let text = error.text();
+                caught("the classifier of errors", || classify(error))
+                    .unwrap_or_else(|panic| HandlerError::failed(format!("{panic}; the error was: {text}")))
+            }
             _ => error,
         }
     }
@@ -212,17 +232,9 @@ impl Ending {
         let applied = self.settle_and_wait(settlement, counted.then(|| attempts.saturating_sub(1))).await;
         metrics::counter!("cap_parked_total").increment(1);
         if applied && notify {
-            let (side, group) = (Side::Inbox, Arc::clone(&self.group.name));
-            self.context.notify(Failure {
-                side,
-                id: lease.id,
-                message,
-                group,
-                reason,
-                error,
-                attempts,
-                lease,
-            });
+            let (side, id, group) = (Side::Inbox, lease.id, Arc::clone(&self.group.name));
+            let failure = Failure { side, id, message, group, reason, error, attempts, lease };
+            self.context.notify(failure);
         }
     }
 

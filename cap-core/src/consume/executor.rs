@@ -96,8 +96,9 @@ fn start_workers(
 /// The worker's loop for handlers that are called through a pointer.
 async fn call_each(mut worker: Worker, next: Next) {
     while let Some(delivery) = worker.next().await {
-        let handler = next.clone().run(delivery.clone());
-        let outcome = worker.run(&delivery, handler).await;
+        let (next, given) = (next.clone(), delivery.clone());
+        // Within the future that is watched: a layer may panic before it has made one of its own.
+        let outcome = worker.run(&delivery, async move { next.run(given).await }).await;
         drop(delivery);
         worker.finish(outcome).await;
     }
@@ -151,11 +152,14 @@ impl Executor {
     /// Starts a message, or has it wait for its key.
     async fn take(&mut self, mut message: Intake) {
         if message.message.id().is_none() || message.message.name().is_none() {
-            message.message = Arc::new(self.hook.apply_again(&message.message));
+            match self.hook.apply_again(&message.message) {
+                Ok(given) => message.message = Arc::new(given),
+                Err(panic) => return self.park(message, Reason::MissingHeaders, panic),
+            }
         }
         let topic = message.message.name().unwrap_or_default();
         let Some(member) = self.group.member_for(topic) else {
-            return self.park(message);
+            return self.park_unhandled(message);
         };
         if !self.holds(&message) {
             return;
@@ -183,7 +187,7 @@ impl Executor {
     async fn start(&mut self, message: Intake) {
         let topic: Arc<str> = message.message.name().unwrap_or_default().into();
         let Some(member) = self.group.member_for(&topic) else {
-            return self.park(message);
+            return self.park_unhandled(message);
         };
         let key = self.key(member, &message);
         // While it waited the node may have lost it; another has handled it by now.
@@ -252,14 +256,18 @@ impl Executor {
     }
 
     /// A claimed message that no handler here takes: it waits for a person, as a fresh one would.
-    fn park(&mut self, message: Intake) {
+    fn park_unhandled(&mut self, message: Intake) {
         let topic = message.message.name().unwrap_or_default();
         let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
+        self.park(message, Reason::NoSubscriber, error);
+    }
+
+    fn park(&mut self, message: Intake, reason: Reason, error: String) {
         let ending = self.ending();
         self.running += 1;
         self.ending.push(Box::pin(async move {
             let Intake { lease, message, attempts, .. } = message;
-            ending.give_up(lease, message, Reason::NoSubscriber, error, attempts, false).await;
+            ending.give_up(lease, message, reason, error, attempts, false).await;
             End::Parked
         }));
     }
@@ -307,7 +315,7 @@ impl Executor {
                     match ending.settlement(&ticket, &delivery, response) {
                         Ok(settlement) => ending.complete(ticket, delivery, settlement, enlisted).await,
                         Err(error) => {
-                            enlisted.abandon().await;
+                            Ending::abandon(enlisted).await;
                             ending.failed(ticket, delivery, error).await
                         }
                     }
@@ -316,7 +324,7 @@ impl Executor {
             (Err(error), enlisted) => {
                 self.ending.push(Box::pin(async move {
                     if let Some(enlisted) = enlisted {
-                        enlisted.abandon().await;
+                        Ending::abandon(enlisted).await;
                     }
                     match rest {
                         Some(rest) => ending.rest(ticket, &delivery, &error, rest).await,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::message::{Headers, Message};
+use crate::panics::caught;
 use crate::transport::Incoming;
 
 type MapIncoming = dyn Fn(&Incoming) -> Option<Headers> + Send + Sync;
@@ -19,22 +20,20 @@ const ROUTING_KEY: &str = "cap-routing-key";
 const PROPERTY: &str = "cap-property-";
 
 impl IncomingHook {
-    /// Sets what the hook says over the delivery's headers.
-    pub(crate) fn apply(&self, delivery: &mut Incoming) {
-        if let Some(hook) = &self.0
-            && let Some(given) = hook(delivery)
-        {
-            for (name, value) in given.iter() {
-                delivery.headers.set(name.to_owned(), value.map(str::to_owned));
-            }
+    /// Sets what the hook says over the delivery's headers. A panic of the hook is the text of the error.
+    pub(crate) fn apply(&self, delivery: &mut Incoming) -> Result<(), String> {
+        let Some(hook) = &self.0 else { return Ok(()) };
+        for (name, value) in caught("map_incoming", || hook(delivery))?.iter().flat_map(Headers::iter) {
+            delivery.headers.set(name.to_owned(), value.map(str::to_owned));
         }
+        Ok(())
     }
 
     /// Asks the hook again about a message that was parked for want of headers.
-    pub(crate) fn apply_again(&self, message: &Message) -> Message {
+    pub(crate) fn apply_again(&self, message: &Message) -> Result<Message, String> {
         let mut delivery = recall(message);
-        self.apply(&mut delivery);
-        Message::new(delivery.headers, delivery.body)
+        self.apply(&mut delivery)?;
+        Ok(Message::new(delivery.headers, delivery.body))
     }
 }
 

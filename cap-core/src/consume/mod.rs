@@ -3,6 +3,7 @@
 mod at_broker;
 mod consumer;
 mod ending;
+mod entry;
 mod executor;
 mod foreign;
 mod intake;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{BoxError, error_chain};
+use crate::panics::caught;
 use crate::retry_policy::RetryPolicy;
 
 /// What a handler's failure means for its message.
@@ -171,7 +172,7 @@ impl HandlerError {
     /// The error as the bus records it: one line with its causes.
     #[must_use]
     pub fn text(&self) -> String {
-        error_chain(&*self.source)
+        caught("the text of the handler's error", || error_chain(&*self.source)).unwrap_or_else(|panic| panic)
     }
 
     /// Takes any error: one that is a `HandlerError`, itself or as a cause, keeps its meaning; any other is a
