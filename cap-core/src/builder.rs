@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::bus::{Cap, GroupRuntime};
-use crate::consume::{GroupGauge, IncomingHook, run_consumer, run_group};
+use crate::consume::{IncomingHook, run_consumer, run_group};
 use crate::context::{Context, Stop};
 use crate::due::DueTimes;
 use crate::erased::{DynStorage, DynTransport};
@@ -26,7 +26,6 @@ use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
     Subscribe, Subscription, build_groups, count_by_package,
 };
-use crate::tasks::Tasks;
 use crate::transport::{Incoming, Transport, TransportContext};
 use crate::upkeep::{
     InboxTarget, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
@@ -282,7 +281,7 @@ impl CapBuilder {
     }
 
     fn launch(
-        self,
+        mut self,
         storage: Arc<dyn DynStorage>,
         transport: Arc<dyn DynTransport>,
         owner: Owner,
@@ -294,84 +293,93 @@ impl CapBuilder {
         let (settle, settle_queue) = mpsc::channel(options.batch_size * 2);
         let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
         let (notices, notice_queue) = mpsc::channel(64);
-        let prefetch = usize::from(options.prefetch);
-        let (transport_name, storage_name) = (transport.name(), storage.name());
-        let context = Arc::new(Context {
-            composer: Arc::new(Composer {
-                ids: IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))),
-                options: self.options,
-                can_delay: transport.can_delay(),
-            }),
-            storage,
-            transport,
-            owner,
-            states: Arc::new(self.states),
-            classify: self.classify,
-            leases: LeaseBook::default(),
-            due: DueTimes::default(),
-            storage_health: Tracker::new(storage_name),
-            transport_health: Tracker::new(transport_name),
-            phase: CurrentPhase::starting(),
-            undeclared: watch::channel(groups.iter().filter(|group| !group.existing).count()).0,
-            store,
-            settle,
-            open_places: OpenPlaces::of(&relay),
-            relay,
-            backlog: false.into(),
-            notices: self.on_failed.is_some().then_some(notices),
-            stop: Stop::default(),
+        let own_queues = groups.iter().filter(|group| !group.existing).count();
+        let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
+        let cap = Cap::new(groups, |bus| {
+            self.states.insert(Arc::new(bus.clone()));
+            Context {
+                composer: Arc::new(Composer {
+                    ids: IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))),
+                    options: self.options,
+                    can_delay: transport.can_delay(),
+                }),
+                storage_health: Tracker::new(storage.name()),
+                transport_health: Tracker::new(transport.name()),
+                storage,
+                transport,
+                owner,
+                states: Arc::new(self.states),
+                classify: self.classify,
+                leases: LeaseBook::default(),
+                due: DueTimes::default(),
+                phase: CurrentPhase::starting(),
+                undeclared: watch::channel(own_queues).0,
+                store,
+                settle,
+                open_places: OpenPlaces::of(&relay),
+                relay,
+                backlog: false.into(),
+                notices: self.on_failed.is_some().then_some(notices),
+                stop: Stop::default(),
+                bus,
+            }
         });
-        let tasks = Tasks::default();
+        let (context, tasks) = (cap.context(), cap.tasks());
         let (node_started, storage_started) = oneshot::channel();
-        tasks.upkeep.spawn(run_node(Arc::clone(&context), worker, node_started));
-        tasks.upkeep.spawn(run_heartbeat(Arc::clone(&context)));
-        tasks.upkeep.spawn(listen(Arc::clone(&context)));
-        tasks.lanes.spawn(run_store_lane(Arc::clone(&context), store_queue));
-        tasks.lanes.spawn(run_settle_lane(Arc::clone(&context), settle_queue));
-        let (first, receiver) = oneshot::channel();
-        let mut connected = vec![receiver];
-        tasks.relay.spawn(run_relay(Arc::clone(&context), relay_queue, first));
+        tasks.upkeep.spawn(run_node(Arc::clone(context), worker, node_started));
+        tasks.upkeep.spawn(run_heartbeat(Arc::clone(context)));
+        tasks.upkeep.spawn(listen(Arc::clone(context)));
+        tasks.lanes.spawn(run_store_lane(Arc::clone(context), store_queue));
+        tasks.lanes.spawn(run_settle_lane(Arc::clone(context), settle_queue));
+        let (first_probe, probed) = oneshot::channel();
+        tasks.relay.spawn(run_relay(Arc::clone(context), relay_queue, first_probe));
         if let Some(on_failed) = self.on_failed {
             let everything = context.stop.everything.clone();
-            let telling = tell(Arc::clone(&context), notice_queue, on_failed);
+            let telling = tell(Arc::clone(context), notice_queue, on_failed);
             tasks.relay.spawn(async move { everything.run_until_cancelled(telling).await });
         }
-        let layers: Arc<[Arc<dyn Layer>]> = self.layers.into();
-        let mut targets = Vec::new();
-        let mut runtimes = Vec::new();
-        for group in groups {
-            let (intake, queue) = mpsc::channel(prefetch);
-            let gauge = Arc::new(GroupGauge::default());
-            let health = Arc::new(Tracker::new(format!("{} consumer of {}", transport_name, group.name)));
-            let (first, receiver) = oneshot::channel();
-            connected.push(receiver);
-            targets.push(InboxTarget { group: Arc::clone(&group.name), intake: intake.clone() });
-            let (shared, hook) = (Arc::clone(&context), self.hook.clone());
-            tasks.intake.spawn(run_consumer(
-                shared,
-                Arc::clone(&group),
-                hook,
-                Arc::clone(&health),
-                intake,
-                first,
-            ));
-            let run = run_group(
-                Arc::clone(&context),
-                Arc::clone(&group),
-                Arc::clone(&layers),
-                self.hook.clone(),
-                queue,
-                Arc::clone(&gauge),
-            );
-            tasks.work.spawn(run);
-            runtimes.push(GroupRuntime { group, health, gauge });
-        }
-        tasks.intake.spawn(run_outbox_claims(Arc::clone(&context)));
-        tasks.intake.spawn(run_inbox_claims(Arc::clone(&context), targets));
-        tasks.intake.spawn(run_collector(Arc::clone(&context)));
+        let mut connected = spawn_groups(&cap, &self.hook, &self.layers.into());
+        connected.push(probed);
+        tasks.intake.spawn(run_outbox_claims(Arc::clone(context)));
+        tasks.intake.spawn(run_collector(Arc::clone(context)));
         tasks.close();
-        (Cap::new(context, tasks, runtimes), Started { storage: storage_started, connected })
+        (cap, Started { storage: storage_started, connected })
     }
+}
+
+/// Starts what each group has of its own. Gives back who hears of the first connection of each.
+fn spawn_groups(
+    cap: &Cap,
+    hook: &IncomingHook,
+    layers: &Arc<[Arc<dyn Layer>]>,
+) -> Vec<oneshot::Receiver<Result<(), TransportError>>> {
+    let (context, tasks) = (cap.context(), cap.tasks());
+    let mut targets = Vec::new();
+    let mut connected = Vec::new();
+    for GroupRuntime { group, health, gauge } in cap.groups() {
+        let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
+        let (first, receiver) = oneshot::channel();
+        connected.push(receiver);
+        targets.push(InboxTarget { group: Arc::clone(&group.name), intake: intake.clone() });
+        tasks.intake.spawn(run_consumer(
+            Arc::clone(context),
+            Arc::clone(group),
+            hook.clone(),
+            Arc::clone(health),
+            intake,
+            first,
+        ));
+        tasks.work.spawn(run_group(
+            Arc::clone(context),
+            Arc::clone(group),
+            Arc::clone(layers),
+            hook.clone(),
+            queue,
+            Arc::clone(gauge),
+        ));
+    }
+    tasks.intake.spawn(run_inbox_claims(Arc::clone(context), targets));
+    connected
 }
 
 /// What start waits for.

@@ -1,8 +1,8 @@
 //! The bus as its user holds it: publish, look, shut down. Owns the tasks; has no logic of its own.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::options::CapOptions;
 use crate::parked::Parked;
 use crate::publish::{Handover, Publish, PublishAll, Target};
 use crate::storage::Side;
-use crate::subscribe::Group;
+use crate::subscribe::{Delivery, FromDelivery, Group, HandlerError};
 use crate::tasks::Tasks;
 use crate::upkeep::give_back;
 
@@ -48,8 +48,29 @@ use crate::upkeep::give_back;
 ///
 /// When the last clone is dropped without [`shutdown`](Self::shutdown), its tasks are stopped where they stand; as
 /// after a crash, nothing is lost, but other nodes must wait for the leases to run out.
+///
+/// # Inside a handler
+///
+/// A handler may have it as an argument. What it publishes with it is stored at once, whatever becomes of the handler;
+/// what is to leave only with the handler's success goes through [`Publisher`](crate::Publisher). A handler's own clone
+/// keeps the bus alive like any other, so one that is to outlive the handler belongs to a task that ends. A handler
+/// that waits for `shutdown` waits for itself, until the shutdown's deadline.
+///
+/// ```
+/// use cap_core::prelude::*;
+///
+/// #[cap_subscribe("order.cancelled")]
+/// async fn cancelled(reminder: String, cap: Cap) -> Result<(), HandlerError> {
+///     cap.cancel(&MessageId::new(reminder)).await.map_err(HandlerError::failed)?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Cap(Arc<Inner>);
+
+/// A bus as its own tasks have it: they are the bus's, and do not keep it alive.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnBus(Weak<Inner>);
 
 struct Inner {
     context: Arc<Context>,
@@ -75,8 +96,26 @@ pub struct ShutdownError {
 }
 
 impl Cap {
-    pub(crate) fn new(context: Arc<Context>, tasks: Tasks, groups: Vec<GroupRuntime>) -> Self {
-        Self(Arc::new(Inner { context, tasks, groups, shutting_down: tokio::sync::Mutex::new(()) }))
+    /// A bus of these groups, in which nothing runs yet.
+    pub(crate) fn new(groups: Vec<GroupRuntime>, context: impl FnOnce(OwnBus) -> Context) -> Self {
+        Self(Arc::new_cyclic(|own| Inner {
+            context: Arc::new(context(OwnBus(Weak::clone(own)))),
+            tasks: Tasks::default(),
+            groups,
+            shutting_down: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn groups(&self) -> &[GroupRuntime] {
+        &self.0.groups
     }
 
     /// A message to a topic with a payload, which is serialised at once. Say more about it, then await it; see
@@ -257,7 +296,26 @@ impl Cap {
     }
 }
 
+impl OwnBus {
+    /// The bus, if anybody still has it.
+    pub(crate) fn get(&self) -> Option<Cap> {
+        self.0.upgrade().map(Cap)
+    }
+}
+
+impl FromDelivery for Cap {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        let own = delivery.state::<OwnBus>();
+        own.and_then(|own| own.get()).ok_or_else(|| HandlerError::cancelled().because("the bus is gone"))
+    }
+}
+
 impl GroupRuntime {
+    pub(crate) fn new(group: Arc<Group>, transport: &str) -> Self {
+        let health = Arc::new(Tracker::new(format!("{transport} consumer of {}", group.name)));
+        Self { group, health, gauge: Arc::default() }
+    }
+
     fn health(&self) -> GroupHealth {
         GroupHealth {
             group: self.group.name.to_string(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::OwnBus;
 use crate::due::DueTimes;
 use crate::erased::{DynStorage, DynTransport};
 use crate::error::{TransportError, TransportErrorKind};
@@ -52,6 +53,8 @@ pub(crate) struct Context {
     /// To the task that tells a person; `None` when nobody wants to know.
     pub(crate) notices: Option<mpsc::Sender<Failure>>,
     pub(crate) stop: Stop,
+    /// What handlers and the callback that tells a person have of the bus itself.
+    pub(crate) bus: OwnBus,
 }
 
 /// The ends of a bus's life, each before the next.

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::{Cap, OwnBus};
 use crate::context::Context;
 use crate::faults::sabotaged;
 use crate::message::Message;
@@ -36,6 +37,46 @@ pub struct Failure {
     /// How many attempts have failed.
     pub attempts: u32,
     pub(crate) lease: Lease,
+    pub(crate) bus: OwnBus,
+}
+
+impl Failure {
+    /// The bus that it happened on, to run the message again or to publish something; `None` if the last handle to it
+    /// has just been dropped. Nothing here waits for the callback, save the next one and a shutdown.
+    ///
+    /// ```
+    /// use cap_core::prelude::*;
+    ///
+    /// async fn once_more(failure: Failure) {
+    ///     // What was down at night may be up by now: everything gets a second round, once.
+    ///     let Some(cap) = failure.bus() else { return };
+    ///     let again = cap.parked().by("the night watch");
+    ///     match again.get(failure.id).await {
+    ///         Ok(Some(row)) if row.reruns == 0 => drop(again.rerun(&[row.id]).await),
+    ///         _ => println!("{}: {}", failure.id, failure.error),
+    ///     }
+    /// }
+    ///
+    /// let builder = Cap::builder().on_failed(once_more);
+    /// ```
+    #[must_use]
+    pub fn bus(&self) -> Option<Cap> {
+        self.bus.get()
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            row = self.id,
+            side = ?self.side,
+            message_id = self.message.id(),
+            topic = self.message.name(),
+            group = &*self.group,
+            reason = self.reason.as_str(),
+            attempts = self.attempts,
+            error = self.error,
+            "a message failed for good and waits for a person, in cap.parked()"
+        );
+    }
 }
 
 type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
@@ -63,15 +104,7 @@ pub(crate) async fn tell(context: Arc<Context>, mut failures: mpsc::Receiver<Fai
         if sabotaged("tell-nobody") || !context.leases.holds(side, lease) {
             continue;
         }
-        tracing::error!(
-            row = failure.id,
-            message_id = failure.message.id(),
-            topic = failure.message.name(),
-            group = &*failure.group,
-            reason = failure.reason.as_str(),
-            error = failure.error,
-            "a message failed for good and waits for a person"
-        );
+        failure.log();
         let call = AssertUnwindSafe(async { (on_failed.0)(failure).await }).catch_unwind();
         match tokio::time::timeout(LIMIT, call).await {
             Ok(Ok(())) => {}
@@ -94,6 +127,15 @@ async fn next(failures: &mut mpsc::Receiver<Failure>, drain: &CancellationToken)
 }
 
 impl Context {
+    /// Has a person told of a failure, or says it in the log where no callback does.
+    pub(crate) fn failed_for_good(&self, failure: Failure) {
+        if self.notifies() {
+            self.notify(failure);
+        } else {
+            failure.log();
+        }
+    }
+
     /// Hands a failure to the task that tells a person. When its queue is full the notice is left to the claims,
     /// which find it when the lease has run out.
     pub(crate) fn notify(&self, failure: Failure) {

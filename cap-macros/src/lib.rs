@@ -46,7 +46,7 @@ use crate::parse::Arguments;
 /// It is free (for methods there is [`cap_subscriber`](macro@cap_subscriber)), `async`, not generic, and owns its
 /// arguments, which stand in any order and number. A type that deserialises is the payload: one at most. The others
 /// say where they come from: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`, `Topic`, `Attempt`, `Cancelled`,
-/// `Publisher`, `Delivery`, and whatever else implements `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of
+/// `Publisher`, `Cap`, `Delivery`, and whatever else implements `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of
 /// either with any error. Its future is `Send`, as it runs on whichever thread is free.
 ///
 /// All of that is checked while it compiles, save one thing: that a `State<T>` was given to the builder is checked

@@ -331,8 +331,8 @@ impl Consumption {
                 tracing::error!(message_id, topic, group = &*group, row = id, error, "parked a message");
                 metrics::counter!("cap_parked_total").increment(1);
                 if notify {
-                    let (side, attempts) = (Side::Inbox, 0);
-                    let failure = Failure { side, id, message, group, reason, error, attempts, lease };
+                    let (side, attempts, bus) = (Side::Inbox, 0, self.context.bus.clone());
+                    let failure = Failure { side, id, message, group, reason, error, attempts, lease, bus };
                     self.context.notify(failure);
                 }
                 None

@@ -231,10 +231,11 @@ impl Ending {
         let settlement = Settlement { lease, verdict, publishes: Vec::new() };
         let applied = self.settle_and_wait(settlement, counted.then(|| attempts.saturating_sub(1))).await;
         metrics::counter!("cap_parked_total").increment(1);
-        if applied && notify {
+        if applied {
             let (side, id, group) = (Side::Inbox, lease.id, Arc::clone(&self.group.name));
-            let failure = Failure { side, id, message, group, reason, error, attempts, lease };
-            self.context.notify(failure);
+            let bus = self.context.bus.clone();
+            let failure = Failure { side, id, message, group, reason, error, attempts, lease, bus };
+            self.context.failed_for_good(failure);
         }
     }
 

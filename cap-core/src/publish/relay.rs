@@ -336,6 +336,7 @@ impl Relay {
                         error,
                         attempts,
                         lease: item.lease,
+                        bus: context.bus.clone(),
                     });
                 }
             }

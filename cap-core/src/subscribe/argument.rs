@@ -19,12 +19,12 @@ use crate::message::MessageId;
 ///
 /// Every type that deserialises is one: it is the payload, and a handler has at most one of those. The others say
 /// where they come from: [`CapHeaders`](crate::CapHeaders), [`State`], [`RawBody`], [`MessageId`], [`Topic`],
-/// [`Attempt`], [`Cancelled`], [`Publisher`](crate::Publisher), [`Delivery`], and those that adapters and
-/// applications add by implementing this trait for a type of their own that does not implement `Deserialize`.
+/// [`Attempt`], [`Cancelled`], [`Publisher`](crate::Publisher), the bus itself as [`Cap`](crate::Cap), [`Delivery`], and
+/// those that adapters and applications add by implementing this trait for a type of their own that does not implement `Deserialize`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "neither a payload nor anything else that a handler can be given",
-    note = "a payload needs `#[derive(Deserialize)]`; shared values come as `State<T>` with a `T: Send + Sync`; others are CapHeaders, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher"
+    note = "a payload needs `#[derive(Deserialize)]`; shared values come as `State<T>` with a `T: Send + Sync`; others are CapHeaders, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery"
 )]
 pub trait FromDelivery: Sized {
     /// Whether it is read from the body.

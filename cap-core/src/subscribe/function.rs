@@ -16,7 +16,7 @@ use super::state::CheckContext;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "a handler is an async function or closure; each argument is a payload (one at most) or one of CapHeaders, State<T>, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher; it returns (), Reply<T>, or a Result of either"
+    note = "a handler is an async function or closure; each argument is a payload (one at most) or one of CapHeaders, State<T>, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery; it returns (), Reply<T>, or a Result of either"
 )]
 pub trait HandlerFn<Arguments>: Send + Sync + 'static {
     /// Runs it.

@@ -163,7 +163,8 @@ async fn notice(context: &Context, side: Side, claimed: Claimed) {
     let Some((reason, error)) = claimed.notice else { return };
     if context.notifies() {
         let Claimed { lease, message, group, attempts, .. } = claimed;
-        context.notify(Failure { side, id: lease.id, message, group, reason, error, attempts, lease });
+        let bus = context.bus.clone();
+        context.notify(Failure { side, id: lease.id, message, group, reason, error, attempts, lease, bus });
     } else {
         let settlement =
             Settlement { lease: claimed.lease, verdict: Verdict::Notified, publishes: Vec::new() };
