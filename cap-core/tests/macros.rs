@@ -84,6 +84,19 @@ impl Bare {
     async fn bare(&self) {}
 }
 
+#[cap_subscribe("dead.paid")]
+#[cap_subscribe("dead.paid", queue = "orders.dead")]
+async fn revived() {}
+
+struct Dead;
+
+#[cap_subscriber("dead", group = "shop")]
+impl Dead {
+    #[cap_subscribe("sent")]
+    #[cap_subscribe("sent", queue = "orders.dead")]
+    async fn sent(&self) {}
+}
+
 fn handlers() -> (Handlers, Seen<String>) {
     let (noted, seen) = log();
     (Handlers { sum: AtomicU64::default(), noted }, seen)
@@ -141,6 +154,26 @@ fn methods_take_prefix_and_group_of_their_block() {
     );
     assert_eq!(topics(Bare::SUBSCRIPTIONS), ["macros.bare"]);
     assert_eq!(Bare::SUBSCRIPTIONS[0].options.group, None);
+}
+
+#[tokio::test]
+async fn a_queue_stands_in_the_place_of_a_group() {
+    let said = |subscriptions: &[Subscription]| {
+        let said = |s: &Subscription| (s.topic, s.options.group, s.options.queue);
+        subscriptions.iter().map(said).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(revived::SUBSCRIPTIONS),
+        [("dead.paid", None, None), ("dead.paid", None, Some("orders.dead"))]
+    );
+    assert_eq!(
+        said(Dead::SUBSCRIPTIONS),
+        [("dead.sent", Some("shop"), None), ("dead.sent", None, Some("orders.dead"))]
+    );
+    let builder = support::alone().subscriptions(revived::SUBSCRIPTIONS).subscriptions(Dead::SUBSCRIPTIONS);
+    builder.subscriber(Dead).start().await.unwrap().shutdown().await.unwrap();
+    revived().await;
+    Dead.sent().await;
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub fn cap_subscribe(
 /// | argument | says | without it |
 /// | --- | --- | --- |
 /// | `"orders"` | A prefix, which comes before each method's topic, with a dot between. A method's topic with `partial = false` stays as it is written. | topics stay as they are written |
-/// | `group = "shop"` | The group of methods that do not name one. | `default_group` of the bus |
+/// | `group = "shop"` | The group of methods that name neither a group nor a queue. | `default_group` of the bus |
 /// | `crate = path::to::cap_core` | Where cap-core is, for a program that knows it under another name. | `::cap_core` |
 #[proc_macro_attribute]
 pub fn cap_subscriber(

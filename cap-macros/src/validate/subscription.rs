@@ -14,6 +14,14 @@ pub(crate) struct Subscription {
     pub(crate) settings: Settings,
 }
 
+impl Subscription {
+    /// What no other subscription of the function may have: topic, group and queue.
+    fn place(&self) -> (String, Option<String>, Option<String>) {
+        let Settings { group, queue, .. } = &self.settings;
+        (self.topic.value(), group.as_ref().map(LitStr::value), queue.as_ref().map(LitStr::value))
+    }
+}
+
 /// What an impl block says for all of its methods.
 pub(super) struct Defaults {
     prefix: Option<LitStr>,
@@ -41,12 +49,12 @@ pub(super) fn subscriptions(
     for arguments in attributes {
         let Some(arguments) = problems.take(arguments) else { continue };
         let Some(subscription) = subscription(arguments, known, defaults, problems) else { continue };
-        let group = |other: &Subscription| other.settings.group.as_ref().map(LitStr::value);
-        let same = |other: &Subscription| {
-            other.topic.value() == subscription.topic.value() && group(other) == group(&subscription)
-        };
-        if subscriptions.iter().any(same) {
-            problems.at(&subscription.topic, "the function subscribes to this topic in this group already");
+        if subscriptions.iter().any(|other| other.place() == subscription.place()) {
+            let place = if subscription.settings.queue.is_some() { "queue" } else { "group" };
+            problems.at(
+                &subscription.topic,
+                format!("the function subscribes to this topic in this {place} already"),
+            );
         }
         subscriptions.push(subscription);
     }
@@ -71,7 +79,11 @@ fn subscription(
             "the impl block has no prefix: write it in `#[cap_subscriber(\"prefix\")]`, or leave `partial` out",
         );
     }
-    settings.group = settings.group.or_else(|| defaults.and_then(|defaults| defaults.group.clone()));
+    if settings.queue.is_none() {
+        settings.group = settings.group.or_else(|| defaults.and_then(|defaults| defaults.group.clone()));
+    } else if let Some(group) = &settings.group {
+        problems.at(group, "a queue of somebody else's has no group: leave `group` or `queue` out");
+    }
     let topic = match (written?, prefix) {
         (topic, Some(prefix)) if settings.partial.as_ref().is_none_or(|partial| partial.value) => {
             problems.take(joined(prefix, &topic))?
