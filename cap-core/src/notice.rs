@@ -46,13 +46,16 @@ impl Failure {
     ///
     /// ```
     /// use cap_core::prelude::*;
+    /// use cap_core::storage::Side;
     ///
     /// async fn once_more(failure: Failure) {
-    ///     // What was down at night may be up by now: everything gets a second round, once.
+    ///     // What was down at night may be up by now: what was received gets a second round, once.
     ///     let Some(cap) = failure.bus() else { return };
-    ///     let again = cap.parked().by("the night watch");
-    ///     match again.get(failure.id).await {
-    ///         Ok(Some(row)) if row.reruns == 0 => drop(again.rerun(&[row.id]).await),
+    ///     match cap.monitor().get(Side::Inbox, failure.id).await {
+    ///         Ok(Some(row)) if row.reruns == 0 => {
+    ///             let again = cap.parked().by("the night watch").rerun(&[row.id]).await;
+    ///             println!("{}: {again:?}", row.id);
+    ///         }
     ///         _ => println!("{}: {}", failure.id, failure.error),
     ///     }
     /// }

@@ -66,7 +66,8 @@ pub enum Reason {
     Exhausted,
     /// The handler said that no further attempt can succeed.
     Permanent,
-    /// The delivery has no message id or no name.
+    /// The delivery has no message id or no name, or the [hook](crate::CapBuilder::map_incoming) panicked that could
+    /// have given it some.
     MissingHeaders,
     /// The body cannot be read as the handler's payload.
     Undecodable,
@@ -76,7 +77,7 @@ pub enum Reason {
     Unrouted,
     /// A person or the application called the delayed message off.
     Cancelled,
-    /// The stored row cannot be read.
+    /// The stored row cannot be read, or the store has refused the message as it was received.
     Corrupt,
 }
 

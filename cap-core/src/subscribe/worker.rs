@@ -88,13 +88,13 @@ impl Worker {
             attempt = delivery.attempt(),
             traceparent = delivery.message().headers.get(names::TRACE_PARENT),
         );
-        let handled = async {
+        let timed = async {
             match self.timeout {
                 None => handler.await,
                 Some(limit) => timeout(limit, handler).await.unwrap_or_else(|_| Err(too_long(limit))),
             }
         };
-        let caught = AssertUnwindSafe(handled.instrument(span)).catch_unwind();
+        let caught = AssertUnwindSafe(timed.instrument(span)).catch_unwind();
         caught.await.unwrap_or_else(|panic| Err(HandlerError::failed(panic_text("the handler", &*panic))))
     }
 
