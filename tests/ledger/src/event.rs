@@ -173,7 +173,8 @@ pub enum Event {
         /// The message.
         message: String,
     },
-    /// The store refused to take what became of the message, which may then be given up for that alone.
+    /// The store refused to take the message as it was received, or what became of it: it may then be given up for that
+    /// alone.
     StoreRefused {
         /// The message.
         message: String,

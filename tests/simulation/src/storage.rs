@@ -128,8 +128,10 @@ impl SimStorage {
     /// it is written, and not if it has been taken before.
     fn refuse(&self, batch: &WriteBatch) -> Result<(), StorageError> {
         let world = &self.0.world;
+        // A follow-up that is parked would be missed for good.
+        let jobs = batch.incoming.iter().filter(|row| number_of(&row.message).is_some());
         let rows: Vec<i64> = (batch.outgoing.iter().map(|row| row.id))
-            .chain(batch.incoming.iter().filter(|_| !world.plan.orderly).map(|row| row.id))
+            .chain(jobs.filter(|_| !world.plan.orderly).map(|row| row.id))
             .chain(successes(batch).map(|lease| lease.id))
             .filter(|row| !world.has_taken(*row))
             .collect();
@@ -139,6 +141,13 @@ impl SimStorage {
         if !world.is_calm() && rows.iter().any(|row| world.refuses(*row)) {
             for lease in successes(batch).filter(|lease| world.refuses(lease.id)) {
                 self.note_refusal(lease.id);
+            }
+            // One that is refused under every row id is parked.
+            for row in batch.incoming.iter().filter(|row| world.refuses(row.id)) {
+                if let Some(number) = number_of(&row.message) {
+                    let group = row.group.trim_end_matches(".v1").to_owned();
+                    world.note(Event::StoreRefused { message: name(number), group });
+                }
             }
             return Err(StorageError::new(StorageErrorKind::Refused, NAME, "a row is refused"));
         }
