@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use cap_core::error::{StorageError, StorageErrorKind};
-use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::prelude::*;
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewIncoming, NodeRequest, Owner, Reason, Side,
@@ -108,6 +108,10 @@ impl Monitor for Choosy {
     async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
         self.inner.list(query).await
     }
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        self.inner.list_ids(query).await
+    }
+
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
         self.inner.get(side, id).await
     }
@@ -117,14 +121,20 @@ impl Monitor for Choosy {
     async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
         self.inner.attempts(side, id).await
     }
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>, StorageError> {
-        self.inner.rerun(side, ids, change).await
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
+        self.inner.rerun(side, ids, among, change).await
     }
     async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>, StorageError> {
         self.inner.cancel(ids, keep).await
     }
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        self.inner.delete(side, ids).await
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
+        self.inner.delete(side, ids, among).await
     }
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.inner.counts().await

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::memory::MemoryStorage;
-use cap_core::monitor::{Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
     WriteReport,
@@ -152,6 +152,11 @@ impl Monitor for Shaky {
         self.inner.list(query).await
     }
 
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>> {
+        self.check(Call::Other)?;
+        self.inner.list_ids(query).await
+    }
+
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>> {
         self.check(Call::Other)?;
         self.inner.get(side, id).await
@@ -167,9 +172,9 @@ impl Monitor for Shaky {
         self.inner.attempts(side, id).await
     }
 
-    async fn rerun(&self, side: Side, ids: &[i64], change: &Change) -> Result<Vec<i64>> {
+    async fn rerun(&self, side: Side, ids: &[i64], among: Among, change: &Change) -> Result<Vec<i64>> {
         self.check(Call::Other)?;
-        self.inner.rerun(side, ids, change).await
+        self.inner.rerun(side, ids, among, change).await
     }
 
     async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>> {
@@ -177,9 +182,9 @@ impl Monitor for Shaky {
         self.inner.cancel(ids, keep).await
     }
 
-    async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>> {
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>> {
         self.check(Call::Other)?;
-        self.inner.delete(side, ids).await
+        self.inner.delete(side, ids, among).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>> {
