@@ -303,7 +303,7 @@ async fn the_last_attempt_to_send_is_an_error_and_counted() {
     assert_eq!(row.reason, Some(Reason::Exhausted));
     let errors = signs.lines(Level::ERROR, id.as_str());
     assert!(matches!(&*errors, [error] if error.contains("waits for a person")), "{errors:?}");
-    assert_eq!(signs.lines(Level::WARN, "publishing failed").len(), 2);
+    assert_eq!(signs.lines(Level::WARN, "publishing failed").len(), 3);
     assert_eq!((signs.counter("cap_publish_failed_total"), signs.counter("cap_parked_total")), (3, 1));
 }
 

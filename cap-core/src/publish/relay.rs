@@ -290,22 +290,9 @@ impl Relay {
         let attempts = item.attempts + 1;
         let (message_id, topic) = (item.message.id(), item.message.name());
         metrics::counter!("cap_publish_failed_total").increment(1);
-        let next = options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64());
-        let (row, attempt) = (item.lease.id, attempts);
-        if next == NextAttempt::GiveUp {
-            tracing::error!(
-                message_id,
-                topic,
-                row,
-                attempt,
-                error,
-                "publishing failed for the last time; the message waits for a person"
-            );
-            metrics::counter!("cap_parked_total").increment(1);
-        } else {
-            tracing::warn!(message_id, topic, row, attempt, error, "publishing failed");
-        }
-        match next {
+        let row = item.lease.id;
+        tracing::warn!(message_id, topic, row, attempt = attempts, error, "publishing failed");
+        match options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64()) {
             NextAttempt::After(Duration::ZERO) => {
                 let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error };
                 if settle_and_wait(&context, item.lease, verdict, item.attempts).await {
@@ -326,8 +313,9 @@ impl Relay {
                     notify,
                 };
                 let applied = settle_and_wait(&context, item.lease, verdict, item.attempts).await;
-                if applied && notify {
-                    context.notify(Failure {
+                metrics::counter!("cap_parked_total").increment(1);
+                if applied {
+                    context.failed_for_good(Failure {
                         side: Side::Outbox,
                         id: item.lease.id,
                         message: item.message,
