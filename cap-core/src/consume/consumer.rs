@@ -204,6 +204,10 @@ impl Consumption {
                 self.acknowledge(consumer, &tags, self.hold(rows, &stored)).await?;
                 Ok(0)
             }
+            Err(_) if sabotaged("accept-what-is-refused") => {
+                consumer.settle(&tags, Acknowledge::Accept).await?;
+                Ok(0)
+            }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
                 self.one_by_one(consumer, rows, &tags).await
             }
@@ -270,9 +274,6 @@ impl Consumption {
                 Ok((row, stored)) => {
                     self.acknowledge(consumer, &[*tag], self.hold(vec![row], &stored)).await?;
                 }
-                Err(_) if sabotaged("accept-what-is-refused") => {
-                    consumer.settle(&[*tag], Acknowledge::Accept).await?;
-                }
                 Err(error) if error.kind() == StorageErrorKind::Refused => left_behind += 1,
                 Err(error) => return Err(Ended::ByStore(error)),
             }
@@ -285,7 +286,6 @@ impl Consumption {
         let row = self.renumbered(row);
         let refused = match self.store(vec![row.clone()]).await {
             Ok(stored) => return Ok((row, stored)),
-            Err(error) if sabotaged("accept-what-is-refused") => return Err(error),
             Err(error) if error.kind() == StorageErrorKind::Refused => error,
             Err(error) => return Err(error),
         };
