@@ -4,33 +4,30 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::bus::{Cap, GroupRuntime};
-use crate::consume::{IncomingHook, run_consumer, run_group};
+use crate::consume::IncomingHook;
 use crate::context::{Context, Stop};
 use crate::due::DueTimes;
 use crate::erased::{DynStorage, DynTransport};
-use crate::error::{StartError, TransportError, TransportErrorKind};
+use crate::error::StartError;
 use crate::health::Tracker;
+use crate::launch::{Queues, Started, spawn};
 use crate::leases::LeaseBook;
 use crate::message::{Headers, IdGenerator};
 use crate::monitor::Monitor;
-use crate::notice::{Failure, OnFailed, tell};
+use crate::notice::{Failure, OnFailed};
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::{OpenPlaces, run_relay};
+use crate::publish::OpenPlaces;
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
     Subscribe, Subscription, build_groups, count_by_package,
 };
 use crate::transport::{Incoming, Transport, TransportContext};
-use crate::upkeep::{
-    InboxTarget, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
-};
-use crate::writer::{run_settle_lane, run_store_lane};
 
 /// Puts a bus together; see [`Cap::builder`].
 #[must_use = "a builder does nothing until .start()"]
@@ -324,90 +321,10 @@ impl CapBuilder {
                 bus,
             }
         });
-        let (context, tasks) = (cap.context(), cap.tasks());
-        let (node_started, storage_started) = oneshot::channel();
-        tasks.upkeep.spawn(run_node(Arc::clone(context), worker, node_started));
-        tasks.upkeep.spawn(run_heartbeat(Arc::clone(context)));
-        tasks.upkeep.spawn(listen(Arc::clone(context)));
-        tasks.lanes.spawn(run_store_lane(Arc::clone(context), store_queue));
-        tasks.lanes.spawn(run_settle_lane(Arc::clone(context), settle_queue));
-        let (first_probe, probed) = oneshot::channel();
-        tasks.relay.spawn(run_relay(Arc::clone(context), relay_queue, first_probe));
-        if let Some(on_failed) = self.on_failed {
-            let everything = context.stop.everything.clone();
-            let telling = tell(Arc::clone(context), notice_queue, on_failed);
-            tasks.relay.spawn(async move { everything.run_until_cancelled(telling).await });
-        }
-        let mut connected = spawn_groups(&cap, &self.hook, &self.layers.into());
-        connected.push(probed);
-        tasks.intake.spawn(run_outbox_claims(Arc::clone(context)));
-        tasks.intake.spawn(run_collector(Arc::clone(context)));
-        tasks.close();
-        (cap, Started { storage: storage_started, connected })
-    }
-}
-
-/// Starts what each group has of its own. Gives back who hears of the first connection of each.
-fn spawn_groups(
-    cap: &Cap,
-    hook: &IncomingHook,
-    layers: &Arc<[Arc<dyn Layer>]>,
-) -> Vec<oneshot::Receiver<Result<(), TransportError>>> {
-    let (context, tasks) = (cap.context(), cap.tasks());
-    let mut targets = Vec::new();
-    let mut connected = Vec::new();
-    for GroupRuntime { group, health, gauge } in cap.groups() {
-        let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
-        let (first, receiver) = oneshot::channel();
-        connected.push(receiver);
-        targets.push(InboxTarget { group: Arc::clone(&group.name), intake: intake.clone() });
-        tasks.intake.spawn(run_consumer(
-            Arc::clone(context),
-            Arc::clone(group),
-            hook.clone(),
-            Arc::clone(health),
-            intake,
-            first,
-        ));
-        tasks.work.spawn(run_group(
-            Arc::clone(context),
-            Arc::clone(group),
-            Arc::clone(layers),
-            hook.clone(),
-            queue,
-            Arc::clone(gauge),
-        ));
-    }
-    tasks.intake.spawn(run_inbox_claims(Arc::clone(context), targets));
-    connected
-}
-
-/// What start waits for.
-struct Started {
-    storage: oneshot::Receiver<Result<(), crate::error::StorageError>>,
-    connected: Vec<oneshot::Receiver<Result<(), TransportError>>>,
-}
-
-impl Started {
-    async fn wait(self) -> Result<(), StartError> {
-        if let Ok(result) = self.storage.await {
-            result?;
-        }
-        for connected in self.connected {
-            match connected.await {
-                Ok(Err(error)) if error.kind() == TransportErrorKind::Unusable => return Err(error.into()),
-                // What is away or refused is in the log and in health, and is tried again.
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn listen(context: Arc<Context>) {
-    if context.ready().await {
-        let cancelled = context.stop.everything.clone();
-        context.storage.listen(context.due.wake.clone(), cancelled).await;
+        let queues =
+            Queues { store: store_queue, settle: settle_queue, relay: relay_queue, notices: notice_queue };
+        let started = spawn(&cap, queues, worker, &self.hook, &self.layers.into(), self.on_failed);
+        (cap, started)
     }
 }
 

@@ -109,6 +109,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod faults;
 mod health;
+mod launch;
 mod leases;
 pub mod memory;
 pub mod message;

@@ -1,0 +1,120 @@
+//! Starts the tasks of a bus.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bus::{Cap, GroupRuntime};
+use crate::consume::{IncomingHook, run_consumer, run_group};
+use crate::context::Context;
+use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
+use crate::notice::{Failure, OnFailed, tell};
+use crate::publish::{RelayItem, run_relay};
+use crate::subscribe::Layer;
+use crate::upkeep::{
+    InboxTarget, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
+};
+use crate::writer::{SettleItem, StoreItem, run_settle_lane, run_store_lane};
+
+/// The ends of the queues that the tasks read; the context has the others.
+pub(crate) struct Queues {
+    pub(crate) store: mpsc::Receiver<StoreItem>,
+    pub(crate) settle: mpsc::Receiver<SettleItem>,
+    pub(crate) relay: mpsc::Receiver<RelayItem>,
+    pub(crate) notices: mpsc::Receiver<Failure>,
+}
+
+/// Starts everything that runs from the start to the end of a bus.
+pub(crate) fn spawn(
+    cap: &Cap,
+    queues: Queues,
+    worker: Option<u16>,
+    hook: &IncomingHook,
+    layers: &Arc<[Arc<dyn Layer>]>,
+    on_failed: Option<OnFailed>,
+) -> Started {
+    let (context, tasks) = (cap.context(), cap.tasks());
+    let (node_started, storage_started) = oneshot::channel();
+    tasks.upkeep.spawn(run_node(Arc::clone(context), worker, node_started));
+    tasks.upkeep.spawn(run_heartbeat(Arc::clone(context)));
+    tasks.upkeep.spawn(listen(Arc::clone(context)));
+    tasks.lanes.spawn(run_store_lane(Arc::clone(context), queues.store));
+    tasks.lanes.spawn(run_settle_lane(Arc::clone(context), queues.settle));
+    let (first_probe, probed) = oneshot::channel();
+    tasks.relay.spawn(run_relay(Arc::clone(context), queues.relay, first_probe));
+    if let Some(on_failed) = on_failed {
+        let everything = context.stop.everything.clone();
+        let telling = tell(Arc::clone(context), queues.notices, on_failed);
+        tasks.relay.spawn(async move { everything.run_until_cancelled(telling).await });
+    }
+    let mut connected = spawn_groups(cap, hook, layers);
+    connected.push(probed);
+    tasks.intake.spawn(run_outbox_claims(Arc::clone(context)));
+    tasks.intake.spawn(run_collector(Arc::clone(context)));
+    tasks.close();
+    Started { storage: storage_started, connected }
+}
+
+/// Starts what each group has of its own. Gives back who hears of the first connection of each.
+fn spawn_groups(
+    cap: &Cap,
+    hook: &IncomingHook,
+    layers: &Arc<[Arc<dyn Layer>]>,
+) -> Vec<oneshot::Receiver<Result<(), TransportError>>> {
+    let (context, tasks) = (cap.context(), cap.tasks());
+    let mut targets = Vec::new();
+    let mut connected = Vec::new();
+    for GroupRuntime { group, health, gauge } in cap.groups() {
+        let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
+        let (first, receiver) = oneshot::channel();
+        connected.push(receiver);
+        targets.push(InboxTarget { group: Arc::clone(&group.name), intake: intake.clone() });
+        tasks.intake.spawn(run_consumer(
+            Arc::clone(context),
+            Arc::clone(group),
+            hook.clone(),
+            Arc::clone(health),
+            intake,
+            first,
+        ));
+        tasks.work.spawn(run_group(
+            Arc::clone(context),
+            Arc::clone(group),
+            Arc::clone(layers),
+            hook.clone(),
+            queue,
+            Arc::clone(gauge),
+        ));
+    }
+    tasks.intake.spawn(run_inbox_claims(Arc::clone(context), targets));
+    connected
+}
+
+/// What start waits for.
+pub(crate) struct Started {
+    storage: oneshot::Receiver<Result<(), StorageError>>,
+    connected: Vec<oneshot::Receiver<Result<(), TransportError>>>,
+}
+
+impl Started {
+    pub(crate) async fn wait(self) -> Result<(), StartError> {
+        if let Ok(result) = self.storage.await {
+            result?;
+        }
+        for connected in self.connected {
+            match connected.await {
+                Ok(Err(error)) if error.kind() == TransportErrorKind::Unusable => return Err(error.into()),
+                // What is away or refused is in the log and in health, and is tried again.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn listen(context: Arc<Context>) {
+    if context.ready().await {
+        let cancelled = context.stop.everything.clone();
+        context.storage.listen(context.due.wake.clone(), cancelled).await;
+    }
+}
