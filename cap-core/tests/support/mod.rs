@@ -6,6 +6,7 @@ pub mod signs;
 pub mod store;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use cap_core::CapBuilder;
 use cap_core::prelude::*;
@@ -74,4 +75,9 @@ impl<T: Debug> Seen<T> {
             panic!("one report too many: {more:?}");
         }
     }
+}
+
+/// The attempts and the whole seconds at which they were made.
+pub async fn attempts(seen: &mut Seen<(u32, Duration)>, count: usize) -> Vec<(u32, u64)> {
+    seen.take(count).await.into_iter().map(|(attempt, at)| (attempt, at.as_secs())).collect()
 }
