@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,7 +234,7 @@ async fn a_message_delayed_at_the_broker_comes_when_it_is_due() {
     seen.assert_empty();
 }
 
-/// A queue for each would be as many queues as messages.
+/// A queue for each would be as many queues as messages. Two at most: the end of a step may fall between the messages.
 #[tokio::test(start_paused = true)]
 async fn delays_that_an_outage_has_shortened_share_a_queue() {
     let (noted, mut seen) = log();
@@ -250,9 +251,9 @@ async fn delays_that_an_outage_has_shortened_share_a_queue() {
     }
     tokio::time::sleep(10 * SECOND).await;
     transport.set_available(true);
-    let first = seen.next().await;
-    assert!(first >= 90 * SECOND && first <= 94 * SECOND, "{first:?}");
-    assert!(seen.take(19).await.iter().all(|came| *came == first), "they have waited as one");
+    let came: BTreeSet<Duration> = seen.take(20).await.into_iter().collect();
+    assert!(came.iter().all(|came| *came >= 90 * SECOND && *came <= 94 * SECOND), "{came:?}");
+    assert!(came.len() <= 2, "{came:?}");
     cap.shutdown().await.unwrap();
 }
 
