@@ -122,7 +122,9 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(_) => {
-            eprintln!("\nThe story did not come to its end within a minute.");
+            eprintln!(
+                "\nThe story did not come to its end within a minute. With RUST_LOG=warn cap says why."
+            );
             ExitCode::FAILURE
         }
     }
