@@ -1,0 +1,40 @@
+//! The two batching tasks in front of the storage: one [inserts](insert), and callers wait for it; one writes
+//! [outcomes](settle), and nobody does.
+//!
+//! Each writes what has gathered while its last batch was under way. A storage that is unavailable holds both up:
+//! the bounded queues before them fill, and so everything that would make more work slows down.
+
+mod insert;
+mod settle;
+
+use std::time::Duration;
+
+pub(crate) use insert::{StoreItem, run_store_lane};
+pub(crate) use settle::{SettleItem, run_settle_lane};
+
+use crate::context::Context;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::faults::point;
+use crate::storage::{WriteBatch, WriteReport};
+
+/// A write that takes longer is given up and tried again; stores have shorter limits of their own.
+const LIMIT: Duration = Duration::from_mins(1);
+
+async fn write(context: &Context, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
+    let marks = batch.outgoing.is_empty() && batch.incoming.is_empty();
+    point(if marks { "mark.before" } else { "insert.before" }).await;
+    let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
+    point(if marks { "mark.after" } else { "insert.after" }).await;
+    let result =
+        written.unwrap_or_else(|_| Err(too_long(context, &format!("a write of {} items", batch.len()))));
+    match &result {
+        Err(error) if !error.is_refused() => context.storage_health.down(error),
+        _ => context.storage_health.up(),
+    }
+    result
+}
+
+fn too_long(context: &Context, what: &str) -> StorageError {
+    let text = format!("{what} took longer than {LIMIT:?}");
+    StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text)
+}
