@@ -127,6 +127,7 @@ pub mod storage;
 mod subscribe;
 mod tasks;
 pub mod transport;
+mod unverified_transport;
 mod upkeep;
 mod writer;
 
@@ -151,6 +152,7 @@ pub use subscribe::{
 };
 #[cfg(feature = "tower")]
 pub use subscribe::{NextService, TowerLayer};
+pub use unverified_transport::UnverifiedTransport;
 
 /// Links crates of handlers into this program.
 ///
