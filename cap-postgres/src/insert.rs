@@ -19,31 +19,39 @@ use crate::statements::Statements;
 //
 // The join is full, and its condition hidden in `coalesce`, as such a join can only be hashed or merged: with a
 // plan made for ten rows, a loop over a thousand times a thousand would take its place.
+//
+// It also runs on connections of the application's, whose search path is the application's: every function, operator
+// and type says that it is PostgreSQL's. `unnest` of several arrays is part of the syntax, and so are `coalesce` and the
+// types that are keywords. `concat` of a digit and what may be missing or empty is a number.
 pub(crate) const OUTGOING: &str = "
 WITH inserted AS (
     INSERT INTO {schema}.outbox (id, version, name, message_id, headers, body, added)
-    SELECT i.id, $2, i.name, i.message_id, i.headers, i.body, statement_timestamp()
-    FROM unnest($1::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bytea[])
-        AS i(id, name, message_id, same_as, headers, body)
+    SELECT i.id, $2, i.name, i.message_id, i.headers, i.body, pg_catalog.statement_timestamp()
+    FROM unnest($1::bigint[], $3::pg_catalog.text[], $4::pg_catalog.text[], $5::bigint[], $6::pg_catalog.text[],
+        $7::pg_catalog.bytea[]) AS i(id, name, message_id, same_as, headers, body)
     WHERE i.same_as IS NULL OR (
-        SELECT o.id FROM {schema}.outbox AS o WHERE o.id = i.same_as AND o.message_id IS NULL
+        SELECT o.id FROM {schema}.outbox AS o
+        WHERE o.id OPERATOR(pg_catalog.=) i.same_as AND o.message_id IS NULL
     ) IS NULL
     ON CONFLICT (message_id) WHERE message_id IS NOT NULL DO NOTHING
     RETURNING id
 ), stated AS (
     INSERT INTO {schema}.outbox_state (id, version, status, epoch, due, owner)
     SELECT i.id, $2, s.status, s.held::integer,
-        statement_timestamp() + s.wait * interval '1 microsecond', CASE WHEN s.held THEN $11 END
+        pg_catalog.statement_timestamp()
+            OPERATOR(pg_catalog.+) (s.wait OPERATOR(pg_catalog.*) interval '1 microsecond'),
+        CASE WHEN s.held THEN $11 END
     FROM inserted AS i
     FULL JOIN unnest($1::bigint[], $8::smallint[], $9::boolean[], $10::bigint[]) AS s(id, status, held, wait)
-        ON s.id = i.id
+        ON s.id OPERATOR(pg_catalog.=) i.id
     WHERE coalesce(i.id IS NOT NULL, false)
 )
-SELECT coalesce(array_agg(id), '{}') AS ids,
-    CASE WHEN $12 THEN pg_notify($13, 'outbox')::text END,
-    CASE WHEN $14 THEN set_config('cap.stored', (
-        coalesce(nullif(current_setting('cap.stored', true), ''), '0')::bigint + count(*)
-    )::text, true)::integer END AS counted
+SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
+    CASE WHEN $12 THEN pg_catalog.pg_notify($13, 'outbox')::pg_catalog.text END,
+    CASE WHEN $14 THEN pg_catalog.set_config('cap.stored', (
+        pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::bigint
+            OPERATOR(pg_catalog.+) pg_catalog.count(*)
+    )::pg_catalog.text, true)::integer END AS counted
 FROM inserted";
 
 pub(crate) const INCOMING: &str = "

@@ -60,8 +60,9 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
 /// - From here on the message's row is locked: a node that stands still keeps it for a minute at most.
 const TAKE_OVER: &str = "SET LOCAL role TO DEFAULT; \
      SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
-     SELECT set_config('idle_in_transaction_session_timeout', '60s', true) \
-     WHERE current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN '1 ms' AND '60 s'";
+     SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', true) \
+     FROM (SELECT pg_catalog.current_setting('idle_in_transaction_session_timeout')::interval AS length) AS own \
+     WHERE own.length OPERATOR(pg_catalog.<) interval '1 ms' OR own.length OPERATOR(pg_catalog.>) interval '60 s'";
 
 /// How long to wait for the transaction of a handler that may take no longer than this: not for all of its time, as that
 /// would look as if it had begun and failed.

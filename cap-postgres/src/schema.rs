@@ -8,10 +8,21 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
 const MAJOR: i32 = 1;
-const MINOR: i32 = 0;
+const MINOR: i32 = 1;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 1] = [include_str!("schema.sql")];
+const SCRIPTS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/search_path.sql")];
+
+/// Names in the scripts mean those of PostgreSQL itself, whatever others have made in the schemas of the search path.
+const PINNED_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
+
+/// The same around the printed SQL, which may run inside a transaction or outside of one. The session gets its own path
+/// back.
+const PINNED_AROUND: [&str; 2] = [
+    "SELECT pg_catalog.set_config('cap.search_path', pg_catalog.current_setting('search_path'), false);\n\
+     SET search_path = pg_catalog, pg_temp;",
+    "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('cap.search_path'), false);\n",
+];
 
 /// The longest identifier of PostgreSQL, which cuts off the rest without a word.
 const LONGEST: usize = 63;
@@ -72,7 +83,8 @@ impl SchemaName {
     /// Everything that creates the schema, as SQL.
     pub(crate) fn sql(&self) -> String {
         let scripts = SCRIPTS.map(|script| statement(self, script).as_str().to_owned());
-        format!("CREATE SCHEMA IF NOT EXISTS {};\n\n{}", self.quoted, scripts.join("\n"))
+        let [before, after] = PINNED_AROUND;
+        format!("{before}\nCREATE SCHEMA IF NOT EXISTS {};\n\n{}\n{after}", self.quoted, scripts.join("\n"))
     }
 }
 
@@ -84,6 +96,7 @@ pub(crate) async fn initialize(connection: &mut PgConnection, schema: &SchemaNam
     }
     let mut transaction = connection.begin().await?;
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+    sqlx::query(PINNED_PATH).execute(&mut *transaction).await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(schema.lock_key("schema"))
         .execute(&mut *transaction)
@@ -173,7 +186,7 @@ mod tests {
         let name = SchemaName::new("a\"; DROP TABLE x; --");
         assert_eq!(name.quoted(), "\"a\"\"; DROP TABLE x; --\"");
         assert!(name.check().is_ok());
-        assert!(name.sql().starts_with("CREATE SCHEMA IF NOT EXISTS \"a\"\"; DROP TABLE x; --\";"));
+        assert!(name.sql().contains("CREATE SCHEMA IF NOT EXISTS \"a\"\"; DROP TABLE x; --\";"));
         assert!(!name.sql().contains("{schema}"));
     }
 
@@ -203,6 +216,10 @@ mod tests {
     #[test]
     fn there_is_a_script_for_each_minor_version() {
         assert_eq!(SCRIPTS.len(), usize::try_from(MINOR).unwrap() + 1);
-        assert!(SCRIPTS[0].ends_with("INSERT INTO {schema}.schema_version (major, minor) VALUES (1, 0);\n"));
+        for (minor, script) in SCRIPTS.iter().enumerate() {
+            let last =
+                format!("INSERT INTO {{schema}}.schema_version (major, minor) VALUES ({MAJOR}, {minor});\n");
+            assert!(script.ends_with(&last), "script {minor}");
+        }
     }
 }

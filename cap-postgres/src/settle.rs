@@ -16,6 +16,9 @@ use crate::statements::{Settle, Sides};
 // The row's lock is held from the moment that the fence is checked until the transaction ends: nobody can claim the
 // row in between. `{rows}` is empty, or limits the input to one row, so that a plan made on a connection of the
 // application's, without the settings of ours, looks the row up by its key.
+//
+// There the search path is the application's, too: all but `END` say of every function, operator and type that it is
+// PostgreSQL's, as the insert of messages does.
 
 // A row that was re-run stays, with nothing in it but its epoch, so that another re-run goes on counting from there and
 // no lease is ever given twice. The second half is not entered when the first has found every row, as is usual.
@@ -23,17 +26,19 @@ pub(crate) const FORGET: &str = "
 WITH gone AS (
     DELETE FROM {states} AS x
     USING (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
-    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL AND x.reruns = 0
+    WHERE x.id OPERATOR(pg_catalog.=) s.id AND x.epoch OPERATOR(pg_catalog.=) s.epoch AND x.owner IS NOT NULL
+        AND x.reruns OPERATOR(pg_catalog.=) 0
     RETURNING x.id
 ), emptied AS (
     UPDATE {states} AS x
     SET status = 4, reruns = 0, due = NULL, expires = NULL, owner = NULL, reason = NULL, last_error = NULL
     FROM (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
-    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL AND x.reruns > 0
-        AND (SELECT count(*) FROM gone) < cardinality($1::bigint[])
+    WHERE x.id OPERATOR(pg_catalog.=) s.id AND x.epoch OPERATOR(pg_catalog.=) s.epoch AND x.owner IS NOT NULL
+        AND x.reruns OPERATOR(pg_catalog.>) 0
+        AND (SELECT pg_catalog.count(*) FROM gone) OPERATOR(pg_catalog.<) pg_catalog.cardinality($1::bigint[])
     RETURNING x.id
 )
-SELECT coalesce(array_agg(e.id), '{}') AS ids
+SELECT coalesce(pg_catalog.array_agg(e.id), '{}') AS ids
 FROM (SELECT id FROM gone UNION ALL SELECT id FROM emptied) AS e";
 
 /// Removes state rows whose messages are not there.
@@ -46,48 +51,55 @@ pub(crate) const DELETE: &str = "
 WITH gone AS (
     DELETE FROM {states} AS x
     USING (SELECT * FROM unnest($1::bigint[], $2::integer[]) AS u(id, epoch) {rows}) AS s
-    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
+    WHERE x.id OPERATOR(pg_catalog.=) s.id AND x.epoch OPERATOR(pg_catalog.=) s.epoch AND x.owner IS NOT NULL
     RETURNING x.id
 ), message AS (
-    DELETE FROM {messages} AS m USING gone WHERE m.id = gone.id
+    DELETE FROM {messages} AS m USING gone WHERE m.id OPERATOR(pg_catalog.=) gone.id
 ), past AS (
-    DELETE FROM {schema}.attempts AS a USING gone WHERE a.side = {side} AND a.id = gone.id
+    DELETE FROM {schema}.attempts AS a USING gone
+    WHERE a.side OPERATOR(pg_catalog.=) {side} AND a.id OPERATOR(pg_catalog.=) gone.id
 )
-SELECT coalesce(array_agg(id), '{}') AS ids FROM gone";
+SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids FROM gone";
 
 // Without a new status the row stays as it was, save for its owner and when it is due.
 pub(crate) const CHANGE: &str = "
 WITH changed AS (
     UPDATE {states} AS x SET
         status = coalesce(s.status, x.status),
-        attempts = x.attempts + s.counted::integer,
+        attempts = x.attempts OPERATOR(pg_catalog.+) s.counted::integer,
         due = CASE
             WHEN s.since_added THEN coalesce(
-                (SELECT m.added FROM {messages} AS m WHERE m.id = x.id), statement_timestamp()
+                (SELECT m.added FROM {messages} AS m WHERE m.id OPERATOR(pg_catalog.=) x.id),
+                pg_catalog.statement_timestamp()
             )
-            ELSE statement_timestamp() + s.wait * interval '1 microsecond'
+            ELSE pg_catalog.statement_timestamp()
+                OPERATOR(pg_catalog.+) (s.wait OPERATOR(pg_catalog.*) interval '1 microsecond')
         END,
         owner = CASE WHEN s.held THEN $12 END,
         reason = CASE WHEN s.status IS NULL THEN x.reason ELSE s.reason END,
         last_error = coalesce(s.error, x.last_error),
         expires = CASE
             WHEN s.status IS NULL THEN x.expires
-            ELSE statement_timestamp() + s.keep * interval '1 microsecond'
+            ELSE pg_catalog.statement_timestamp()
+                OPERATOR(pg_catalog.+) (s.keep OPERATOR(pg_catalog.*) interval '1 microsecond')
         END
     FROM (
         SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::boolean[], $5::boolean[],
-            $6::bigint[], $7::boolean[], $8::text[], $9::text[], $10::bigint[], $11::bigint[])
+            $6::bigint[], $7::boolean[], $8::pg_catalog.text[], $9::pg_catalog.text[], $10::bigint[], $11::bigint[])
             AS u(id, epoch, status, counted, since_added, wait, held, reason, error, keep, next) {rows}
     ) AS s
-    WHERE x.id = s.id AND x.epoch = s.epoch AND x.owner IS NOT NULL
+    WHERE x.id OPERATOR(pg_catalog.=) s.id AND x.epoch OPERATOR(pg_catalog.=) s.epoch AND x.owner IS NOT NULL
     RETURNING x.id, s.counted, x.attempts, s.error, s.next
 ), recorded AS (
     INSERT INTO {schema}.attempts (side, id, number, at, node, error, next_due)
-    SELECT {side}, c.id, c.attempts, statement_timestamp(), $12, coalesce(c.error, ''),
-        statement_timestamp() + c.next * interval '1 microsecond'
+    SELECT {side}, c.id, c.attempts, pg_catalog.statement_timestamp(), $12, coalesce(c.error, ''),
+        pg_catalog.statement_timestamp()
+            OPERATOR(pg_catalog.+) (c.next OPERATOR(pg_catalog.*) interval '1 microsecond')
     FROM changed AS c WHERE c.counted
 )
-SELECT coalesce(array_agg(id), '{}') AS ids, CASE WHEN $13 THEN pg_notify($14, $15)::text END FROM changed";
+SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
+    CASE WHEN $13 THEN pg_catalog.pg_notify($14, $15)::pg_catalog.text END
+FROM changed";
 
 /// Which statement a verdict takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,11 @@ const PEOPLES_CONNECTIONS: u32 = 2;
 /// A statement that was prepared while a table was empty would keep a plan that scans it, until the next ANALYZE. Our
 /// statements are made to be looked up in indexes, row by row and in order, and these settings leave the planner no
 /// other way, whatever it believes about sizes. As the plan is then always the same, it is made once.
-const SETTINGS: [(&str, &str); 12] = [
+///
+/// The search path keeps what other roles have made in `public` or elsewhere from taking the place of PostgreSQL's own
+/// functions, operators and types.
+const SETTINGS: [(&str, &str); 13] = [
+    ("search_path", "pg_catalog, pg_temp"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),

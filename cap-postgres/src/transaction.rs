@@ -120,9 +120,8 @@ impl CapTransaction {
 /// How many of the messages that were stored in this transaction are still part of it. The count is a setting of the
 /// transaction, undone with a savepoint as the messages are. Fails if the transaction has.
 async fn counted(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("SELECT coalesce(nullif(current_setting('cap.stored', true), ''), '0')::integer")
-        .fetch_one(connection)
-        .await
+    let counted = "SELECT pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::integer";
+    sqlx::query_scalar(counted).fetch_one(connection).await
 }
 
 impl Deref for CapTransaction {

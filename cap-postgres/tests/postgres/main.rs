@@ -16,6 +16,7 @@ mod pages;
 mod pg_tx;
 mod pg_tx_settings;
 mod schema;
+mod search_path;
 mod support;
 mod transactions;
 mod views;

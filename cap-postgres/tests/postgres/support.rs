@@ -171,3 +171,47 @@ pub(crate) fn first_lease(id: i64) -> Lease {
 pub(crate) fn ids(rows: &[Claimed]) -> Vec<i64> {
     rows.iter().map(|row| row.lease.id).collect()
 }
+
+/// A database of its own, which is dropped with this value, also when the test fails.
+pub(crate) struct OwnDatabase {
+    pub(crate) name: String,
+    pub(crate) pool: PgPool,
+}
+
+impl OwnDatabase {
+    pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// `how` are the options of `CREATE DATABASE`.
+    pub(crate) async fn with(how: &str) -> Self {
+        let name = format!("cap_test_{:016x}", fastrand::u64(..));
+        let server = PgPool::connect(&url()).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name} {how}"))).execute(&server).await.unwrap();
+        server.close().await;
+        let options = (*server.connect_options()).clone().database(&name);
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        Self { name, pool }
+    }
+
+    /// Another pool of the same database, whose connections have this search path.
+    pub(crate) fn pool_with_path(&self, path: &str) -> PgPool {
+        let options = (*self.pool.connect_options()).clone().options([("search_path", path)]);
+        PgPoolOptions::new().max_connections(4).connect_lazy_with(options)
+    }
+}
+
+impl Drop for OwnDatabase {
+    fn drop(&mut self) {
+        let drop_database = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let pool = PgPool::connect(&url()).await.unwrap();
+                sqlx::raw_sql(drop_database).execute(&pool).await.unwrap();
+            });
+        });
+        let is_dropped = thread.join().is_ok();
+        assert!(is_dropped || std::thread::panicking(), "the database {} could not be dropped", self.name);
+    }
+}
