@@ -18,7 +18,7 @@ async fn eight_nodes_may_start_at_once() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    assert_eq!(database.count("SELECT count(*) FROM {s}.schema_version").await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM {s}.schema_version WHERE minor = 0").await, 1);
     database.publish(vec![outgoing(1)]).await;
     database.storage.initialize().await.unwrap();
     assert_eq!(database.count("SELECT count(*) FROM {s}.outbox").await, 1);
@@ -71,7 +71,7 @@ async fn the_printed_sql_makes_the_same_schema() {
     let database = Database::empty();
     database.execute(&Postgres::schema_sql(&database.schema)).await;
     database.storage.initialize().await.unwrap();
-    assert_eq!(database.count("SELECT count(*) FROM {s}.schema_version").await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM {s}.schema_version WHERE minor = 0").await, 1);
     database.publish(vec![outgoing(1)]).await;
 }
 
