@@ -377,6 +377,9 @@ pub struct NodeRequest {
     pub worker: Option<u16>,
     /// How long the number stays its own without being renewed.
     pub lease: Duration,
+    /// How long this node keeps messages that succeeded, as its collector says in [`Expiry::succeeded`]. A storage that
+    /// shows when a message expires shows the shortest of all nodes.
+    pub succeeded_expire_after: Duration,
 }
 
 /// By which a store tells the bus that there may be work, so that nobody polls.

@@ -10,11 +10,21 @@ use crate::schema::SchemaName;
 use crate::statements::Statements;
 
 pub(crate) const JOIN: &str = "
-INSERT INTO {schema}.nodes (worker, node, lease_until)
-VALUES ($1, $2, statement_timestamp() + $3::bigint * interval '1 microsecond')
-ON CONFLICT (worker) DO UPDATE SET node = excluded.node, lease_until = excluded.lease_until
+INSERT INTO {schema}.nodes (worker, node, lease_until, succeeded_expire_after, succeeded_expire_after_of)
+VALUES ($1, $2, statement_timestamp() + $3::bigint * interval '1 microsecond', $4, $2)
+ON CONFLICT (worker) DO UPDATE SET
+    node = excluded.node,
+    lease_until = excluded.lease_until,
+    succeeded_expire_after = excluded.succeeded_expire_after,
+    succeeded_expire_after_of = excluded.succeeded_expire_after_of
 WHERE nodes.node = excluded.node OR nodes.lease_until <= statement_timestamp()
 RETURNING worker";
+
+// In a row of this table, since a role that was granted the use of the tables has no right to a new one. Nobody takes this
+// number: it belongs to its row for ever.
+pub(crate) const LAST: &str = "
+INSERT INTO {schema}.nodes (worker, node, lease_until, succeeded_expire_after) VALUES (-1, '', 'infinity', $1)
+ON CONFLICT (worker) DO UPDATE SET succeeded_expire_after = excluded.succeeded_expire_after";
 
 pub(crate) const NODE_OF: &str = "SELECT node FROM {schema}.nodes WHERE worker = $1";
 
@@ -73,6 +83,7 @@ pub(crate) async fn join(
         .bind(worker)
         .bind(&*request.node)
         .bind(micros(request.lease))
+        .bind(micros(request.succeeded_expire_after))
         .fetch_optional(&mut *transaction)
         .await?;
     if joined.is_none() {
@@ -80,6 +91,10 @@ pub(crate) async fn join(
             sqlx::query(statements.node_of.clone()).bind(worker).fetch_one(&mut *transaction).await?;
         return Err(held_by(worker, holder.try_get(0)?));
     }
+    sqlx::query(statements.last_node.clone())
+        .bind(micros(request.succeeded_expire_after))
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(u16::try_from(worker).unwrap_or(0))
 }

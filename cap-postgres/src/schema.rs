@@ -8,10 +8,14 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
 const MAJOR: i32 = 1;
-const MINOR: i32 = 1;
+const MINOR: i32 = 2;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/search_path.sql")];
+const SCRIPTS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema/search_path.sql"),
+    include_str!("schema/retention_of_nodes.sql"),
+];
 
 /// Names in the scripts mean those of PostgreSQL itself, whatever others have made in the schemas of the search path.
 const PINNED_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
@@ -101,6 +105,9 @@ pub(crate) async fn initialize(connection: &mut PgConnection, schema: &SchemaNam
         .bind(schema.lock_key("schema"))
         .execute(&mut *transaction)
         .await?;
+    // A change of a table waits for the transactions that use it, and everybody else waits behind it: not for long. The
+    // start tries again.
+    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
     let found = inspect(&mut transaction, schema).await?;
     if !found.exists {
         sqlx::raw_sql(statement(schema, "CREATE SCHEMA {schema}")).execute(&mut *transaction).await?;

@@ -12,8 +12,17 @@ use crate::statements::Statements;
 pub(crate) const ALL: &str = "SELECT worker, node, lease_until FROM {prefix}nodes ORDER BY worker";
 
 pub(crate) const JOIN: &str = "
-INSERT INTO {prefix}nodes (worker, node, lease_until) VALUES (?1, ?2, ?3)
-ON CONFLICT (worker) DO UPDATE SET node = excluded.node, lease_until = excluded.lease_until";
+INSERT INTO {prefix}nodes (worker, node, lease_until, succeeded_expire_after, succeeded_expire_after_of)
+VALUES (?1, ?2, ?3, ?4, ?2)
+ON CONFLICT (worker) DO UPDATE SET
+    node = excluded.node,
+    lease_until = excluded.lease_until,
+    succeeded_expire_after = excluded.succeeded_expire_after,
+    succeeded_expire_after_of = excluded.succeeded_expire_after_of";
+
+pub(crate) const LAST: &str = "
+INSERT INTO {prefix}last_node (single, succeeded_expire_after) VALUES (1, ?1)
+ON CONFLICT (single) DO UPDATE SET succeeded_expire_after = excluded.succeeded_expire_after";
 
 pub(crate) const KEEP_ALIVE: &str =
     "UPDATE {prefix}nodes SET lease_until = ?3 WHERE worker = ?1 AND node = ?2";
@@ -52,6 +61,11 @@ pub(crate) async fn join(
         .bind(worker)
         .bind(&*request.node)
         .bind(now + micros(request.lease))
+        .bind(micros(request.succeeded_expire_after))
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query(statements.last_node.clone())
+        .bind(micros(request.succeeded_expire_after))
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;

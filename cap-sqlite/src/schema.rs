@@ -9,25 +9,27 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
 const MAJOR: i64 = 1;
-const MINOR: i64 = 0;
+const MINOR: i64 = 1;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 1] = [include_str!("schema.sql")];
+const SCRIPTS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/retention_of_nodes.sql")];
 
 /// The longest prefix, so that names stay readable.
 const LONGEST: usize = 50;
 
 /// What every table and view is called without the prefix.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "attempts",
     "inbox",
     "inbox_state",
+    "last_node",
     "nodes",
     "outbox",
     "outbox_state",
     "published",
     "received",
     "schema_version",
+    "shortest_retention",
     "signals",
 ];
 
@@ -171,9 +173,13 @@ mod tests {
     #[test]
     fn there_is_a_script_for_each_minor_version() {
         assert_eq!(SCRIPTS.len(), usize::try_from(MINOR).unwrap() + 1);
-        assert!(SCRIPTS[0].ends_with("INSERT INTO {prefix}schema_version (major, minor) VALUES (1, 0);\n"));
+        for (minor, script) in SCRIPTS.iter().enumerate() {
+            let version =
+                format!("INSERT INTO {{prefix}}schema_version (major, minor) VALUES (1, {minor});\n");
+            assert!(script.ends_with(&version), "{minor}");
+        }
         for name in NAMES {
-            assert!(SCRIPTS[0].contains(&format!(" {{prefix}}{name} ")), "{name}");
+            assert!(SCRIPTS.iter().any(|script| script.contains(&format!(" {{prefix}}{name} "))), "{name}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::node::{LONG, Node, SHORT};
 use crate::patience::eventually;
 
 fn request(node: &str, worker: Option<u16>, lease: Duration) -> NodeRequest {
-    NodeRequest { node: node.into(), worker, lease }
+    NodeRequest { node: node.into(), worker, lease, succeeded_expire_after: Duration::from_hours(24) }
 }
 
 /// Twenty nodes start at the same moment.

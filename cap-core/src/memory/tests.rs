@@ -62,7 +62,12 @@ async fn a_paused_clock_decides_when_leases_end() {
 #[tokio::test(start_paused = true)]
 async fn a_node_takes_the_number_that_was_free_for_the_longest() {
     let storage = MemoryStorage::new();
-    let request = |node: String, lease| NodeRequest { node: node.into(), worker: None, lease };
+    let request = |node: String, lease| NodeRequest {
+        node: node.into(),
+        worker: None,
+        lease,
+        succeeded_expire_after: lease,
+    };
     for number in 0..1024_u64 {
         let lease = LEASE + Duration::from_secs(if number == 700 { 1 } else { 2 });
         storage.join(&request(format!("node-{number}"), lease)).await.unwrap();

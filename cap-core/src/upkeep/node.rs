@@ -25,7 +25,12 @@ pub(crate) async fn run_node(
     started: oneshot::Sender<Result<(), StorageError>>,
 ) {
     let everything = context.stop.everything.clone();
-    let request = NodeRequest { node: Arc::clone(&context.owner.node), worker, lease: NUMBER_LEASE };
+    let request = NodeRequest {
+        node: Arc::clone(&context.owner.node),
+        worker,
+        lease: NUMBER_LEASE,
+        succeeded_expire_after: context.options().succeeded_expire_after,
+    };
     let life = async {
         let mut started = Some(started);
         let mut backoff = Backoff::default();

@@ -284,7 +284,12 @@ async fn a_call_that_is_broken_off_leaves_the_store_usable() {
         claim.abort();
         assert!(claim.await.unwrap_err().is_cancelled());
     }
-    let request = NodeRequest { node: "a".into(), worker: None, lease: Duration::from_secs(30) };
+    let request = NodeRequest {
+        node: "a".into(),
+        worker: None,
+        lease: Duration::from_secs(30),
+        succeeded_expire_after: Duration::from_hours(24),
+    };
     database.storage.join(&request).await.unwrap();
     blocker.rollback().await.unwrap();
     let mut seen = HashSet::new();

@@ -7,6 +7,7 @@
 mod claims;
 mod conformance;
 mod errors;
+mod expires_at;
 mod expiry;
 mod logging;
 mod monitor;

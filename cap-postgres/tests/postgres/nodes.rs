@@ -10,7 +10,12 @@ use cap_core::storage::{NodeRequest, Storage as _};
 use crate::support::Database;
 
 fn request(node: &str, worker: Option<u16>) -> NodeRequest {
-    NodeRequest { node: node.into(), worker, lease: Duration::from_secs(30) }
+    NodeRequest {
+        node: node.into(),
+        worker,
+        lease: Duration::from_secs(30),
+        succeeded_expire_after: Duration::from_hours(24),
+    }
 }
 
 #[tokio::test]
@@ -50,7 +55,7 @@ async fn all_numbers_can_be_drawn_and_not_one_more() {
     assert_eq!(storage.join(&request("first", None)).await.unwrap(), first, "its own again");
     database
         .execute(
-            "INSERT INTO {s}.nodes SELECT w, 'n' || w, clock_timestamp() + interval '1 hour'
+            "INSERT INTO {s}.nodes (worker, node, lease_until) SELECT w, 'n' || w, clock_timestamp() + interval '1 hour'
              FROM generate_series(0, 1022) w ON CONFLICT DO NOTHING",
         )
         .await;

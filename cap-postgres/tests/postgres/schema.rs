@@ -89,3 +89,23 @@ async fn a_role_that_may_only_use_the_tables_can_start() {
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     result.unwrap();
 }
+
+/// The tables as 010ce59 makes them, with a node and a message in them, and its statements on the tables as they are now.
+#[tokio::test]
+async fn an_older_minor_version_is_brought_up_to_date() {
+    let database = Database::empty();
+    database.execute("CREATE SCHEMA {s}").await;
+    database.execute(&include_str!("../../src/schema.sql").replace("{schema}", "{s}")).await;
+    let node =
+        "INSERT INTO {s}.nodes (worker, node, lease_until) VALUES (3, 'older', now() + interval '1 hour')";
+    database.execute(node).await;
+    database.publish(vec![outgoing(1)]).await;
+    database.storage.initialize().await.unwrap();
+    assert_eq!(
+        database.count("SELECT count(*) FROM {s}.nodes WHERE succeeded_expire_after IS NULL").await,
+        1
+    );
+    database.publish(vec![outgoing(2)]).await;
+    assert_eq!(database.count("SELECT count(*) FROM {s}.published").await, 2);
+    database.execute("DELETE FROM {s}.nodes WHERE worker = 3 AND node = 'older'").await;
+}

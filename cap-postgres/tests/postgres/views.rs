@@ -143,7 +143,7 @@ async fn states_have_caps_names_and_times() {
             round(extract(epoch FROM \"ExpiresAt\" - \"Added\") / 60)), ', ' ORDER BY \"Id\") FROM {s}.published";
     assert_eq!(
         database.text(row).await,
-        "1 Scheduled 0, 2 Delayed 0 1, 3 Failed 1, 4 Failed 1 60, 5 Succeeded 0 60, 6 Succeeded 0"
+        "1 Scheduled 0, 2 Delayed 0 1, 3 Failed 1, 4 Failed 1 60, 5 Succeeded 0 60, 6 Succeeded 0 1440"
     );
     let local = "SELECT bool_and(\"Added\" = o.added AT TIME ZONE 'Asia/Tokyo')
         FROM {s}.published JOIN {s}.outbox o ON o.id = \"Id\"";

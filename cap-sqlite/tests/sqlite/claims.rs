@@ -237,7 +237,12 @@ async fn a_call_that_is_broken_off_leaves_the_store_usable() {
         assert!(claim.await.unwrap_err().is_cancelled());
     }
     blocker.rollback().await.unwrap();
-    let request = NodeRequest { node: "a".into(), worker: None, lease: Duration::from_secs(30) };
+    let request = NodeRequest {
+        node: "a".into(),
+        worker: None,
+        lease: Duration::from_secs(30),
+        succeeded_expire_after: Duration::from_hours(24),
+    };
     database.storage.join(&request).await.unwrap();
     let mut seen = HashSet::new();
     while seen.len() < 50 {

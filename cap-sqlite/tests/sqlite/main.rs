@@ -5,6 +5,7 @@
 mod claims;
 mod conformance;
 mod errors;
+mod expires_at;
 mod expiry;
 mod listen;
 mod logging;

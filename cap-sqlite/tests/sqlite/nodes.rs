@@ -10,7 +10,12 @@ use cap_core::storage::{NodeRequest, Storage as _};
 use crate::support::Database;
 
 fn request(node: &str, worker: Option<u16>) -> NodeRequest {
-    NodeRequest { node: node.into(), worker, lease: Duration::from_secs(30) }
+    NodeRequest {
+        node: node.into(),
+        worker,
+        lease: Duration::from_secs(30),
+        succeeded_expire_after: Duration::from_hours(24),
+    }
 }
 
 #[tokio::test]
@@ -51,7 +56,7 @@ async fn all_numbers_can_be_drawn_and_not_one_more() {
     database
         .execute(
             "WITH RECURSIVE n(w) AS (SELECT 0 UNION ALL SELECT w + 1 FROM n WHERE w < 1022)
-             INSERT OR IGNORE INTO cap_nodes SELECT w, 'n' || w, (unixepoch() + 3600) * 1000000 FROM n",
+             INSERT OR IGNORE INTO cap_nodes (worker, node, lease_until) SELECT w, 'n' || w, (unixepoch() + 3600) * 1000000 FROM n",
         )
         .await;
     assert_eq!(storage.join(&request("last", None)).await.unwrap(), 1023);

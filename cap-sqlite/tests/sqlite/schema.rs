@@ -22,7 +22,7 @@ async fn eight_nodes_may_start_at_once_on_a_new_file() {
         for task in tasks {
             task.await.unwrap().unwrap();
         }
-        assert_eq!(database.count("SELECT count(*) FROM cap_schema_version").await, 1);
+        assert_eq!(database.count("SELECT count(*) FROM cap_schema_version WHERE minor = 0").await, 1);
         database.publish(vec![outgoing(1)]).await;
         database.storage.initialize().await.unwrap();
         assert_eq!(database.count("SELECT count(*) FROM cap_outbox").await, 1);
@@ -95,4 +95,22 @@ async fn the_printed_sql_makes_the_same_tables() {
     let tables = "SELECT group_concat(sql, ';' ORDER BY name) FROM sqlite_schema";
     assert_eq!(database.text(tables).await, other.text(tables).await);
     database.publish(vec![outgoing(1)]).await;
+}
+
+/// The tables as 010ce59 makes them, with a node and a message in them, and its statements on the tables as they are now.
+#[tokio::test]
+async fn an_older_minor_version_is_brought_up_to_date() {
+    let database = Database::empty();
+    database.execute(&include_str!("../../src/schema.sql").replace("{prefix}", "cap_")).await;
+    let node = "INSERT INTO cap_nodes (worker, node, lease_until) VALUES (3, 'older', (unixepoch() + 3600) * 1000000)";
+    database.execute(node).await;
+    database.publish(vec![outgoing(1)]).await;
+    database.storage.initialize().await.unwrap();
+    assert_eq!(
+        database.count("SELECT count(*) FROM cap_nodes WHERE succeeded_expire_after IS NULL").await,
+        1
+    );
+    database.publish(vec![outgoing(2)]).await;
+    assert_eq!(database.count("SELECT count(*) FROM cap_published").await, 2);
+    database.execute("DELETE FROM cap_nodes WHERE worker = 3 AND node = 'older'").await;
 }

@@ -87,7 +87,7 @@ async fn states_have_caps_names_and_times() {
         .await;
     assert_eq!(
         rows,
-        "1 Scheduled 0, 2 Delayed 0 1, 3 Failed 1, 4 Failed 1 60, 5 Succeeded 0 60, 6 Succeeded 0"
+        "1 Scheduled 0, 2 Delayed 0 1, 3 Failed 1, 4 Failed 1 60, 5 Succeeded 0 60, 6 Succeeded 0 1440"
     );
 }
 
