@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{StorageError, TransportError};
 use crate::message::Message;
-use crate::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
+use crate::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
     WriteReport,
@@ -57,6 +57,7 @@ pub(crate) trait DynStorage: Send + Sync {
     ) -> StorageFuture<'a, Vec<i64>>;
     fn cancel<'a>(&'a self, ids: &'a [i64], keep: Duration) -> StorageFuture<'a, Vec<i64>>;
     fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>>;
+    fn bounded_counts(&self, limit: u32) -> StorageFuture<'_, Option<BoundedCounts>>;
     fn counts(&self) -> StorageFuture<'_, Vec<Count>>;
 }
 
@@ -138,6 +139,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>> {
         Box::pin(Monitor::delete(self, side, ids, among))
+    }
+    fn bounded_counts(&self, limit: u32) -> StorageFuture<'_, Option<BoundedCounts>> {
+        Box::pin(Monitor::bounded_counts(self, limit))
     }
     fn counts(&self) -> StorageFuture<'_, Vec<Count>> {
         Box::pin(Monitor::counts(self))

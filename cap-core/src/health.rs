@@ -24,9 +24,16 @@ pub struct Health {
     pub relaying: usize,
     /// Whether more messages wait in the store for the broker than memory may hold.
     pub backlog: bool,
-    /// Messages with a state row, by side, group and status; `None` if the store cannot be asked now. Those that were
-    /// called off wait for nobody, and are not counted.
+    /// Messages with a state row, by side, group and status; `None` if it is not known now, since the storage cannot be
+    /// asked or its count takes too long, which is no trouble by itself. Those that were called off wait for nobody, and
+    /// are not counted.
+    ///
+    /// A count costs the same however many rows there are: at most 10,000 are looked at of each kind. It is at most a
+    /// second old.
     pub waiting: Option<Vec<Count>>,
+    /// There are more than 10,000 rows of a kind: each number in [`waiting`](Self::waiting) means at least so many.
+    /// [`BusMonitor::counts`](crate::BusMonitor::counts) has the exact numbers, at a cost.
+    pub waiting_is_capped: bool,
 }
 
 impl Health {

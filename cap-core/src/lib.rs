@@ -124,6 +124,7 @@ pub mod prelude;
 mod publish;
 mod retry_policy;
 pub mod storage;
+mod storage_probe;
 mod subscribe;
 mod tasks;
 pub mod transport;

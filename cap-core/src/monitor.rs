@@ -271,6 +271,15 @@ pub struct Count {
     pub count: u64,
 }
 
+/// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BoundedCounts {
+    /// How many messages there are of each kind, or at least so many.
+    pub counts: Vec<Count>,
+    /// Not all rows were looked at: each count is a lower bound, and a kind with few rows may be missing.
+    pub is_capped: bool,
+}
+
 /// The part of a store that serves people. Every adapter implements it beside [`Storage`](crate::storage::Storage).
 pub trait Monitor: Send + Sync + 'static {
     /// Lists messages, newest first, with their bodies.
@@ -328,7 +337,21 @@ pub trait Monitor: Send + Sync + 'static {
         among: Among,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// How many state rows there are of each kind. What was [called off](Reason::Cancelled) waits for nothing and
+    /// Counts as [`counts`](Self::counts) does, but at a cost that does not grow with the number of rows: for a health
+    /// probe. Of each kind no more than about `limit` rows are looked at; if there are more, the counts are
+    /// [lower bounds](BoundedCounts::is_capped). `None` if the storage answers but the count takes too long; the storage
+    /// then ends it.
+    ///
+    /// By default the exact counts, for a storage to which they cost little.
+    fn bounded_counts(
+        &self,
+        limit: u32,
+    ) -> impl Future<Output = Result<Option<BoundedCounts>, StorageError>> + Send {
+        let _ = limit;
+        async { Ok(Some(BoundedCounts { counts: self.counts().await?, is_capped: false })) }
+    }
+
+    /// How many state rows there are of each kind, exactly. What was [called off](Reason::Cancelled) waits for nothing and
     /// nobody, and is not counted.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
 }

@@ -41,6 +41,11 @@ impl Fault {
         }
     }
 
+    /// Whether the server has ended the statement, as by its time limit.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
+    }
+
     /// Whether the transaction clashed with another at its isolation level.
     pub(crate) fn is_serialization_failure(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40001"))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cap_core::error::StorageError;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{Reason, Side, Status};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -19,6 +19,7 @@ use crate::error::{Fault, without_nul};
 use crate::statements::{List, Statements};
 use crate::storage::Postgres;
 
+pub(crate) mod probe;
 pub(crate) mod sql;
 
 /// So many messages are changed by one statement.
@@ -90,6 +91,10 @@ impl Monitor for Postgres {
     async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
         let mut session = self.monitor_session("deleting messages").await?;
         session.run(|connection| delete(connection, self.statements(), side, ids, among)).await
+    }
+
+    async fn bounded_counts(&self, limit: u32) -> Result<Option<BoundedCounts>, StorageError> {
+        probe::bounded_counts(self, limit).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
@@ -255,7 +260,10 @@ async fn lock_messages(
 }
 
 async fn counts(connection: &mut PgConnection, statements: &Statements) -> Result<Vec<Count>, Fault> {
-    let rows = sqlx::query(statements.counts.clone()).fetch_all(connection).await?;
+    counts_of(&sqlx::query(statements.counts.clone()).fetch_all(connection).await?)
+}
+
+fn counts_of(rows: &[PgRow]) -> Result<Vec<Count>, Fault> {
     let count = |row: &PgRow| {
         let is_inbox = row.try_get::<i32, _>("side")? == i32::from(side_code(Side::Inbox));
         Ok(Count {

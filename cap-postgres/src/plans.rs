@@ -91,6 +91,8 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
         &statements.headers,
         &statements.change_messages,
         &statements.delete,
+        &statements.count_few,
+        &statements.count_many,
     ];
     all.extend(sides.into_iter().flat_map(both));
     all.extend([statements.claim_waiting.clone(), statements.cancel.clone(), statements.attempts.clone()]);

@@ -59,6 +59,9 @@ pub(crate) struct Statements {
     pub(crate) cancel: SqlStr,
     pub(crate) delete: Sides,
     pub(crate) counts: SqlStr,
+    /// The two bounded ways to count: while there are few rows, and when there are many.
+    pub(crate) count_few: Sides,
+    pub(crate) count_many: Sides,
 }
 
 /// The two ways to list: through the messages, and through the few state rows.
@@ -127,6 +130,17 @@ impl Statements {
             cancel: sql(monitor::sql::CANCEL),
             delete: sides(monitor::sql::DELETE),
             counts: sql(monitor::sql::COUNTS),
+            count_few: Sides {
+                outbox: sql(&for_side(&monitor::probe::FEW.replace("{few_group}", "''::text"), Side::Outbox)),
+                inbox: sql(&for_side(
+                    &monitor::probe::FEW.replace("{few_group}", "x.group_name"),
+                    Side::Inbox,
+                )),
+            },
+            count_many: Sides {
+                outbox: sql(monitor::probe::MANY_OUTBOX),
+                inbox: sql(monitor::probe::MANY_INBOX),
+            },
         }
     }
 }

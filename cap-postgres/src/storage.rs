@@ -84,6 +84,8 @@ struct Shared {
     bus: PgPool,
     /// A pool for what people look at and change, which may take long: it must not hold up the bus.
     people: PgPool,
+    /// One connection for health probes, which wait neither for the bus nor for people.
+    probe: PgPool,
     /// The application's options as our pools have them.
     followed: Mutex<Arc<PgConnectOptions>>,
     statements: Statements,
@@ -152,8 +154,8 @@ impl Postgres {
         Self { schema: SchemaName::new(name), shared: Arc::default(), ..self }
     }
 
-    /// How many connections the bus opens for itself, beside one to listen on and up to two for
-    /// what people look at and change; 4 by default, at least 1.
+    /// How many connections the bus opens for itself, beside one to listen on, up to two for
+    /// what people look at and change, and one once its health is asked for; 4 by default, at least 1.
     #[must_use]
     pub fn connections(self, connections: u32) -> Self {
         Self { connections: connections.max(1), shared: Arc::default(), ..self }
@@ -178,6 +180,7 @@ impl Postgres {
             Shared {
                 bus: own_pool(&options, self.connections),
                 people: own_pool(&options, PEOPLES_CONNECTIONS),
+                probe: own_pool(&options, 1),
                 statements: Statements::new(&self.schema),
                 channel: self.schema.channel(),
                 target: Target::new(&options),
@@ -229,6 +232,12 @@ impl Postgres {
         self.session_of(shared, &shared.people, operation).await
     }
 
+    /// The connection for health probes.
+    pub(crate) async fn probe_session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
+        let shared = self.shared();
+        self.session_of(shared, &shared.probe, operation).await
+    }
+
     async fn session_of<'a>(
         &self,
         shared: &'a Shared,
@@ -248,7 +257,7 @@ impl Postgres {
         // Nothing panics while it is locked.
         let mut followed = shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&followed, &options) {
-            for pool in [&shared.bus, &shared.people] {
+            for pool in [&shared.bus, &shared.people, &shared.probe] {
                 pool.set_connect_options(own_options(&options));
             }
             *followed = options;

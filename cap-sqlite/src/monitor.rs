@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cap_core::error::StorageError;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_core::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{Reason, Side, Status};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -82,6 +82,11 @@ impl Monitor for Sqlite {
     async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
         let mut session = self.writer("deleting messages").await?;
         session.run(|connection| delete(connection, self.statements(), side, ids, among)).await
+    }
+
+    async fn bounded_counts(&self, limit: u32) -> Result<Option<BoundedCounts>, StorageError> {
+        let mut session = self.reader("counting messages for health").await?;
+        session.run(|connection| bounded_counts(connection, self.statements(), limit)).await.map(Some)
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {
@@ -257,7 +262,33 @@ async fn delete(
 }
 
 async fn counts(connection: &mut SqliteConnection, statements: &Statements) -> Result<Vec<Count>, Fault> {
-    let rows = sqlx::query(statements.counts.clone()).fetch_all(connection).await?;
+    counts_of(&sqlx::query(statements.counts.clone()).fetch_all(connection).await?)
+}
+
+async fn bounded_counts(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    limit: u32,
+) -> Result<BoundedCounts, Fault> {
+    let mut counted = BoundedCounts::default();
+    for side in [Side::Outbox, Side::Inbox] {
+        let mut rows =
+            sqlx::query(statements.count_few.of(side)).bind(limit).fetch_all(&mut *connection).await?;
+        let mut seen = 0;
+        for row in &rows {
+            seen += row.try_get::<i64, _>("seen")?;
+        }
+        if seen > i64::from(limit) {
+            counted.is_capped = true;
+            rows =
+                sqlx::query(statements.count_many.of(side)).bind(limit).fetch_all(&mut *connection).await?;
+        }
+        counted.counts.extend(counts_of(&rows)?.into_iter().filter(|count| count.count > 0));
+    }
+    Ok(counted)
+}
+
+fn counts_of(rows: &[SqliteRow]) -> Result<Vec<Count>, Fault> {
     let count = |row: &SqliteRow| {
         let is_inbox = row.try_get::<i64, _>("side")? == side_code(Side::Inbox);
         Ok(Count {

@@ -71,6 +71,9 @@ pub(crate) struct Statements {
     pub(crate) cancel: SqlStr,
     pub(crate) idle: Sides,
     pub(crate) counts: SqlStr,
+    /// The two bounded ways to count: while there are few rows, and when there are many.
+    pub(crate) count_few: Sides,
+    pub(crate) count_many: Sides,
 }
 
 impl Statements {
@@ -79,6 +82,10 @@ impl Statements {
         let sides = |template: &str| Sides {
             outbox: sql(&for_side(template, Side::Outbox)),
             inbox: sql(&for_side(template, Side::Inbox)),
+        };
+        let counting = |template: &str| Sides {
+            outbox: sql(&for_side(&template.replace("{few_group}", "''"), Side::Outbox)),
+            inbox: sql(&for_side(&template.replace("{few_group}", "x.group_name"), Side::Inbox)),
         };
         let rows = |template: &str| sides(&monitor::sql::rows(template));
         Self {
@@ -122,6 +129,8 @@ impl Statements {
             cancel: sql(monitor::sql::CANCEL),
             idle: sides(monitor::sql::IDLE),
             counts: sql(monitor::sql::COUNTS),
+            count_few: counting(monitor::sql::COUNT_FEW),
+            count_many: counting(monitor::sql::COUNT_MANY),
         }
     }
 }

@@ -9,6 +9,7 @@ mod conformance;
 mod errors;
 mod expires_at;
 mod expiry;
+mod health;
 mod logging;
 mod monitor;
 mod nodes;

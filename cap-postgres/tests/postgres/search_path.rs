@@ -157,7 +157,12 @@ async fn no_statement_of_ours_runs_anything_of_others() {
     let hostile = Hostile::new("").await;
     let storage = hostile.storage();
     storage.initialize().await.unwrap();
-    let request = NodeRequest { node: "a".into(), worker: None, lease: Duration::from_secs(30) };
+    let request = NodeRequest {
+        node: "a".into(),
+        worker: None,
+        lease: Duration::from_secs(30),
+        succeeded_expire_after: Duration::from_hours(24),
+    };
     let worker = storage.join(&request).await.unwrap();
     storage.join(&NodeRequest { worker: Some(worker), ..request.clone() }).await.unwrap();
     assert!(storage.keep_alive(&request, worker).await.unwrap());

@@ -103,6 +103,28 @@ WHERE m.id = ?1
         SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status <> 3 AND s.owner IS NOT NULL AND s.due > ?2
     )";
 
+/// As the next one, of no more rows than a limit and one, which tells whether there are more.
+pub(crate) const COUNT_FEW: &str = "
+SELECT {side} AS side, {few_group} AS group_name, x.status, count(*) FILTER (
+    WHERE (x.status <> 4 OR x.reason IS NOT NULL OR x.expires IS NOT NULL) AND x.reason IS NOT 'cancelled'
+) AS count, count(*) AS seen
+FROM (SELECT s.* FROM {states} AS s ORDER BY s.id LIMIT ?1 + 1) AS x
+GROUP BY 2, x.status";
+
+/// Where there are more: so many that are due at some time, and so many that are kept for operators, those that stay the
+/// longest first, which are the failed ones.
+pub(crate) const COUNT_MANY: &str = "
+SELECT {side} AS side, x.group_name, x.status, count(*) AS count FROM (
+    SELECT * FROM (SELECT {few_group} AS group_name, x.status FROM {states} AS x WHERE x.due IS NOT NULL LIMIT ?1)
+    UNION ALL
+    SELECT k.group_name, k.status FROM (
+        SELECT {few_group} AS group_name, x.status, x.reason, x.due FROM {states} AS x
+        WHERE x.expires IS NOT NULL ORDER BY x.expires DESC LIMIT ?1
+    ) AS k
+    WHERE k.due IS NULL AND k.reason IS NOT 'cancelled'
+) AS x
+GROUP BY x.group_name, x.status";
+
 // A row that is there for nothing but its epoch is not counted, nor one that was called off.
 pub(crate) const COUNTS: &str = "
 SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {prefix}outbox_state
