@@ -81,6 +81,18 @@ macro_rules! storage_suite {
                 only_the_wished_groups_are_claimed,
                 a_claim_tells_how_often_it_failed,
             ]
+            identity [
+                another_message_is_no_duplicate,
+                a_row_without_digest_is_the_same,
+                a_conflict_is_stored_apart_once,
+                garbage_makes_way,
+                what_could_not_be_read_makes_way,
+                what_was_handled_does_not_make_way,
+                twins_inside_one_batch,
+                twins_at_the_same_time,
+                a_repeated_take_over_changes_nothing,
+                an_edited_message_is_still_the_same,
+            ]
             lease [
                 a_lost_lease_has_no_say,
                 renewing_keeps_a_row,

@@ -109,6 +109,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod faults;
 mod health;
+mod identity;
 mod launch;
 mod leases;
 pub mod memory;

@@ -53,6 +53,11 @@ pub struct CapOptions {
     /// How many messages a group takes from the broker before the earlier ones are stored, and how many stored
     /// ones it holds in memory before their handlers. Default: 256.
     pub prefetch: u16,
+    /// Whether two messages with one id, topic and body are two messages if the broker has verified them to be from two
+    /// users: RabbitMQ's property `user-id`, which it refuses from anybody else. For brokers on which several users
+    /// may write to the same topics. Senders must set the property then, and keep their user name while messages
+    /// are on their way; messages received before the option was set count as another user's. Default: false.
+    pub user_in_identity: bool,
     /// How long a handler may take before the attempt counts as failed. Default: no limit.
     #[serde(with = "humantime_serde")]
     pub handler_timeout: Option<Duration>,
@@ -129,6 +134,7 @@ impl Default for CapOptions {
             worker_id: None,
             group_concurrency: 1,
             prefetch: 256,
+            user_in_identity: false,
             handler_timeout: None,
             retry: RetryPolicy::default(),
             circuit_breaker: None,

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::StorageError;
+pub use crate::identity::{Digest, Holder, Identity, Meeting};
 use crate::message::Message;
 
 /// Which of the two tables.
@@ -79,11 +80,14 @@ pub enum Reason {
     Cancelled,
     /// The stored row cannot be read, or the store has refused the message as it was received.
     Corrupt,
+    /// Another message with this message id was received before. The row is stored under an id of its own, and its
+    /// headers keep the id that it came with; when an operator runs it, it is handled as that.
+    IdConflict,
 }
 
 impl Reason {
     /// Every reason, for stores that keep it as text.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Exhausted,
         Self::Permanent,
         Self::MissingHeaders,
@@ -92,6 +96,7 @@ impl Reason {
         Self::Unrouted,
         Self::Cancelled,
         Self::Corrupt,
+        Self::IdConflict,
     ];
 
     /// The stable name, as stores keep it and people read it.
@@ -106,7 +111,14 @@ impl Reason {
             Self::Unrouted => "unrouted",
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
+            Self::IdConflict => "id-conflict",
         }
+    }
+
+    /// Whether it is given to messages before any handler has run.
+    #[must_use]
+    pub const fn is_of_receipt(self) -> bool {
+        matches!(self, Self::MissingHeaders | Self::Undecodable | Self::NoSubscriber | Self::Corrupt)
     }
 
     /// The reason of a stable name.
@@ -141,6 +153,8 @@ pub struct NewIncoming {
     pub message: Arc<Message>,
     /// What to insert it as.
     pub entry: Entry,
+    /// What it is, besides its message id and its group.
+    pub identity: Identity,
 }
 
 /// How a received message enters the inbox.
@@ -170,8 +184,13 @@ pub enum Stored {
     /// The row is there now.
     New,
     /// A row with this message id (outbox), or this message id and group (inbox), was there before, and nothing
-    /// was changed. Messages without an id never collide.
+    /// was changed. In the inbox it has the same [digest](Identity::digest), or one of the two has none; or the very
+    /// message was stored [apart](Identity::apart) before. Messages without an id never collide.
     Duplicate,
+    /// Only in the inbox: another message has this message id in this group, as their digests differ, and
+    /// [does not give way](Meeting::Conflict). Nothing was changed. Never said of one that is stored
+    /// [apart](Identity::apart).
+    Conflict,
 }
 
 /// What has become of a message under a lease.

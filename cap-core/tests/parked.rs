@@ -16,7 +16,8 @@ use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Monitor as _, Query};
 use cap_core::prelude::*;
 use cap_core::storage::{
-    Entry, NewIncoming, Owner, Reason, Retention, Settlement, Side, Status, Storage as _, Verdict, WriteBatch,
+    Entry, Identity, NewIncoming, Owner, Reason, Retention, Settlement, Side, Status, Storage as _, Verdict,
+    WriteBatch,
 };
 use support::on;
 use tracing::field::{Field, Visit};
@@ -32,7 +33,13 @@ fn owner(version: &str) -> Owner {
 fn incoming(id: i64, entry: Entry) -> NewIncoming {
     let headers: Headers =
         [("cap-msg-id", format!("m{id}").as_str()), ("cap-msg-name", "call")].into_iter().collect();
-    NewIncoming { id, group: "test.v1".into(), message: Arc::new(Message::new(headers, "1")), entry }
+    NewIncoming {
+        id,
+        group: "test.v1".into(),
+        message: Arc::new(Message::new(headers, "1")),
+        entry,
+        identity: Identity::default(),
+    }
 }
 
 /// Parks messages under these row ids.

@@ -12,8 +12,8 @@ use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::prelude::*;
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewIncoming, NodeRequest, Owner, Reason, Side,
-    Storage, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Entry, Expiry, Identity, Lease, NewIncoming, NodeRequest, Owner, Reason,
+    Side, Storage, Wake, WriteBatch, WriteReport,
 };
 use cap_core::{Headers, Message};
 use support::{log, on};
@@ -251,6 +251,7 @@ async fn what_is_stored_is_acknowledged_though_no_handler_has_room_for_it() {
         group: "test.v1".into(),
         message: Arc::new(Message::new(headers(&format!("claimed-{id}")), &b"\"claimed\""[..])),
         entry: Entry::Scheduled { held: false },
+        identity: Identity::default(),
     };
     let batch = WriteBatch { incoming: (1..=5).map(row).collect(), ..WriteBatch::default() };
     storage.write(&other, &batch).await.unwrap();

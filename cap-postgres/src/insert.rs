@@ -1,14 +1,17 @@
 //! New messages: one statement for any number of them, on whatever connection.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use cap_core::storage::{Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use cap_core::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row as _};
 
 use crate::columns::{
     DELAYED, FAILED, SCHEDULED, check_group, check_message, check_owner, micros, side_name,
 };
 use crate::error::{Fault, without_nul};
+use crate::identity;
 use crate::statements::Statements;
 
 // Every row of a statement gets the same time, that of the statement and not of the transaction: rows of one batch
@@ -54,27 +57,29 @@ SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
     )::pg_catalog.text, true)::integer END AS counted
 FROM inserted";
 
+// With a time it is that of an earlier statement, whose rows these belong to.
 pub(crate) const INCOMING: &str = "
 WITH inserted AS (
-    INSERT INTO {schema}.inbox (id, version, name, group_name, message_id, headers, body, added)
-    SELECT i.id, $2, i.name, i.group_name, i.message_id, i.headers, i.body, statement_timestamp()
-    FROM unnest($1::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
-        AS i(id, name, group_name, message_id, headers, body)
+    INSERT INTO {schema}.inbox (id, version, name, group_name, message_id, headers, body, digest, added)
+    SELECT i.id, $2, i.name, i.group_name, i.message_id, i.headers, i.body, i.digest, coalesce($18::timestamptz, statement_timestamp())
+    FROM unnest($1::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $17::bytea[])
+        AS i(id, name, group_name, message_id, headers, body, digest)
     ON CONFLICT (message_id, group_name) DO NOTHING
     RETURNING id
 ), stated AS (
     INSERT INTO {schema}.inbox_state
         (id, version, group_name, status, epoch, due, owner, reason, last_error, expires)
     SELECT i.id, $2, s.group_name, s.status, s.held::integer,
-        statement_timestamp() + s.wait * interval '1 microsecond', CASE WHEN s.held THEN $13 END,
-        s.reason, s.error, statement_timestamp() + s.keep * interval '1 microsecond'
+        coalesce($18::timestamptz, statement_timestamp()) + s.wait * interval '1 microsecond', CASE WHEN s.held THEN $13 END,
+        s.reason, s.error, coalesce($18::timestamptz, statement_timestamp()) + s.keep * interval '1 microsecond'
     FROM inserted AS i
     FULL JOIN unnest($1::bigint[], $4::text[], $8::smallint[], $9::boolean[], $10::bigint[],
         $11::text[], $12::text[], $14::bigint[]) AS s(id, group_name, status, held, wait, reason, error, keep)
         ON s.id = i.id
     WHERE coalesce(i.id IS NOT NULL, false)
 )
-SELECT coalesce(array_agg(id), '{}') AS ids, CASE WHEN $15 THEN pg_notify($16, 'inbox')::text END FROM inserted";
+SELECT coalesce(array_agg(id), '{}') AS ids, coalesce($18::timestamptz, statement_timestamp()) AS added,
+    CASE WHEN $15 THEN pg_notify($16, 'inbox')::text END FROM inserted";
 
 /// Of these rows, the ones that are there already: whether each holds the same message.
 pub(crate) const HELD_IDS: &str = "
@@ -163,12 +168,25 @@ async fn insert_outgoing(
     Ok((report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id)), counted))
 }
 
-/// Puts messages into the inbox, and says of each whether it is new.
+/// Puts messages into the inbox, and says of each whether it is new, known, or another's.
 pub(crate) async fn incoming(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewIncoming],
 ) -> Result<Vec<Stored>, Fault> {
+    let (mut stored, added) = incoming_rows(connection, writing, rows, None).await?;
+    identity::resolve(connection, writing, rows, &mut stored, added).await?;
+    Ok(stored)
+}
+
+/// As [`incoming`], but every message whose id is taken counts as a duplicate. The rows have the given time, or else that
+/// of the statement, which is given back.
+pub(crate) async fn incoming_rows(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    rows: &[&NewIncoming],
+    added: Option<OffsetDateTime>,
+) -> Result<(Vec<Stored>, OffsetDateTime), Fault> {
     let Writing { statements, owner, channel } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
@@ -176,13 +194,16 @@ pub(crate) async fn incoming(
         check_group(new.id, &new.group)?;
     }
     let mut ordered = rows.to_vec();
-    ordered.sort_by_key(|new| (new.message.id(), &*new.group));
+    // All writers insert in the order of the unique key, so that no two wait for each other.
+    ordered.sort_by_cached_key(|new| (new.stored_message_id(), &*new.group));
     let ids: Vec<i64> = ordered.iter().map(|new| new.id).collect();
     let names: Vec<&str> = ordered.iter().map(|new| new.message.name().unwrap_or_default()).collect();
     let groups: Vec<&str> = ordered.iter().map(|new| &*new.group).collect();
-    let message_ids: Vec<Option<&str>> = ordered.iter().map(|new| new.message.id()).collect();
+    let message_ids: Vec<Option<Cow<'_, str>>> = ordered.iter().map(|new| new.stored_message_id()).collect();
     let headers: Vec<String> = ordered.iter().map(|new| new.message.headers.to_json()).collect();
     let bodies: Vec<&[u8]> = ordered.iter().map(|new| &*new.message.body).collect();
+    let digests: Vec<Option<&[u8]>> =
+        ordered.iter().map(|new| new.identity.digest.as_ref().map(Digest::as_bytes)).collect();
     let entries: Vec<EntryColumns> = ordered.iter().map(|new| EntryColumns::new(&new.entry, owner)).collect();
     let leaves_work = entries.iter().any(|entry| entry.status == SCHEDULED && !entry.held);
     let row = sqlx::query(statements.insert_incoming.clone())
@@ -202,9 +223,12 @@ pub(crate) async fn incoming(
         .bind(entries.iter().map(|entry| entry.keep).collect::<Vec<_>>())
         .bind(leaves_work)
         .bind(channel)
+        .bind(&digests)
+        .bind(added)
         .fetch_one(connection)
         .await?;
-    Ok(report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id)))
+    let stored = report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id));
+    Ok((stored, row.try_get("added")?))
 }
 
 /// How a received message's state row begins.

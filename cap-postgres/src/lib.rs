@@ -47,6 +47,7 @@ mod claim;
 mod columns;
 mod error;
 mod expiry;
+mod identity;
 mod insert;
 mod listen;
 mod monitor;

@@ -7,7 +7,7 @@ use cap_core::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
-use crate::{claim, expiry, insert, monitor, nodes, settle};
+use crate::{claim, expiry, identity, insert, monitor, nodes, settle};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -30,6 +30,9 @@ pub(crate) struct Statements {
     pub(crate) insert_outgoing: SqlStr,
     pub(crate) insert_incoming: SqlStr,
     pub(crate) held_ids: Sides,
+    pub(crate) holders: SqlStr,
+    pub(crate) lock_holder: SqlStr,
+    pub(crate) set_aside: SqlStr,
     pub(crate) settle: Settle,
     /// The same for a single row, on a connection of the application's.
     pub(crate) settle_one: Settle,
@@ -99,6 +102,9 @@ impl Statements {
             insert_outgoing: sql(insert::OUTGOING),
             insert_incoming: sql(insert::INCOMING),
             held_ids: sides(insert::HELD_IDS),
+            holders: sql(identity::HOLDERS),
+            lock_holder: sql(identity::LOCK_HOLDER),
+            set_aside: sql(identity::SET_ASIDE),
             settle: settle(""),
             settle_one: settle("LIMIT 1"),
             end_orphans: sides(settle::END),

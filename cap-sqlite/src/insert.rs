@@ -1,15 +1,17 @@
 //! New messages, row by row on whatever connection: a call costs microseconds, where no network lies between.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use cap_core::message::Message;
-use cap_core::storage::{Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use cap_core::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{
     DELAYED, FAILED, SCHEDULED, check_group, check_message, check_owner, micros, side_name,
 };
 use crate::error::{Fault, without_nul};
+use crate::identity::{self, Found};
 use crate::statements::Statements;
 use crate::work::Work;
 
@@ -19,8 +21,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (message_id) DO NOTHING";
 
 pub(crate) const INCOMING: &str = "
-INSERT INTO {prefix}inbox (id, version, name, message_id, added, headers, body, group_name)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO {prefix}inbox (id, version, name, message_id, added, headers, body, group_name, digest)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT (message_id, group_name) DO NOTHING";
 
 pub(crate) const OUTGOING_STATE: &str = "
@@ -129,11 +131,17 @@ pub(crate) async fn incoming(
     for new in rows {
         check_message(new.id, &new.message)?;
         check_group(new.id, &new.group)?;
-        let is_new = incoming_message(connection, writing, new).await?;
-        if is_new {
+        let mut found = incoming_message(connection, writing, new).await?;
+        if found != Stored::New {
+            found = match identity::resolve(connection, writing, new).await? {
+                Found::Known(known) => known,
+                Found::NothingNow => incoming_message(connection, writing, new).await?,
+            };
+        }
+        if found == Stored::New {
             incoming_state(connection, writing, new, work).await?;
         }
-        stored.push(if is_new { Stored::New } else { Stored::Duplicate });
+        stored.push(found);
     }
     Ok(stored)
 }
@@ -143,20 +151,21 @@ async fn incoming_message(
     connection: &mut SqliteConnection,
     writing: Writing<'_>,
     new: &NewIncoming,
-) -> Result<bool, Fault> {
+) -> Result<Stored, Fault> {
     let Message { headers, body } = &*new.message;
     let done = sqlx::query(writing.statements.insert_incoming.clone())
         .bind(new.id)
         .bind(&*writing.owner.version)
         .bind(new.message.name().unwrap_or_default())
-        .bind(new.message.id())
+        .bind(new.stored_message_id().map(Cow::into_owned))
         .bind(writing.now)
         .bind(headers.to_json())
         .bind(&**body)
         .bind(&*new.group)
+        .bind(new.identity.digest.as_ref().map(Digest::as_bytes))
         .execute(connection)
         .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(if done.rows_affected() > 0 { Stored::New } else { Stored::Duplicate })
 }
 
 async fn incoming_state(

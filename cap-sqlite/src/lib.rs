@@ -57,6 +57,7 @@ mod columns;
 mod error;
 mod expiry;
 mod file;
+mod identity;
 mod insert;
 mod listen;
 mod monitor;

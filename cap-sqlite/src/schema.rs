@@ -9,10 +9,14 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
 const MAJOR: i64 = 1;
-const MINOR: i64 = 1;
+const MINOR: i64 = 2;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/retention_of_nodes.sql")];
+const SCRIPTS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema/retention_of_nodes.sql"),
+    include_str!("schema/inbox_digest.sql"),
+];
 
 /// The longest prefix, so that names stay readable.
 const LONGEST: usize = 50;

@@ -11,7 +11,7 @@ use cap_core::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::TablePrefix;
-use crate::{claim, expiry, insert, monitor, nodes, settle, transaction, work};
+use crate::{claim, expiry, identity, insert, monitor, nodes, settle, transaction, work};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ pub(crate) struct Statements {
     pub(crate) insert_incoming: SqlStr,
     pub(crate) insert_incoming_state: SqlStr,
     pub(crate) held: Sides,
+    pub(crate) holder: SqlStr,
+    pub(crate) holder_state: SqlStr,
+    pub(crate) set_aside: SqlStr,
     pub(crate) stored: SqlStr,
     pub(crate) end: Sides,
     pub(crate) forget: Sides,
@@ -94,6 +97,9 @@ impl Statements {
             insert_incoming: sql(insert::INCOMING),
             insert_incoming_state: sql(insert::INCOMING_STATE),
             held: sides(insert::HELD),
+            holder: sql(identity::HOLDER),
+            holder_state: sql(identity::HOLDER_STATE),
+            set_aside: sql(identity::SET_ASIDE),
             stored: sql(transaction::STORED),
             end: sides(settle::END),
             forget: sides(settle::FORGET),

@@ -13,6 +13,7 @@ mod broker_retries;
 mod delays;
 mod expiry;
 mod hostile;
+mod identity;
 mod interop_lapin;
 mod interop_pika;
 mod main_job;

@@ -4,6 +4,7 @@
 pub mod claim;
 pub mod crowd;
 pub mod expire;
+pub mod identity;
 pub mod insert;
 pub mod lease;
 pub mod monitor;

@@ -7,8 +7,8 @@ use cap_core::message::headers::names;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Among, Change, FailedAttempt, Monitor, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention,
-    Settlement, Side, Storage, Stored, Verdict, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason,
+    Retention, Settlement, Side, Storage, Stored, Verdict, WriteBatch, WriteReport,
 };
 
 use super::StorageFixture;
@@ -56,6 +56,7 @@ pub(crate) fn incoming(id: i64, held: bool) -> NewIncoming {
         group: GROUP.into(),
         message: message(&format!("m{id}"), "order.created"),
         entry: Entry::Scheduled { held },
+        identity: Identity::default(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{StorageError, StorageErrorKind, TransportError, error_chain};
 use crate::faults::{point, sabotaged};
 use crate::health::Tracker;
 use crate::notice::Failure;
-use crate::storage::{Entry, Lease, NewIncoming, Settlement, Side, Stored, Verdict};
+use crate::storage::{Entry, Lease, NewIncoming, Reason, Settlement, Side, Stored, Verdict};
 use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 use crate::writer::{SettleItem, StoreItem};
@@ -195,17 +195,54 @@ impl Consumption {
             return Ok(0);
         }
         let tags: Vec<Tag> = deliveries.iter().map(|delivery| delivery.tag).collect();
-        let rows: Vec<NewIncoming> = deliveries.into_iter().map(|delivery| self.row(delivery)).collect();
+        let rows = self.rows(deliveries).await;
         if sabotaged("acknowledge-before-storing") {
             consumer.settle(&tags, Acknowledge::Accept).await?;
         }
         match self.store(rows.clone()).await {
-            Ok(stored) => {
-                self.acknowledge(consumer, &tags, self.hold(rows, &stored)).await?;
-                Ok(0)
-            }
+            Ok(stored) => self.accept(consumer, rows, &tags, &stored).await,
             Err(_) if sabotaged("accept-what-is-refused") => {
                 consumer.settle(&tags, Acknowledge::Accept).await?;
+                Ok(0)
+            }
+            Err(error) if error.kind() == StorageErrorKind::Refused => {
+                self.one_by_one(consumer, rows, &tags).await
+            }
+            Err(error) => Err(Ended::ByStore(error)),
+        }
+    }
+
+    /// Acknowledges what is stored and hands it on; first stores apart what another message has the id of. Gives back how
+    /// many had to be left unacknowledged.
+    async fn accept(
+        &self,
+        consumer: &mut dyn DynConsumer,
+        rows: Vec<NewIncoming>,
+        tags: &[Tag],
+        stored: &[Stored],
+    ) -> Result<usize, Ended> {
+        if !stored.contains(&Stored::Conflict) {
+            self.acknowledge(consumer, tags, self.hold(rows, stored)).await?;
+            return Ok(0);
+        }
+        let (mut done, mut apart) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for ((row, tag), stored) in rows.into_iter().zip(tags).zip(stored) {
+            if *stored == Stored::Conflict {
+                apart.0.push(self.apart(&row));
+                apart.1.push(*tag);
+            } else {
+                done.0.push(row);
+                done.1.push(*tag);
+                done.2.push(*stored);
+            }
+        }
+        if !done.1.is_empty() {
+            self.acknowledge(consumer, &done.1, self.hold(done.0, &done.2)).await?;
+        }
+        let (rows, tags) = apart;
+        match self.store(rows.clone()).await {
+            Ok(stored) => {
+                self.acknowledge(consumer, &tags, self.hold(rows, &stored)).await?;
                 Ok(0)
             }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
@@ -284,14 +321,14 @@ impl Consumption {
     /// Stores a row that was refused among others: under another id, or else parked.
     async fn store_somehow(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
         let row = self.renumbered(row);
-        let refused = match self.store(vec![row.clone()]).await {
-            Ok(stored) => return Ok((row, stored)),
+        let refused = match self.store_one(row.clone()).await {
+            Ok(stored) => return Ok(stored),
             Err(error) if error.kind() == StorageErrorKind::Refused => error,
             Err(error) => return Err(error),
         };
         let parked = self.parked_as_refused(&row, &refused);
-        match self.store(vec![parked.clone()]).await {
-            Ok(stored) => Ok((parked, stored)),
+        match self.store_one(parked).await {
+            Ok(stored) => Ok(stored),
             Err(error) => {
                 tracing::error!(
                     group = &*row.group,
@@ -305,6 +342,16 @@ impl Consumption {
         }
     }
 
+    /// Stores a row, apart if another message has its id.
+    async fn store_one(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
+        let stored = self.store(vec![row.clone()]).await?;
+        if stored != [Stored::Conflict] {
+            return Ok((row, stored));
+        }
+        let apart = self.apart(&row);
+        Ok((apart.clone(), self.store(vec![apart]).await?))
+    }
+
     /// Notes that this node holds rows that it has just inserted, has a person told of those that are parked, and
     /// gives back what is to be handled. What waits for room later is held from now on, so that it is renewed.
     fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Intake> {
@@ -312,9 +359,9 @@ impl Consumption {
     }
 
     fn hold_one(&self, row: NewIncoming, stored: Stored) -> Option<Intake> {
-        let NewIncoming { id, group, message, entry } = row;
+        let NewIncoming { id, group, message, entry, .. } = row;
         let (message_id, topic) = (message.id(), message.name());
-        if stored == Stored::Duplicate && !sabotaged("no-deduplication") {
+        if stored != Stored::New && !sabotaged("no-deduplication") {
             metrics::counter!("cap_duplicates_total").increment(1);
             tracing::debug!(message_id, topic, group = &*group, "received again, and not handled again");
             return None;
@@ -330,6 +377,9 @@ impl Consumption {
             Entry::Parked { reason, error, notify, .. } => {
                 tracing::error!(message_id, topic, group = &*group, row = id, error, "parked a message");
                 metrics::counter!("cap_parked_total").increment(1);
+                if reason == Reason::IdConflict {
+                    metrics::counter!("cap_id_conflicts_total").increment(1);
+                }
                 if notify {
                     let (side, attempts, bus) = (Side::Inbox, 0, self.context.bus.clone());
                     let failure = Failure { side, id, message, group, reason, error, attempts, lease, bus };

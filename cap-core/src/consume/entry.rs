@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::consumer::Consumption;
 use super::foreign::remember;
 use crate::error::{StorageError, error_chain};
+use crate::identity::OWN_ID_PREFIX;
 use crate::message::headers::names;
 use crate::message::{Headers, Message, MessageId, validate_topic};
-use crate::storage::{Entry, NewIncoming, Reason};
+use crate::storage::{Digest, Entry, Identity, NewIncoming, Reason};
 use crate::transport::Incoming;
 
 impl Consumption {
     /// Makes a delivery a row, or a parked row with its reason.
-    pub(super) fn row(&self, mut delivery: Incoming) -> NewIncoming {
+    fn row(&self, mut delivery: Incoming) -> NewIncoming {
         let hooked = self.hook.apply(&mut delivery);
         let mut headers = delivery.headers;
         for name in [names::EXCEPTION, names::AUDIT, names::RETRY, names::BROKER_DELAY] {
@@ -35,6 +36,40 @@ impl Consumption {
             group: Arc::clone(&self.group.name),
             message: Arc::new(Message::new(headers, delivery.body)),
             entry,
+            identity: Identity::default(),
+        }
+    }
+
+    /// Makes deliveries rows, each with its digest.
+    pub(super) async fn rows(&self, deliveries: Vec<Incoming>) -> Vec<NewIncoming> {
+        let mut rows = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            // The hook may say what it likes; who the sender is, the broker says.
+            let user = self.context.options().user_in_identity;
+            let user = user.then(|| delivery.properties.get(USER_ID).map(str::to_owned)).flatten();
+            let mut row = self.row(delivery);
+            row.identity = Identity::new(digest(&row.message, user).await);
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// A row whose message id belongs to another message: parked, under an id of its own.
+    pub(super) fn apart(&self, row: &NewIncoming) -> NewIncoming {
+        let mut error = format!(
+            "the message id {:?} was received before with another topic or body; that message has the id, and this one \
+             waits for an operator, who can run or delete it",
+            row.message.id().unwrap_or_default()
+        );
+        if let Entry::Parked { error: own, .. } = &row.entry {
+            error = format!("{error}; apart from that: {own}");
+        }
+        NewIncoming {
+            id: self.context.composer.ids.next_id(),
+            group: Arc::clone(&row.group),
+            message: Arc::clone(&row.message),
+            entry: self.parked(Reason::IdConflict, error),
+            identity: Identity { apart: true, ..row.identity },
         }
     }
 
@@ -61,6 +96,7 @@ impl Consumption {
             group: Arc::clone(&row.group),
             message: Arc::new(Message::new(headers, row.message.body.clone())),
             entry: self.parked(Reason::Corrupt, error),
+            identity: row.identity,
         }
     }
 
@@ -76,6 +112,11 @@ impl Consumption {
                 Reason::MissingHeaders,
                 format!("the header {id} is longer than 200 bytes or has a NUL"),
             ));
+        }
+        if headers.get(id).is_some_and(|text| text.starts_with(OWN_ID_PREFIX)) {
+            move_aside(headers, id);
+            let error = format!("the header {id} begins with {OWN_ID_PREFIX}, which only cap itself writes");
+            return Some((Reason::MissingHeaders, error));
         }
         if let Some(text) = headers.get(name)
             && let Err(error) = validate_topic(text)
@@ -107,6 +148,25 @@ impl Consumption {
         }
         None
     }
+}
+
+/// The property in which a broker names the user whose connection a message came by.
+const USER_ID: &str = "user-id";
+
+/// From this size on, a digest is not made between two polls of other tasks.
+const LARGE: usize = 1024 * 1024;
+
+async fn digest(message: &Arc<Message>, user: Option<String>) -> Digest {
+    let of = |message: &Message, user: Option<&str>| {
+        Digest::of(message.name().unwrap_or_default(), &message.body, user)
+    };
+    if message.body.len() < LARGE {
+        return of(message, user.as_deref());
+    }
+    let (shared, named) = (Arc::clone(message), user.clone());
+    let made = tokio::task::spawn_blocking(move || of(&shared, named.as_deref())).await;
+    // It does not panic; a runtime that is being dropped may refuse it.
+    made.unwrap_or_else(|_| of(message, user.as_deref()))
 }
 
 fn move_aside(headers: &mut Headers, name: &'static str) {

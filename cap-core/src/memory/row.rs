@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::Message;
-use crate::storage::{Reason, Status};
+use crate::storage::{Digest, Holder, Reason, Status};
 
 /// A point in time: how long after the store was made.
 pub(super) type Moment = Duration;
@@ -20,6 +20,9 @@ pub(super) struct Row {
     /// The receiving group; empty in the outbox.
     pub(super) group: Arc<str>,
     pub(super) message: Arc<Message>,
+    /// The message id that no other row of the group has: the message's, or one of the row's own.
+    pub(super) message_id: Option<String>,
+    pub(super) digest: Option<Digest>,
     pub(super) added: Moment,
     /// How often it was claimed. It outlives the state, so that no lease from before a re-run is ever valid again.
     pub(super) epoch: i32,
@@ -103,6 +106,19 @@ impl Row {
     /// Where the message stands.
     pub(super) fn status(&self) -> Status {
         self.state.as_ref().map_or(Status::Succeeded, |state| state.status)
+    }
+
+    /// The row as a message meets it that came under its id.
+    pub(super) fn as_holder(&self) -> Holder {
+        let state = self.state.as_ref();
+        Holder {
+            digest: self.digest,
+            status: self.status(),
+            reason: state.and_then(|state| state.reason),
+            attempts: state.map_or(0, |state| state.attempts),
+            reruns: state.map_or(0, |state| state.reruns),
+            epoch: self.epoch,
+        }
     }
 
     pub(super) fn is_held(&self, now: Moment) -> bool {

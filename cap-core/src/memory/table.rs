@@ -2,6 +2,7 @@
 //!
 //! Nothing here locks, waits or looks at a clock, so that its rules can be tested over random histories.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::row::{Lane, Moment, Row, State};
 use crate::faults::sabotaged;
 use crate::message::Message;
 use crate::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Side,
-    Status, Stored,
+    ClaimRequest, Claimed, Claims, Entry, Expiry, Identity, Lease, Meeting, NewIncoming, NewOutgoing, Owner,
+    Reason, Side, Status, Stored,
 };
 
 /// Every row of one side.
@@ -65,6 +66,8 @@ impl Table {
             version: Arc::clone(&owner.version),
             group: Arc::from(""),
             message: Arc::clone(&new.message),
+            message_id: new.message.id().map(str::to_owned),
+            digest: None,
             added: now,
             epoch: i32::from(held),
             state: Some(state),
@@ -88,11 +91,19 @@ impl Table {
         if held {
             state.hold(&owner.node, now.saturating_add(owner.lease));
         }
+        if self.rows.contains_key(&new.id) {
+            return Stored::Duplicate;
+        }
+        if let Some(known) = self.make_way(new) {
+            return known;
+        }
         self.insert(Row {
             id: new.id,
             version: Arc::clone(&owner.version),
             group: Arc::clone(&new.group),
             message: Arc::clone(&new.message),
+            message_id: new.stored_message_id().map(Cow::into_owned),
+            digest: new.identity.digest,
             added: now,
             epoch: i32::from(held),
             state: Some(state),
@@ -104,16 +115,59 @@ impl Table {
         if self.rows.contains_key(&row.id) {
             return Stored::Duplicate;
         }
-        if let Some(message_id) = row.message.id() {
-            let known = self.by_message.get(message_id).map_or(&[][..], Vec::as_slice);
-            if known.iter().filter_map(|id| self.rows.get(id)).any(|other| other.group == row.group) {
+        if let Some(message_id) = &row.message_id {
+            if self.holder(message_id, &row.group).is_some() {
                 return Stored::Duplicate;
             }
-            self.by_message.entry(message_id.to_owned()).or_default().push(row.id);
+            self.by_message.entry(message_id.clone()).or_default().push(row.id);
         }
         self.index.add(&row);
         self.rows.insert(row.id, row);
         Stored::New
+    }
+
+    /// The row that has this message id in this group.
+    fn holder(&self, message_id: &str, group: &str) -> Option<&Row> {
+        let ids = self.by_message.get(message_id)?;
+        ids.iter().filter_map(|id| self.rows.get(id)).find(|row| *row.group == *group)
+    }
+
+    /// Says what a message is that came under the id of another row; a row that was never handled makes way for it.
+    fn make_way(&mut self, new: &NewIncoming) -> Option<Stored> {
+        let holder = self.holder(&new.stored_message_id()?, &new.group)?;
+        let (id, meeting) = (holder.id, holder.as_holder().meets(&new.identity));
+        let is_known = |own: String| self.holder(&own, &new.group).is_some();
+        if meeting == Meeting::Same || new.own_message_id().is_some_and(is_known) {
+            return Some(Stored::Duplicate);
+        }
+        if meeting == Meeting::Conflict {
+            return Some(Stored::Conflict);
+        }
+        self.set_aside(id);
+        None
+    }
+
+    /// Gives a row a message id of its own, or none if that is taken, so that another may have the one that it has.
+    fn set_aside(&mut self, id: i64) {
+        let Some(row) = self.rows.get_mut(&id) else { return };
+        let Some(taken) = row.message_id.take() else { return };
+        let identity = Identity { digest: row.digest, apart: true };
+        let (own, group) = (identity.own_message_id(&taken), Arc::clone(&row.group));
+        self.forget_message_id(&taken, id);
+        let Some(own) = own.filter(|own| self.holder(own, &group).is_none()) else { return };
+        self.by_message.entry(own.clone()).or_default().push(id);
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.message_id = Some(own);
+        }
+    }
+
+    fn forget_message_id(&mut self, message_id: &str, row: i64) {
+        if let Some(ids) = self.by_message.get_mut(message_id) {
+            ids.retain(|other| *other != row);
+            if ids.is_empty() {
+                self.by_message.remove(message_id);
+            }
+        }
     }
 
     /// Expects the index and the message ids to be what the rows say.
@@ -122,7 +176,7 @@ impl Table {
         let mut afresh = Index::default();
         self.rows.values().for_each(|row| afresh.add(row));
         assert_eq!(afresh, self.index);
-        let with_id = self.rows.values().filter(|row| row.message.id().is_some()).count();
+        let with_id = self.rows.values().filter(|row| row.message_id.is_some()).count();
         assert_eq!(self.by_message.values().map(Vec::len).sum::<usize>(), with_id);
     }
 
@@ -236,13 +290,8 @@ impl Table {
     pub(super) fn delete(&mut self, id: i64) {
         let Some(row) = self.rows.remove(&id) else { return };
         self.index.remove(&row);
-        if let Some(message_id) = row.message.id()
-            && let Some(ids) = self.by_message.get_mut(message_id)
-        {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_message.remove(message_id);
-            }
+        if let Some(message_id) = &row.message_id {
+            self.forget_message_id(message_id, id);
         }
     }
 

@@ -11,7 +11,8 @@ use super::table::Table;
 use crate::message::{Headers, Message};
 use crate::monitor::Change;
 use crate::storage::{
-    ClaimRequest, Entry, Expiry, Lease, NewIncoming, Owner, Reason, Retention, Side, Status, Verdict,
+    ClaimRequest, Entry, Expiry, Identity, Lease, NewIncoming, Owner, Reason, Retention, Side, Status,
+    Verdict,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -105,7 +106,13 @@ fn new_row(id: i64, message: u8, entry: u8) -> NewIncoming {
             Entry::Parked { reason, error: "no".to_owned(), keep: KEEP, notify: notify == 3 }
         }
     };
-    NewIncoming { id, group: "g".into(), message: Arc::new(Message::new(headers, "")), entry }
+    NewIncoming {
+        id,
+        group: "g".into(),
+        message: Arc::new(Message::new(headers, "")),
+        entry,
+        identity: Identity::default(),
+    }
 }
 
 /// The table, the time, and what an onlooker has noted down.

@@ -1,6 +1,7 @@
 //! Message ids: snowflakes of our own, and whatever unique text a sender chose.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -66,9 +67,10 @@ impl fmt::Debug for MessageId {
 /// Makes ids: 41 bits of milliseconds since 2020, 10 bits of worker number, 12 bits of sequence.
 ///
 /// Ids of one generator rise strictly. Those of several nodes are unique as long as their worker numbers differ,
-/// and sort by time to within the clocks' difference. The clock is read once and then followed by a monotonic one,
-/// so that a step of the system's clock neither repeats ids nor stops them. More than 4,096 ids in a millisecond
-/// are lent from the milliseconds to come.
+/// and sort by time to within the clocks' difference. The sequence of each millisecond begins at a place in the lower half
+/// of its range that nobody can foresee. The clock is read once and then followed by a monotonic one,
+/// so that a step of the system's clock neither repeats ids nor stops them. What a millisecond has
+/// no room for is lent from the milliseconds to come.
 #[derive(Debug)]
 pub struct IdGenerator {
     worker: AtomicU64,
@@ -76,6 +78,8 @@ pub struct IdGenerator {
     last: AtomicU64,
     anchor: Instant,
     anchor_ms: u64,
+    /// Makes the beginnings of sequences: a keyed hash of the millisecond, whose key is drawn at random.
+    beginnings: RandomState,
 }
 
 impl IdGenerator {
@@ -92,6 +96,7 @@ impl IdGenerator {
             last: AtomicU64::new(0),
             anchor: Instant::now(),
             anchor_ms: unix_ms.saturating_sub(EPOCH_MS),
+            beginnings: RandomState::new(),
         }
     }
 
@@ -107,11 +112,20 @@ impl IdGenerator {
 
     /// The next id; always positive.
     pub fn next_id(&self) -> i64 {
-        let now =
-            virtual_ms().unwrap_or_else(|| self.anchor_ms + millis(self.anchor.elapsed())) << SEQUENCE_BITS;
+        let virtual_now = virtual_ms();
+        let now = virtual_now.unwrap_or_else(|| self.anchor_ms + millis(self.anchor.elapsed()));
+        // A test that follows virtual time gets the same ids every time.
+        let begin = |ms: u64| ms << SEQUENCE_BITS | virtual_now.map_or_else(|| self.beginning(ms), |_| 0);
         let mut last = self.last.load(Ordering::Relaxed);
         let tick = loop {
-            let tick = now.max(last + 1);
+            let next = last + 1;
+            let tick = if now > last >> SEQUENCE_BITS {
+                begin(now)
+            } else if next & TICK_MASK == 0 {
+                begin(next >> SEQUENCE_BITS)
+            } else {
+                next
+            };
             match self.last.compare_exchange_weak(last, tick, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => break tick,
                 Err(seen) => last = seen,
@@ -122,6 +136,11 @@ impl IdGenerator {
         let id = (((time << WORKER_BITS) | worker) << SEQUENCE_BITS) | (tick & TICK_MASK);
         // 41 bits of milliseconds last until 2089; the mask keeps the sign clear even then.
         i64::try_from(id & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+    }
+
+    /// Where the sequence of a millisecond begins.
+    fn beginning(&self, ms: u64) -> u64 {
+        self.beginnings.hash_one(ms) & (TICK_MASK >> 1)
     }
 
     /// The smallest id that any worker makes at a point in time: where a range of ids by age begins.
@@ -158,6 +177,21 @@ mod tests {
             assert!(ids.iter().all(|id| *id > 0 && seen.insert(*id)));
         }
         assert_eq!(seen.len(), 200_000);
+    }
+
+    // Issue 9, row 1: ids that can be foreseen can be taken by somebody else.
+    #[test]
+    fn sequences_begin_at_random_in_the_lower_half() {
+        let mut beginnings = HashSet::new();
+        for _ in 0..50 {
+            let generator = IdGenerator::anchored(1, EPOCH_MS + 5);
+            let first = generator.next_id() & 4095;
+            assert!(first < 2048, "{first} leaves less than half of the sequence");
+            beginnings.insert(first);
+            let rest: Vec<i64> = (0..10_000).map(|_| generator.next_id()).collect();
+            assert!(rest.is_sorted_by(|a, b| a < b), "also where milliseconds are lent");
+        }
+        assert!(beginnings.len() > 10, "{beginnings:?}");
     }
 
     #[test]

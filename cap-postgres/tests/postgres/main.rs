@@ -10,6 +10,7 @@ mod errors;
 mod expires_at;
 mod expiry;
 mod health;
+mod identity;
 mod logging;
 mod monitor;
 mod nodes;

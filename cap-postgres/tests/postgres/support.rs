@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Lease, NewIncoming, NewOutgoing, Owner, Settlement, Side,
+    ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Settlement, Side,
     Storage as _, Verdict, WriteBatch, WriteReport,
 };
 use cap_postgres::Postgres;
@@ -156,7 +156,13 @@ pub(crate) fn delayed(id: i64) -> NewOutgoing {
 /// A message of the inbox that any node may claim.
 pub(crate) fn incoming(id: i64) -> NewIncoming {
     let entry = Entry::Scheduled { held: false };
-    NewIncoming { id, group: GROUP.into(), message: message(&id.to_string()), entry }
+    NewIncoming {
+        id,
+        group: GROUP.into(),
+        message: message(&id.to_string()),
+        entry,
+        identity: Identity::default(),
+    }
 }
 
 pub(crate) fn held_incoming(id: i64) -> NewIncoming {

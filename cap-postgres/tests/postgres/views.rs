@@ -6,7 +6,7 @@ use std::time::Duration;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::Monitor as _;
 use cap_core::storage::{
-    Entry, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Storage as _, Verdict,
+    Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Storage as _, Verdict,
 };
 use cap_core::storage::{Settlement, WriteBatch};
 
@@ -55,7 +55,15 @@ async fn a_received_message_that_failed_is_the_vector_byte_for_byte() {
     headers.insert("cap-msg-group", "cap.queue.billing.v1");
     let message = Arc::new(Message::new(headers, &br#"{"OrderId":7}"#[..]));
     let entry = Entry::Scheduled { held: true };
-    database.receive(vec![NewIncoming { id: 1, group: "cap.queue.billing.v1".into(), message, entry }]).await;
+    database
+        .receive(vec![NewIncoming {
+            id: 1,
+            group: "cap.queue.billing.v1".into(),
+            message,
+            entry,
+            identity: Identity::default(),
+        }])
+        .await;
     let content = "SELECT \"Content\" FROM {s}.received";
     let group = r#","cap-msg-group":"cap.queue.billing.v1""#;
     let value = r#"},"Value":{"OrderId":7}}"#;

@@ -7,8 +7,8 @@ use cap_core::error::StorageErrorKind;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Monitor as _, Row};
 use cap_core::storage::{
-    Entry, Lease, NewIncoming, NewOutgoing, Reason, Retention, Settlement, Side, Status, Storage as _,
-    Stored, Verdict, WriteBatch,
+    Entry, Identity, Lease, NewIncoming, NewOutgoing, Reason, Retention, Settlement, Side, Status,
+    Storage as _, Stored, Verdict, WriteBatch,
 };
 
 use crate::support::{
@@ -334,7 +334,13 @@ async fn any_bytes_and_any_header_come_back_as_they_were() {
         let message = Arc::new(Message::new(headers.clone(), body.to_vec()));
         let entry = Entry::Scheduled { held: false };
         database
-            .receive(vec![NewIncoming { id, group: GROUP.into(), message: Arc::clone(&message), entry }])
+            .receive(vec![NewIncoming {
+                id,
+                group: GROUP.into(),
+                message: Arc::clone(&message),
+                entry,
+                identity: Identity::default(),
+            }])
             .await;
         let claimed = database.claim(Side::Inbox).await;
         assert_eq!(claimed[0].message, message);

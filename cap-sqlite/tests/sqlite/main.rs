@@ -7,6 +7,7 @@ mod conformance;
 mod errors;
 mod expires_at;
 mod expiry;
+mod identity;
 mod listen;
 mod logging;
 mod monitor;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
 use cap_core::prelude::*;
-use cap_core::storage::{ClaimRequest, Entry, NewIncoming, Owner, Side, Storage as _, Wake, WriteBatch};
+use cap_core::storage::{
+    ClaimRequest, Entry, Identity, NewIncoming, Owner, Side, Storage as _, Wake, WriteBatch,
+};
 use cap_sqlite::{Sqlite, SqliteTx};
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +124,13 @@ fn to_be_booked(id: i64) -> NewIncoming {
     let headers: Headers =
         [("cap-msg-id", id.to_string()), ("cap-msg-name", "book".to_owned())].into_iter().collect();
     let message = Arc::new(Message::new(headers, id.to_string().into_bytes()));
-    NewIncoming { id, group: "ledger.v1".into(), message, entry: Entry::Scheduled { held: false } }
+    NewIncoming {
+        id,
+        group: "ledger.v1".into(),
+        message,
+        entry: Entry::Scheduled { held: false },
+        identity: Identity::default(),
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
-use cap_core::storage::{Entry, NewIncoming, NewOutgoing, Reason, Retention, Side, Verdict};
+use cap_core::storage::{Entry, Identity, NewIncoming, NewOutgoing, Reason, Retention, Side, Verdict};
 
 use crate::support::{Database, delayed, first_lease, held, outgoing};
 
@@ -48,7 +48,15 @@ async fn a_failure_is_shown_among_the_headers() {
     let database = Database::new().await;
     let message = Arc::new(Message::new(headers(), &b"1"[..]));
     let entry = Entry::Scheduled { held: true };
-    database.receive(vec![NewIncoming { id: 1, group: "billing.v1".into(), message, entry }]).await;
+    database
+        .receive(vec![NewIncoming {
+            id: 1,
+            group: "billing.v1".into(),
+            message,
+            entry,
+            identity: Identity::default(),
+        }])
+        .await;
     assert!(database.settle(Side::Inbox, first_lease(1), failed("boom \"quoted\"")).await);
     let content = database.text("SELECT \"Content\" FROM cap_received").await;
     let failure = r#""cap-exec-instance-id":"a","cap-exception":"boom \"quoted\"""#;

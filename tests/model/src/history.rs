@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Settlement, Side,
-    Storage as _, Stored, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Digest, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason,
+    Settlement, Side, Storage as _, Stored, WriteBatch, WriteReport,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -160,7 +160,15 @@ impl<S: Subject> History<'_, S> {
                 Entry::Parked { reason: Reason::Undecodable, error, keep: KEEP, notify }
             }
         };
-        NewIncoming { id, group: GROUPS[drawn.group].into(), message: message(message_id.as_deref()), entry }
+        let digest = drawn.twin.map(|twin| Digest::of("order.created", &[twin], None));
+        let identity = Identity { digest, apart: drawn.apart && digest.is_some() };
+        NewIncoming {
+            id,
+            group: GROUPS[drawn.group].into(),
+            message: message(message_id.as_deref()),
+            entry,
+            identity,
+        }
     }
 
     async fn write(&self, node: usize, batch: &WriteBatch) -> Judged<WriteReport> {

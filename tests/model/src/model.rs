@@ -3,6 +3,7 @@
 //! It knows no index, no batch and no order of its own: each rule is a search through all rows. That it was written apart
 //! from the stores is its use.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use cap_core::message::Message;
 use cap_core::monitor::{Among, Change};
 use cap_core::storage::{
-    Entry, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Status, Stored, Verdict,
+    Digest, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Status, Stored,
+    Verdict,
 };
 
 use crate::verdict;
@@ -38,6 +40,10 @@ pub struct ModelRow {
     pub group: String,
     /// The message.
     pub message: Arc<Message>,
+    /// Which message id it has that no other row of the group has.
+    pub message_id: Option<String>,
+    /// What it says.
+    pub digest: Option<Digest>,
     /// When it was stored.
     pub added: Moment,
     /// How often it was claimed.
@@ -188,7 +194,12 @@ impl Model {
             None => ModelState::new(Status::Scheduled, now),
             Some(delay) => ModelState::new(Status::Delayed, now + delay),
         };
-        self.insert(now, owner, (Side::Outbox, new.id, "", &new.message), state, new.held)
+        let message_id = new.message.id().map(str::to_owned);
+        if self.rows.iter().any(|row| row.side == Side::Outbox && row.message_id == message_id) {
+            return Stored::Duplicate;
+        }
+        let identity = (message_id, None);
+        self.insert(now, owner, (Side::Outbox, new.id, "", &new.message), identity, state, new.held)
     }
 
     /// A message that was received.
@@ -204,7 +215,52 @@ impl Model {
                 (state, *notify)
             }
         };
-        self.insert(now, owner, (Side::Inbox, new.id, &new.group, &new.message), state, held)
+        let message_id = new.stored_message_id().map(Cow::into_owned);
+        if let Some(known) = self.meet(new, message_id.as_deref()) {
+            return known;
+        }
+        let identity = (message_id, new.identity.digest);
+        self.insert(now, owner, (Side::Inbox, new.id, &new.group, &new.message), identity, state, held)
+    }
+
+    fn has_message_id(&self, group: &str, message_id: &str) -> Option<usize> {
+        let is_it = |row: &ModelRow| {
+            row.side == Side::Inbox && row.group == *group && row.message_id.as_deref() == Some(message_id)
+        };
+        self.rows.iter().position(is_it)
+    }
+
+    /// What becomes of a message that comes under the id of another; `None` if nothing is in its way, or not any more.
+    fn meet(&mut self, new: &NewIncoming, message_id: Option<&str>) -> Option<Stored> {
+        let place = self.has_message_id(&new.group, message_id?)?;
+        let own = new.own_message_id();
+        let holder = &self.rows[place];
+        let differ =
+            holder.digest.is_some() && new.identity.digest.is_some() && holder.digest != new.identity.digest;
+        if !differ
+            || holder.id == new.id
+            || own.is_some_and(|own| self.has_message_id(&new.group, &own).is_some())
+        {
+            return Some(Stored::Duplicate);
+        }
+        let state = holder.state.as_ref();
+        let is_garbage = state.is_some_and(|state| {
+            let attempts = match state.reason {
+                Some(Reason::Undecodable) => 1,
+                Some(Reason::MissingHeaders | Reason::NoSubscriber | Reason::Corrupt) => 0,
+                _ => return false,
+            };
+            state.status == Status::Failed && state.reruns == 0 && holder.attempts.len() <= attempts
+        });
+        if !is_garbage || holder.epoch > 1 {
+            return Some(Stored::Conflict);
+        }
+        let identity = Identity { digest: holder.digest, apart: true };
+        let given = holder.message.id().unwrap_or_default();
+        let own = identity.own_message_id(given);
+        let is_free = own.as_ref().is_some_and(|own| self.has_message_id(&new.group, own).is_none());
+        self.rows[place].message_id = own.filter(|_| is_free);
+        None
     }
 
     fn insert(
@@ -212,12 +268,11 @@ impl Model {
         now: Moment,
         owner: &Owner,
         (side, id, group, message): (Side, i64, &str, &Arc<Message>),
+        (message_id, digest): (Option<String>, Option<Digest>),
         mut state: ModelState,
         held: bool,
     ) -> Stored {
-        let same_message =
-            |row: &ModelRow| message.id().is_some() && row.message.id() == message.id() && row.group == group;
-        if self.rows.iter().any(|row| row.side == side && (row.id == id || same_message(row))) {
+        if self.row(side, id).is_some() {
             return Stored::Duplicate;
         }
         if held {
@@ -230,6 +285,8 @@ impl Model {
             version: owner.version.to_string(),
             group: group.to_owned(),
             message: Arc::clone(message),
+            message_id,
+            digest,
             added: now,
             epoch: i32::from(held),
             attempts: Vec::new(),

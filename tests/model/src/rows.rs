@@ -93,7 +93,7 @@ pub(crate) async fn check_details<S: Subject>(model: &Model, subject: &S) -> Res
         );
         let shown = store.get(row.side, row.id).await.map_err(broken)?;
         prop_assert_eq!(shown.map(|shown| shown.status), Some(row.status()), "row {} by its id", row.id);
-        if let Some(id) = row.message.id() {
+        if let Some(id) = row.message_id.as_deref() {
             let found = store.find(row.side, id).await.map_err(broken)?;
             prop_assert!(found.iter().any(|found| found.id == row.id), "row {} by its message id", row.id);
         }

@@ -99,6 +99,10 @@ pub struct Incoming {
     pub group: usize,
     /// How it enters.
     pub entry: Entrance,
+    /// Which message it is of those with its id, by its digest; `None`: an older node receives it, which makes none.
+    pub twin: Option<u8>,
+    /// Whether it is stored apart, as it has met another one.
+    pub apart: bool,
 }
 
 /// How a received message enters.
@@ -185,11 +189,9 @@ fn incoming() -> impl Strategy<Value = Incoming> {
         3 => Just(Entrance::Free),
         1 => any::<bool>().prop_map(Entrance::Parked),
     ];
-    (prop::option::weighted(0.9, 0..12_u8), 0..GROUPS.len(), entry).prop_map(|(id, group, entry)| Incoming {
-        id,
-        group,
-        entry,
-    })
+    let twin = prop_oneof![1 => Just(None), 5 => Just(Some(0)), 2 => (1..3_u8).prop_map(Some)];
+    (prop::option::weighted(0.9, 0..12_u8), 0..GROUPS.len(), entry, twin, prop::bool::weighted(0.1))
+        .prop_map(|(id, group, entry, twin, apart)| Incoming { id, group, entry, twin, apart })
 }
 
 fn copy() -> impl Strategy<Value = BrokerCopy> {
