@@ -46,6 +46,30 @@ impl Fault {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
     }
 
+    fn code(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether a lock could not be had in time.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code().as_deref() == Some("55P03")
+    }
+
+    /// Whether the role may not do this.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        self.code().as_deref() == Some("42501")
+    }
+
+    /// Whether something could not be created as another has just done so: a unique key of the catalog, a schema, a
+    /// table, a function or another object of the name, or a row of the catalog that was changed meanwhile.
+    pub(crate) fn is_already_there(&self) -> bool {
+        let codes = ["23505", "42P06", "42P07", "42723", "42710", "40P01", "XX000"];
+        self.code().is_some_and(|code| codes.contains(&&*code))
+    }
+
     /// Whether the transaction clashed with another at its isolation level.
     pub(crate) fn is_serialization_failure(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40001"))

@@ -115,7 +115,10 @@ mod tests {
         let name = SchemaName::new(&format!("cap_expiry_{:016x}", fastrand::u64(..)));
         // Nothing is committed, and so nothing left behind.
         let mut transaction = pool().begin().await.unwrap();
-        schema::initialize(&mut transaction, &name).await.map_err(|fault| format!("{fault:?}")).unwrap();
+        schema::initialize(&mut transaction, &name, &crate::trust::Trust::default())
+            .await
+            .map_err(|fault| format!("{fault:?}"))
+            .unwrap();
         let fill = "
             INSERT INTO {schema}.inbox (id, version, name, group_name, headers, body)
             SELECT g, 'v1', 'n', 'g', '{}', '' FROM generate_series(1, 2) AS g;

@@ -50,6 +50,7 @@ mod expiry;
 mod identity;
 mod insert;
 mod listen;
+mod locks;
 mod monitor;
 mod nodelay;
 mod nodes;
@@ -63,6 +64,7 @@ mod settle;
 mod statements;
 mod storage;
 mod transaction;
+mod trust;
 mod write;
 
 pub use pg_tx::PgTx;

@@ -6,6 +6,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::columns::{check_text, micros};
 use crate::error::Fault;
+use crate::locks::{self, START_LOCK_TIMEOUT};
 use crate::schema::SchemaName;
 use crate::statements::Statements;
 
@@ -64,39 +65,62 @@ pub(crate) async fn join(
             "worker number {wished} is out of range: use 0 to {MAX_WORKER}"
         )));
     }
-    let mut transaction = connection.begin().await?;
-    // One node at a time chooses, so that no two choose the same.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(schema.lock_key("nodes"))
-        .execute(&mut *transaction)
-        .await?;
-    let worker: i16 = match request.worker {
-        Some(wished) => i16::try_from(wished).unwrap_or(i16::MAX),
-        None => sqlx::query_scalar(statements.free_worker.clone())
-            .bind(&*request.node)
-            .bind(i32::from(MAX_WORKER))
-            .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or_else(all_taken)?,
-    };
-    let joined = sqlx::query(statements.join_wished.clone())
-        .bind(worker)
-        .bind(&*request.node)
-        .bind(micros(request.lease))
-        .bind(micros(request.succeeded_expire_after))
-        .fetch_optional(&mut *transaction)
-        .await?;
-    if joined.is_none() {
-        let holder =
-            sqlx::query(statements.node_of.clone()).bind(worker).fetch_one(&mut *transaction).await?;
-        return Err(held_by(worker, holder.try_get(0)?));
+    let joined = draw(connection, statements, request).await;
+    match joined {
+        Err(fault) => Err(locks::name_holder(connection, schema, fault).await),
+        Ok(worker) => Ok(u16::try_from(worker).unwrap_or(0)),
     }
-    sqlx::query(statements.last_node.clone())
-        .bind(micros(request.succeeded_expire_after))
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(u16::try_from(worker).unwrap_or(0))
+}
+
+/// How often a number is looked for that no other node takes at the same moment: of those that start at once, one succeeds
+/// each time.
+const DRAWS: usize = 200;
+
+async fn draw(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    request: &NodeRequest,
+) -> Result<i16, Fault> {
+    for _ in 0..DRAWS {
+        let worker: i16 = match request.worker {
+            Some(wished) => i16::try_from(wished).unwrap_or(i16::MAX),
+            None => sqlx::query_scalar(statements.free_worker.clone())
+                .bind(&*request.node)
+                .bind(i32::from(MAX_WORKER))
+                .fetch_optional(&mut *connection)
+                .await?
+                .ok_or_else(all_taken)?,
+        };
+        // The row of the number is the lock: of two nodes that choose the same one, the second waits for the first, and
+        // finds it taken.
+        let mut transaction = connection.begin().await?;
+        sqlx::query(START_LOCK_TIMEOUT).execute(&mut *transaction).await?;
+        let joined = sqlx::query(statements.join_wished.clone())
+            .bind(worker)
+            .bind(&*request.node)
+            .bind(micros(request.lease))
+            .bind(micros(request.succeeded_expire_after))
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if joined.is_some() {
+            sqlx::query(statements.last_node.clone())
+                .bind(micros(request.succeeded_expire_after))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        if joined.is_some() {
+            return Ok(worker);
+        }
+        if request.worker.is_some() {
+            let holder = sqlx::query(statements.node_of.clone()).bind(worker);
+            // It may have left since.
+            if let Some(holder) = holder.fetch_optional(&mut *connection).await? {
+                return Err(held_by(worker, holder.try_get(0)?));
+            }
+        }
+    }
+    Err(Fault::Unavailable("other nodes take every worker number at the same moment".to_owned()))
 }
 
 fn all_taken() -> Fault {

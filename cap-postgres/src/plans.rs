@@ -27,7 +27,10 @@ async fn plans(
     let statements = of(&Statements::new(&name));
     // Everything happens in a transaction that is never committed, so that nothing is left behind.
     let mut transaction = connection.begin().await.unwrap();
-    schema::initialize(&mut transaction, &name).await.map_err(|fault| format!("{fault:?}")).unwrap();
+    schema::initialize(&mut transaction, &name, &crate::trust::Trust::default())
+        .await
+        .map_err(|fault| format!("{fault:?}"))
+        .unwrap();
     for (index, text) in statements.iter().enumerate() {
         let prepare = AssertSqlSafe(format!("PREPARE s{index} AS {}", text.as_str()));
         sqlx::raw_sql(prepare).execute(&mut *transaction).await.unwrap();

@@ -3,7 +3,9 @@
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::error::Fault;
+use crate::locks::{self, START_LOCK_TIMEOUT};
 use crate::statements::statement;
+use crate::trust::{self, Trust};
 
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
@@ -49,6 +51,16 @@ impl SchemaName {
         &self.quoted
     }
 
+    /// The name as it stands in the catalog.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The schema in the words of an error.
+    pub(crate) fn described(&self) -> String {
+        format!("the schema {}", self.quoted)
+    }
+
     /// That PostgreSQL can have a schema of this name.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let name = &self.name;
@@ -73,11 +85,6 @@ impl SchemaName {
         format!("cap_{:016x}", self.hash("channel"))
     }
 
-    /// The key of an advisory lock for this schema.
-    pub(crate) fn lock_key(&self, purpose: &str) -> i64 {
-        i64::from_ne_bytes(self.hash(purpose).to_ne_bytes())
-    }
-
     /// FNV-1a: short, and the same in every version of every node.
     fn hash(&self, purpose: &str) -> u64 {
         let bytes = ["cap", purpose, &self.name].into_iter().flat_map(|part| part.bytes().chain([0]));
@@ -87,37 +94,104 @@ impl SchemaName {
 
     /// Everything that creates the schema, as SQL.
     pub(crate) fn sql(&self) -> String {
-        let scripts = SCRIPTS.map(|script| statement(self, script).as_str().to_owned());
-        let [before, after] = PINNED_AROUND;
-        format!("{before}\nCREATE SCHEMA IF NOT EXISTS {};\n\n{}\n{after}", self.quoted, scripts.join("\n"))
+        pinned(&format!("CREATE SCHEMA IF NOT EXISTS {};\n\n{}", self.quoted, self.scripts_from(0)))
+    }
+
+    /// What brings a schema of version 1.`minor` to this version, as SQL.
+    pub(crate) fn upgrade_sql(&self, minor: usize) -> String {
+        pinned(&self.scripts_from(minor.saturating_add(1)))
+    }
+
+    fn scripts_from(&self, first: usize) -> String {
+        let scripts = SCRIPTS.iter().skip(first).map(|script| statement(self, script).as_str().to_owned());
+        scripts.collect::<Vec<_>>().join("\n")
     }
 }
 
+fn pinned(sql: &str) -> String {
+    let [before, after] = PINNED_AROUND;
+    format!("{before}\n{sql}\n{after}")
+}
+
+/// The names of all tables, views and functions that the scripts create.
+pub(crate) fn objects() -> Vec<&'static str> {
+    let name_of = |line: &'static str| {
+        let (what, rest) = line.strip_prefix("CREATE ")?.split_once("{schema}.")?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        (!what.contains("INDEX")).then(|| rest.split(|c| !is_name(c)).next()).flatten()
+    };
+    let mut names: Vec<&str> = SCRIPTS.iter().flat_map(|script| script.lines()).filter_map(name_of).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// How often the schema is looked at again after another node was faster.
+const TRIES: usize = 5;
+
 /// Creates the schema, or brings it to this version. Safe to call from many nodes at once.
-pub(crate) async fn initialize(connection: &mut PgConnection, schema: &SchemaName) -> Result<(), Fault> {
-    // On a schema that is as it should be, nothing is locked and no right to create anything is needed.
-    if inspect(connection, schema).await?.is_current() {
-        return Ok(());
+///
+/// Nothing is locked that others could lock without rights of their own: who creates the schema second waits for the
+/// first, fails as it is there, and finds it. From then on the row of the first version is the lock.
+pub(crate) async fn initialize(
+    connection: &mut PgConnection,
+    schema: &SchemaName,
+    trust: &Trust,
+) -> Result<(), Fault> {
+    let mut tries = 0;
+    loop {
+        // On a schema that is as it should be, nothing is locked and no right to create anything is needed.
+        if inspect(connection, schema, trust).await?.is_current() {
+            return Ok(());
+        }
+        tries += 1;
+        match upgrade(connection, schema, trust).await {
+            Err(fault) if tries < TRIES && fault.is_already_there() => {}
+            Err(fault) => return Err(locks::name_holder(connection, schema, fault).await),
+            Ok(()) => return Ok(()),
+        }
     }
+}
+
+async fn upgrade(connection: &mut PgConnection, schema: &SchemaName, trust: &Trust) -> Result<(), Fault> {
     let mut transaction = connection.begin().await?;
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+    sqlx::query(START_LOCK_TIMEOUT).execute(&mut *transaction).await?;
     sqlx::query(PINNED_PATH).execute(&mut *transaction).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(schema.lock_key("schema"))
-        .execute(&mut *transaction)
-        .await?;
-    // A change of a table waits for the transactions that use it, and everybody else waits behind it: not for long. The
-    // start tries again.
-    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
-    let found = inspect(&mut transaction, schema).await?;
+    let mut found = inspect(&mut transaction, schema, trust).await?;
+    if let Some(version) = found.version {
+        let lock = "SELECT FROM {schema}.schema_version WHERE major = 1 AND minor = 0 FOR UPDATE";
+        let locked = sqlx::query(statement(schema, lock)).execute(&mut *transaction).await;
+        locked.map_err(|error| cannot_upgrade(schema, version, error))?;
+        // Whoever had the lock before may have done the work.
+        found = inspect(&mut transaction, schema, trust).await?;
+    }
     if !found.exists {
         sqlx::raw_sql(statement(schema, "CREATE SCHEMA {schema}")).execute(&mut *transaction).await?;
     }
     for script in &SCRIPTS[found.scripts_done()..] {
-        sqlx::raw_sql(statement(schema, script)).execute(&mut *transaction).await?;
+        let done = sqlx::raw_sql(statement(schema, script)).execute(&mut *transaction).await;
+        done.map_err(|error| match found.version {
+            Some(version) => cannot_upgrade(schema, version, error),
+            None => error.into(),
+        })?;
     }
     transaction.commit().await?;
     Ok(())
+}
+
+/// A role that may not change the schema needs its owner's help, once for each version.
+fn cannot_upgrade(schema: &SchemaName, (major, minor): (i32, i32), error: sqlx::Error) -> Fault {
+    let fault = Fault::from(error);
+    if !fault.is_missing_right() {
+        return fault;
+    }
+    Fault::Unusable(format!(
+        "{} has version {major}.{minor}, this cap-postgres needs {MAJOR}.{MINOR}, and this role may not change it: have its \
+         owner run the SQL that Postgres::schema_upgrade_sql({:?}, {minor}) gives",
+        schema.described(),
+        schema.name()
+    ))
 }
 
 /// What was found in the database.
@@ -139,7 +213,7 @@ impl Found {
 }
 
 /// Looks without changing anything, and refuses what is not ours.
-async fn inspect(connection: &mut PgConnection, schema: &SchemaName) -> Result<Found, Fault> {
+async fn inspect(connection: &mut PgConnection, schema: &SchemaName, trust: &Trust) -> Result<Found, Fault> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
         .bind(&schema.name)
         .fetch_one(&mut *connection)
@@ -166,6 +240,7 @@ async fn inspect(connection: &mut PgConnection, schema: &SchemaName) -> Result<F
         }
         is_versioned |= name == "schema_version";
     }
+    trust::check(connection, schema, trust).await?;
     if !is_versioned {
         return Ok(Found { exists, version: None });
     }
@@ -213,11 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn channels_and_locks_differ_by_schema_and_purpose() {
+    fn channels_differ_by_schema() {
         let (one, two) = (SchemaName::new("cap"), SchemaName::new("cap2"));
         assert_ne!(one.channel(), two.channel());
-        assert_ne!(one.lock_key("schema"), two.lock_key("schema"));
-        assert_ne!(one.lock_key("schema"), one.lock_key("nodes"));
         assert!(one.channel().len() <= LONGEST);
     }
 

@@ -19,6 +19,7 @@ use crate::insert::Writing;
 use crate::schema::SchemaName;
 use crate::session::Session;
 use crate::statements::Statements;
+use crate::trust::Trust;
 use crate::{claim, expiry, listen, nodelay, nodes, schema, write};
 
 /// How long the bus waits for a connection.
@@ -76,6 +77,7 @@ pub struct Postgres {
     application: PgPool,
     schema: SchemaName,
     connections: u32,
+    trust: Trust,
     shared: Arc<OnceLock<Shared>>,
 }
 
@@ -125,7 +127,13 @@ impl Postgres {
     /// A store in the database that this pool connects to, in the schema `cap`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { application: pool, schema: SchemaName::new("cap"), connections: 4, shared: Arc::default() }
+        Self {
+            application: pool,
+            schema: SchemaName::new("cap"),
+            connections: 4,
+            trust: Trust::default(),
+            shared: Arc::default(),
+        }
     }
 
     /// A store in the database of a URL such as `postgres://user:password@host:5432/database`. Nothing is connected to
@@ -161,11 +169,40 @@ impl Postgres {
         Self { connections: connections.max(1), shared: Arc::default(), ..self }
     }
 
+    /// Accepts a role as the owner of the schema and of what is in it; may be said more than once. The current role and
+    /// those it belongs to, the owner of the database and superusers are accepted anyway.
+    ///
+    /// A start on a schema of anybody else fails: its owner could read and change every message, and have code run with
+    /// the rights of this service.
+    #[must_use]
+    pub fn schema_owner(mut self, role: &str) -> Self {
+        self.trust.owners.push(role.to_owned());
+        self
+    }
+
+    /// Accepts by its name what is attached to the tables and is not part of the schema: a trigger, a rule, a policy, a
+    /// constraint, an index, a child table, or the column of a default; may be said more than once.
+    ///
+    /// A start on tables with anything else attached fails and names it. On the bus's own connections a trigger runs with
+    /// the search path `pg_catalog, pg_temp`: it has to name the schemas that it uses.
+    #[must_use]
+    pub fn allow(mut self, name: &str) -> Self {
+        self.trust.allowed.push(name.to_owned());
+        self
+    }
+
     /// The SQL that creates the tables in this schema, for those who apply it themselves. A start on a schema made with
     /// it needs no right to create anything.
     #[must_use]
     pub fn schema_sql(schema: &str) -> String {
         SchemaName::new(schema).sql()
+    }
+
+    /// The SQL that brings a schema of version 1.`minor` to this version, for those who apply it themselves: a role that
+    /// may use the tables and not change them cannot. Nothing but comments and settings if it is up to date.
+    #[must_use]
+    pub fn schema_upgrade_sql(schema: &str, minor: u32) -> String {
+        SchemaName::new(schema).upgrade_sql(usize::try_from(minor).unwrap_or(usize::MAX))
     }
 
     /// The application's own pool, as given.
@@ -315,7 +352,7 @@ impl Storage for Postgres {
 
     async fn initialize(&self) -> Result<(), StorageError> {
         let mut session = self.session("preparing the schema").await?;
-        session.run(|connection| schema::initialize(connection, &self.schema)).await
+        session.run(|connection| schema::initialize(connection, &self.schema, &self.trust)).await
     }
 
     async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {

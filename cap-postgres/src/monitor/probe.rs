@@ -160,7 +160,10 @@ mod tests {
         let storage = Postgres::new(pool());
         let mut connection = storage.bus().acquire().await.unwrap();
         let mut transaction = connection.begin().await.unwrap();
-        schema::initialize(&mut transaction, &name).await.map_err(|fault| format!("{fault:?}")).unwrap();
+        schema::initialize(&mut transaction, &name, &crate::trust::Trust::default())
+            .await
+            .map_err(|fault| format!("{fault:?}"))
+            .unwrap();
         sqlx::raw_sql(AssertSqlSafe(FILL.replace("{schema}", name.quoted())))
             .execute(&mut *transaction)
             .await

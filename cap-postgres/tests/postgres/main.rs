@@ -22,5 +22,6 @@ mod schema;
 mod search_path;
 mod support;
 mod transactions;
+mod trust;
 mod views;
 mod writes;

@@ -205,16 +205,38 @@ impl OwnDatabase {
         let options = (*self.pool.connect_options()).clone().options([("search_path", path)]);
         PgPoolOptions::new().max_connections(4).connect_lazy_with(options)
     }
+
+    pub(crate) async fn execute(&self, text: impl Into<String>) {
+        sqlx::raw_sql(AssertSqlSafe(text.into())).execute(&self.pool).await.unwrap();
+    }
+
+    /// A pool of a new role that may connect and log in and nothing else. The role goes with the database.
+    pub(crate) async fn role(&self, suffix: &str) -> (String, PgPool) {
+        let name = format!("{}_{suffix}", self.name);
+        self.execute(format!("CREATE ROLE {name} LOGIN PASSWORD 'own'")).await;
+        let options = (*self.pool.connect_options()).clone().username(&name).password("own");
+        (name, PgPoolOptions::new().max_connections(4).connect_lazy_with(options))
+    }
 }
 
 impl Drop for OwnDatabase {
     fn drop(&mut self) {
         let drop_database = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        // Its roles have nothing outside of it.
+        let drop_roles = AssertSqlSafe(format!(
+            "DO $do$ DECLARE name text; BEGIN
+                FOR name IN SELECT rolname FROM pg_roles WHERE rolname LIKE '{}\\_%' LOOP
+                    EXECUTE 'DROP ROLE ' || name;
+                END LOOP;
+            END $do$",
+            self.name
+        ));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let pool = PgPool::connect(&url()).await.unwrap();
                 sqlx::raw_sql(drop_database).execute(&pool).await.unwrap();
+                sqlx::raw_sql(drop_roles).execute(&pool).await.unwrap();
             });
         });
         let is_dropped = thread.join().is_ok();
