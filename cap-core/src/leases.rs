@@ -29,14 +29,19 @@ struct Held {
 
 impl LeaseBook {
     /// Notes that a row is worked on here. `lost` fires should another node take it over, or this one anew after it
-    /// had lost it.
-    pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) {
-        let before = self.lock().rows.insert((side, lease.id), Held { epoch: lease.epoch, lost });
+    /// had lost it. `false`, and nothing is noted, if this node has the row under a newer lease already.
+    pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) -> bool {
+        let rows = &mut self.lock().rows;
+        if rows.get(&(side, lease.id)).is_some_and(|held| held.epoch > lease.epoch) {
+            return false;
+        }
+        let before = rows.insert((side, lease.id), Held { epoch: lease.epoch, lost });
         if let Some(Held { epoch, lost: Some(lost) }) = before
             && epoch != lease.epoch
         {
             lost.cancel();
         }
+        true
     }
 
     /// Notes that a row is done with.
@@ -107,6 +112,8 @@ mod tests {
         assert!(!lost.is_cancelled());
         book.add(Side::Inbox, new, Some(token.clone()));
         assert!(lost.is_cancelled(), "this node has taken over from itself");
+        assert!(!book.add(Side::Inbox, old, None), "and not back");
+        assert!(book.holds(Side::Inbox, new));
         book.remove(Side::Inbox, old);
         book.lose(Side::Inbox, old);
         assert!(book.holds(Side::Inbox, new) && !book.holds(Side::Outbox, new));

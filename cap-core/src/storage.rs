@@ -157,6 +157,13 @@ pub struct NewIncoming {
     pub identity: Identity,
 }
 
+impl NewIncoming {
+    /// Whether the inserting node leases the row, with epoch 1.
+    pub(crate) fn is_leased(&self) -> bool {
+        matches!(self.entry, Entry::Scheduled { held: true } | Entry::Parked { notify: true, .. })
+    }
+}
+
 /// How a received message enters the inbox.
 #[derive(Debug, Clone)]
 pub enum Entry {

@@ -97,12 +97,18 @@ impl CapTransaction {
             }
         }
         point("commit.before").await;
-        self.transaction.commit().await?;
+        // Should this future be dropped from here on, or the connection break, the bus looks whether they are stored.
+        self.handover.committing();
+        if let Err(error) = self.transaction.commit().await {
+            if is_answer(&error) {
+                self.handover.not_committed();
+            }
+            return Err(error);
+        }
         point("commit.after").await;
-        // Messages that are not handed over in memory are claimed when the lease under which they were stored is
-        // over; those that were undone must not be handed over.
-        if self.told == Told::AllThere {
-            self.handover.committed();
+        match self.told {
+            Told::AllThere => self.handover.committed(),
+            _ => self.handover.committed_in_part(),
         }
         Ok(())
     }
@@ -115,6 +121,13 @@ impl CapTransaction {
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         self.transaction.rollback().await
     }
+}
+
+/// Whether the server itself has said that it did not commit, and not that it or the connection ends (classes 08 and 57) or
+/// that it does not know (40003).
+fn is_answer(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("08") && !code.starts_with("57") && code != "40003")
 }
 
 /// How many of the messages that were stored in this transaction are still part of it. The count is a setting of the

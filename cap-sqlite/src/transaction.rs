@@ -153,12 +153,14 @@ impl CapTransaction {
             }
         };
         point("commit.before").await;
+        // Should this future be dropped from here on, or the commit fail, the bus looks whether they are stored.
+        self.handover.committing();
         self.open.commit().await.map_err(Fault::into_sqlx)?;
         point("commit.after").await;
-        // Messages that are not handed over in memory are claimed when the lease under which they were stored is over;
-        // those that were undone must not be handed over.
         if are_all_there {
             self.handover.committed();
+        } else {
+            self.handover.committed_in_part();
         }
         Ok(())
     }

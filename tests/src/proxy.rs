@@ -12,12 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::patience::until;
+
 /// Passes connections on to a server while it is up; while it is down, it ends those there are and takes no others.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     up: Arc<watch::Sender<bool>>,
     spoken: Arc<AtomicU64>,
+    /// Each connection has a clone.
+    connections: Arc<()>,
     task: JoinHandle<()>,
 }
 
@@ -29,8 +33,10 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let up = Arc::new(watch::Sender::new(false));
         let spoken = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(pass_on(listener, server, Arc::clone(&up), Arc::clone(&spoken)));
-        Self { address, up, spoken, task }
+        let connections = Arc::new(());
+        let counted = Arc::clone(&connections);
+        let task = tokio::spawn(pass_on(listener, server, Arc::clone(&up), Arc::clone(&spoken), counted));
+        Self { address, up, spoken, connections, task }
     }
 
     /// How often the clients have spoken so far: at least once for each round trip.
@@ -50,6 +56,15 @@ impl Proxy {
         self.up.send_replace(true);
     }
 
+    /// Ends all connections that there are now.
+    pub async fn break_off(&self) {
+        self.cut();
+        // One is ours and one the task's.
+        until("all connections have ended", async || (Arc::strong_count(&self.connections) == 2).then_some(()))
+            .await;
+        self.mend();
+    }
+
     /// Ends all connections, and every new one as soon as it is made.
     pub fn cut(&self) {
         self.up.send_replace(false);
@@ -67,11 +82,13 @@ async fn pass_on(
     server: String,
     up: Arc<watch::Sender<bool>>,
     spoken: Arc<AtomicU64>,
+    connections: Arc<()>,
 ) {
     while let Ok((mut client, _)) = listener.accept().await {
         let mut up = up.subscribe();
-        let (server, spoken) = (server.clone(), Arc::clone(&spoken));
+        let (server, spoken, connection) = (server.clone(), Arc::clone(&spoken), Arc::clone(&connections));
         tokio::spawn(async move {
+            let _connection = connection;
             if !*up.borrow_and_update() {
                 return;
             }

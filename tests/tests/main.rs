@@ -16,6 +16,7 @@ mod hostile;
 mod identity;
 mod interop_lapin;
 mod interop_pika;
+mod lost_answers;
 mod main_job;
 mod nodes;
 mod orders;

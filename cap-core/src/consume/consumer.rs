@@ -371,8 +371,8 @@ impl Consumption {
             Entry::Scheduled { .. } => {
                 tracing::debug!(message_id, topic, group = &*group, row = id, "stored in the inbox");
                 let cancelled = self.context.stop.handlers.child_token();
-                self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
-                Some(Intake::fresh(lease, message, cancelled))
+                let is_ours = self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
+                is_ours.then(|| Intake::fresh(lease, message, cancelled))
             }
             Entry::Parked { reason, error, notify, .. } => {
                 tracing::error!(message_id, topic, group = &*group, row = id, error, "parked a message");

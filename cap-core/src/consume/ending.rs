@@ -71,7 +71,8 @@ impl Ending {
     /// What must never be done: the answer stored on its own, before the handler's success is.
     pub(crate) async fn publish_apart(&self, publishes: Vec<NewOutgoing>) {
         let (reply, stored) = oneshot::channel();
-        let _ = self.context.store.send(StoreItem::Outgoing(publishes, reply)).await;
+        let handover = Handover::new(Arc::clone(&self.context));
+        let _ = self.context.store.send(StoreItem::Outgoing { rows: publishes, handover, reply }).await;
         let _ = stored.await;
         self.context.wake(Side::Outbox);
     }
@@ -84,9 +85,10 @@ impl Ending {
         settlement: Settlement,
         enlisted: Box<dyn Enlisted>,
     ) -> End {
-        let (settlement, handover) = self.with_handover(settlement);
+        let (settlement, mut handover) = self.with_handover(settlement);
         let completion = Completion { owner: self.context.owner.clone(), settlement };
         point("complete.before").await;
+        handover.committing();
         let complete = AssertUnwindSafe(async { enlisted.complete(completion).await });
         let completed = complete.catch_unwind().await;
         point("complete.after").await;
@@ -110,15 +112,20 @@ impl Ending {
                     "the lease was lost; the handler's transaction is rolled back"
                 );
                 self.context.leases.remove(Side::Inbox, ticket.lease);
+                handover.not_committed();
                 End::Over(ticket)
             }
-            // What follows is written under the same lease: had the commit happened after all, it finds no row.
+            // What follows is written under the same lease: had the commit happened after all, it finds no row, and what
+            // was published is found as the handover is dropped.
             Err(error) if !error.is_refused() => {
                 let after = Duration::from_secs(1);
                 let error = HandlerError::cancelled().retry_after(after).because(error);
                 self.failed(ticket, delivery, error).await
             }
-            Err(error) => self.failed(ticket, delivery, HandlerError::failed(error)).await,
+            Err(error) => {
+                handover.not_committed();
+                self.failed(ticket, delivery, HandlerError::failed(error)).await
+            }
         }
     }
 

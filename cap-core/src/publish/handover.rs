@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
+use super::late_commits::Late;
 use super::open_places::OpenPlace;
 use super::relay::RelayItem;
 use crate::context::Context;
@@ -15,28 +16,36 @@ use crate::storage::{Lease, NewOutgoing, Side};
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
 ///
-/// An adapter's transaction keeps one ([`Cap::handover`](crate::Cap::handover)) and calls
-/// [`committed`](Self::committed) after its commit. Dropping it instead forgets the messages, as a rollback must.
+/// An adapter's transaction keeps one ([`Cap::handover`](crate::Cap::handover)). It calls
+/// [`committing`](Self::committing) right before it commits and [`committed`](Self::committed) afterwards, or
+/// [`not_committed`](Self::not_committed) if the storage has said that it did not commit. Dropping it before `committing`
+/// forgets the messages, as a rollback must; dropping it after that means that nobody knows whether the commit took
+/// place: the bus then asks the storage, and sends those messages that are there.
 pub struct Handover {
     context: Arc<Context>,
     entries: Vec<Entry>,
+    /// Whether the storage may have the rows: from the moment when it is told to commit until its answer.
+    may_be_stored: bool,
 }
 
 struct Entry {
     row: NewOutgoing,
     /// The place in the relay's queue; a message without one waits in the store.
     place: Option<Place>,
+    /// No row is older: until a lease later nobody else can claim it.
     since: Instant,
+    /// Whether the row is part of the transaction for certain.
+    is_part: bool,
 }
 
-enum Place {
+pub(super) enum Place {
     Own(OwnedPermit<RelayItem>),
     Open(OpenPlace),
 }
 
 impl Place {
     /// `None` if the relay, which drains, has taken it back.
-    fn permit(self) -> Option<OwnedPermit<RelayItem>> {
+    pub(super) fn permit(self) -> Option<OwnedPermit<RelayItem>> {
         match self {
             Self::Own(permit) => Some(permit),
             Self::Open(place) => place.permit(),
@@ -46,7 +55,7 @@ impl Place {
 
 impl Handover {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, entries: Vec::new() }
+        Self { context, entries: Vec::new(), may_be_stored: false }
     }
 
     /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
@@ -79,36 +88,116 @@ impl Handover {
 
     fn enter(&mut self, row: &mut NewOutgoing, place: Option<Place>) {
         row.held = place.is_some();
-        self.entries.push(Entry { row: row.clone(), place, since: Instant::now() });
+        self.entries.push(Entry { row: row.clone(), place, since: Instant::now(), is_part: true });
     }
 
-    /// Takes over what another has admitted, once that is stored on the same transaction.
-    pub(crate) fn absorb(&mut self, other: Self) {
-        self.entries.extend(other.entries);
+    /// Takes over what another has admitted, before that is stored on the same transaction; gives back how many there
+    /// were before. Until [`confirm`](Self::confirm) nobody knows whether they are part of it: the caller may drop the
+    /// future that stores them, and commit.
+    pub(crate) fn absorb(&mut self, mut other: Self) -> usize {
+        let before = self.entries.len();
+        let entries = std::mem::take(&mut other.entries);
+        self.entries.extend(entries.into_iter().map(|entry| Entry { is_part: false, ..entry }));
+        before
+    }
+
+    /// What was [absorbed](Self::absorb) after these is stored on the transaction.
+    pub(crate) fn confirm(&mut self, before: usize) {
+        for entry in self.entries.iter_mut().skip(before) {
+            entry.is_part = true;
+        }
+    }
+
+    /// What was [absorbed](Self::absorb) after these is no part of the transaction.
+    pub(crate) fn retract(&mut self, before: usize) {
+        self.entries.truncate(before);
+    }
+
+    /// The commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) nobody knows
+    /// whether the messages are stored.
+    pub fn committing(&mut self) {
+        self.may_be_stored = true;
+    }
+
+    /// The rows are inserted by a call that begins now: for a transaction that keeps them until its commit.
+    pub fn inserting(&mut self) {
+        self.inserted(Instant::now());
+    }
+
+    /// As [`inserting`](Self::inserting) and [`committing`](Self::committing), for a try that may not be the first.
+    pub(crate) fn trying(&mut self) {
+        if !self.may_be_stored {
+            self.inserting();
+            self.committing();
+        }
+    }
+
+    /// The rows were inserted by a call that began at this time, and no earlier.
+    pub(crate) fn inserted(&mut self, since: Instant) {
+        for entry in &mut self.entries {
+            entry.since = since;
+        }
+    }
+
+    /// The messages are not stored, and never will be.
+    pub fn not_committed(mut self) {
+        self.may_be_stored = false;
+    }
+
+    /// The transaction is committed, but some of the messages may have been undone in it, as with a savepoint. The
+    /// storage is asked which are there, and those leave.
+    pub fn committed_in_part(mut self) {
+        for entry in &mut self.entries {
+            entry.is_part = false;
+        }
+        self.committed();
     }
 
     /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
-    pub fn committed(self) {
-        let context = self.context;
-        // After half the lease another node may be about to take the rows; then they go the way of the claims.
-        let fresh = context.owner.lease / 2;
-        for Entry { row, place, since } in self.entries {
+    ///
+    /// How long the transaction was open makes no difference. Once half of the lease is over, the rows are leased anew
+    /// before they are sent; once all of it is, whoever claims them first sends them.
+    pub fn committed(mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.dispatch(entries, true);
+    }
+
+    fn dispatch(&self, entries: Vec<Entry>, is_certain: bool) {
+        let context = &*self.context;
+        let lease = context.owner.lease;
+        for Entry { row, place, since, is_part } in entries {
+            let age = since.elapsed();
             match (place, row.delay) {
-                (_, Some(delay)) => context.due.note(Side::Outbox, delay.saturating_sub(since.elapsed())),
-                (Some(place), None) if since.elapsed() < fresh => {
+                (_, Some(delay)) => context.due.note(Side::Outbox, delay.saturating_sub(age)),
+                (Some(place), None) if is_certain && is_part && age < lease / 2 => {
                     let lease = Lease { id: row.id, epoch: 1 };
-                    context.leases.add(Side::Outbox, lease, None);
-                    // Without it the row is given back with all else that this node holds when it stops.
-                    if let Some(place) = place.permit() {
-                        place.send(RelayItem::fresh(lease, row.message));
+                    // Without a place the row is released with all else that this node holds when it stops.
+                    if context.leases.add(Side::Outbox, lease, None)
+                        && let Some(place) = place.permit()
+                    {
+                        place.send(RelayItem::stored(lease, row.message, since));
                     }
                 }
-                (Some(_), None) => {
-                    let left = context.owner.lease.saturating_sub(since.elapsed());
-                    context.due.note(Side::Outbox, left);
+                // Within the lease nobody else can have claimed it. It is renewed before it is sent, as it may be over
+                // sooner than the next renewal of all leases.
+                (Some(place), None) if age < lease => {
+                    // What may not be there takes up no place.
+                    let place = is_certain.then_some(place);
+                    context.late_commits.add(row.id, Late::new(row.message, place, since));
+                    context.wake(Side::Outbox);
                 }
-                (None, None) => context.wake(Side::Outbox),
+                // Due already, here as everywhere: the first claim decides who sends it.
+                (_, None) => context.wake(Side::Outbox),
             }
+        }
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        if self.may_be_stored {
+            let entries = std::mem::take(&mut self.entries);
+            self.dispatch(entries, false);
         }
     }
 }

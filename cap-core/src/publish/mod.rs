@@ -3,6 +3,7 @@
 mod answer;
 mod broker_delay;
 mod handover;
+mod late_commits;
 mod open_places;
 mod probing;
 mod publisher;
@@ -11,6 +12,7 @@ mod within;
 
 pub(crate) use answer::answer;
 pub use handover::Handover;
+pub(crate) use late_commits::{LateCommits, resume_late_commits};
 pub(crate) use open_places::OpenPlaces;
 pub(crate) use publisher::Target;
 pub use publisher::{Publish, PublishAll, Publisher};

@@ -302,11 +302,11 @@ async fn store_in_outbox(
     let ids = ids(&rows);
     let (reply, stored) = oneshot::channel();
     let shut_down = || PublishError::ShutDown { topic: topic.to_owned() };
-    context.store.send(StoreItem::Outgoing(rows, reply)).await.map_err(|_| shut_down())?;
+    // The writer has it, and not this future: what is stored leaves also when nobody waits for it any more.
+    context.store.send(StoreItem::Outgoing { rows, handover, reply }).await.map_err(|_| shut_down())?;
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;
-    handover.committed();
     metrics::counter!("cap_published_total").increment(ids.len() as u64);
     for id in &ids {
         tracing::debug!(message_id = id.as_str(), topic, "stored in the outbox");
@@ -329,27 +329,33 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     };
     let mut rows = compose_all(&context.composer, drafts)?;
     let ids = ids(&rows);
-    // Kept apart until the rows are stored: a caller may drop this future and go on with the transaction.
-    let mut pending = transaction.handover().map(|_| Handover::new(Arc::clone(context)));
-    if let Some(pending) = &mut pending {
+    // Given to the transaction first, as not certain: a caller may drop this future, and commit.
+    let mut before = None;
+    if let Some(handover) = transaction.handover() {
+        let mut pending = Handover::new(Arc::clone(context));
         for row in &mut rows {
             pending.admit_open(row);
+        }
+        if sabotaged("hand-over-before-commit") {
+            pending.committed();
+        } else {
+            before = Some(handover.absorb(pending));
         }
     }
     point("within.before").await;
     let stored = transaction.store(storage, &context.owner, &rows).await;
     point("within.after").await;
-    let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
-    refuse_duplicates(&stored, &ids)?;
-    if sabotaged("hand-over-before-commit")
-        && let Some(pending) = pending
-    {
-        pending.committed();
-        return Ok(ids);
+    let stored = match stored {
+        Ok(stored) => refuse_duplicates(&stored, &ids),
+        Err(source) => Err(PublishError::Storage { topic, source }),
+    };
+    if let (Some(handover), Some(before)) = (transaction.handover(), before) {
+        match &stored {
+            Ok(()) => handover.confirm(before),
+            Err(_) => handover.retract(before),
+        }
     }
-    if let (Some(handover), Some(pending)) = (transaction.handover(), pending) {
-        handover.absorb(pending);
-    }
+    stored?;
     metrics::counter!("cap_published_total").increment(ids.len() as u64);
     Ok(ids)
 }

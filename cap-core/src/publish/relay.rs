@@ -46,15 +46,15 @@ pub(crate) struct RelayItem {
 }
 
 impl RelayItem {
-    /// One that was stored a moment ago.
-    pub(crate) fn fresh(lease: Lease, message: Arc<Message>) -> Self {
+    /// One that this node stored at this time.
+    pub(crate) fn stored(lease: Lease, message: Arc<Message>, since: Instant) -> Self {
         Self {
             lease,
             message,
             attempts: 0,
             attempts_before_rerun: 0,
             age: Duration::ZERO,
-            got: Instant::now(),
+            got: since,
         }
     }
 

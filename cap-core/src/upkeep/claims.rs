@@ -17,7 +17,7 @@ use crate::due::Woken;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
 use crate::notice::Failure;
-use crate::publish::RelayItem;
+use crate::publish::{RelayItem, resume_late_commits};
 use crate::storage::{ClaimRequest, Claimed, Claims, Settlement, Side, Verdict};
 use crate::writer::SettleItem;
 
@@ -34,7 +34,10 @@ pub(crate) async fn run_outbox_claims(context: Arc<Context>) {
         let mut backoff = Backoff::default();
         loop {
             context.due.forget(Side::Outbox);
-            let claimed = claim_outbox(&context).await;
+            let claimed = match resume_late_commits(&context).await {
+                Ok(()) => claim_outbox(&context).await,
+                Err(error) => Err(error),
+            };
             pause(&context, Side::Outbox, claimed, &mut backoff).await;
         }
     };

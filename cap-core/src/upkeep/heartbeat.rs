@@ -80,7 +80,11 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
     };
     let release = async {
         for side in [Side::Outbox, Side::Inbox] {
-            for leases in context.leases.all(side).chunks(CHUNK) {
+            let mut all = context.leases.all(side);
+            if side == Side::Outbox {
+                all.extend(context.late_commits.all());
+            }
+            for leases in all.chunks(CHUNK) {
                 let settlements = leases.iter().map(settle).collect();
                 let batch = match side {
                     Side::Outbox => WriteBatch { settled_outgoing: settlements, ..WriteBatch::default() },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{LIMIT, too_long, write};
 use crate::backoff::Backoff;
@@ -10,32 +11,64 @@ use crate::batch::{BATCH_BYTES, fill, gather};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::outgoing::has_generated_id;
-use crate::storage::{NewIncoming, NewOutgoing, Side, Stored, WriteBatch, WriteReport};
+use crate::publish::Handover;
+use crate::storage::{Entry, Lease, NewIncoming, NewOutgoing, Side, Stored, WriteBatch, WriteReport};
 
 /// Rows to be inserted together, and who waits for it.
 pub(crate) enum StoreItem {
-    Outgoing(Vec<NewOutgoing>, oneshot::Sender<Result<Vec<Stored>, StorageError>>),
-    Incoming(Vec<NewIncoming>, oneshot::Sender<Result<Vec<Stored>, StorageError>>),
+    Outgoing {
+        rows: Vec<NewOutgoing>,
+        /// What follows from it, whether anybody still waits or not.
+        handover: Handover,
+        reply: Reply,
+    },
+    Incoming(Vec<NewIncoming>, Reply),
 }
+
+type Reply = oneshot::Sender<Result<Vec<Stored>, StorageError>>;
 
 impl StoreItem {
     fn size(&self) -> usize {
         match self {
-            Self::Outgoing(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
+            Self::Outgoing { rows, .. } => rows.iter().map(|row| row.message.size()).sum(),
             Self::Incoming(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
         }
     }
 
     fn is_abandoned(&self) -> bool {
         match self {
-            Self::Outgoing(_, reply) | Self::Incoming(.., reply) => reply.is_closed(),
+            Self::Outgoing { reply, .. } | Self::Incoming(.., reply) => reply.is_closed(),
         }
     }
 
-    fn answer(self, result: Result<Vec<Stored>, StorageError>) {
+    /// Says that it could not be stored. What an earlier try may have stored is looked for.
+    fn fail(self, error: StorageError) {
         match self {
             // A caller that has stopped waiting has been told that the outcome is unknown.
-            Self::Outgoing(_, reply) | Self::Incoming(.., reply) => drop(reply.send(result)),
+            Self::Outgoing { reply, .. } | Self::Incoming(.., reply) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Says what became of its rows. `since` is when the call began that has inserted them, if that was the last one.
+    fn stored(self, context: &Context, stored: Vec<Stored>, since: Option<Instant>) {
+        match self {
+            Self::Outgoing { mut handover, reply, .. } => {
+                if stored.contains(&Stored::Duplicate) {
+                    handover.not_committed();
+                } else {
+                    if let Some(since) = since {
+                        handover.inserted(since);
+                    }
+                    handover.committed();
+                }
+                drop(reply.send(Ok(stored)));
+            }
+            Self::Incoming(rows, reply) => {
+                if context.stop.intake.is_cancelled() {
+                    note_leases(context, &rows, &stored);
+                }
+                drop(reply.send(Ok(stored)));
+            }
         }
     }
 }
@@ -57,7 +90,7 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Recei
                 }
                 Err((error, items)) => {
                     for item in items {
-                        item.answer(Err(error.retold(error.kind())));
+                        item.fail(error.retold(error.kind()));
                     }
                 }
             }
@@ -74,42 +107,57 @@ async fn insert(
 ) -> Result<(), (StorageError, Vec<StoreItem>)> {
     let limit = context.options().batch_size;
     let mut backoff = Backoff::default();
-    let mut repeated = false;
+    let mut first_try = None;
     loop {
         items.retain(|item| !item.is_abandoned());
         if items.is_empty() {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        for item in &items {
+        for item in &mut items {
             match item {
-                StoreItem::Outgoing(rows, _) => batch.outgoing.extend_from_slice(rows),
+                StoreItem::Outgoing { rows, handover, .. } => {
+                    handover.trying();
+                    batch.outgoing.extend_from_slice(rows);
+                }
                 StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
             }
         }
-        let written = match write(context, &batch).await {
-            Ok(report) if repeated => recognise_own(context, &batch, report).await,
-            written => written,
+        let begun = Instant::now();
+        // What the last try has found there already.
+        let mut duplicates = Vec::new();
+        let written = match (write(context, &batch).await, first_try) {
+            (Ok(report), Some(first_try)) => {
+                duplicates.extend(report.outgoing.iter().map(|stored| *stored == Stored::Duplicate));
+                recognise_own(context, &batch, report, first_try).await
+            }
+            (written, _) => written,
         };
         match written {
             Ok(report) => {
                 let mut outgoing = report.outgoing.into_iter();
                 let mut incoming = report.incoming.into_iter();
+                let mut duplicates = duplicates.into_iter();
                 for item in items {
-                    let stored = match &item {
-                        StoreItem::Outgoing(rows, _) => outgoing.by_ref().take(rows.len()).collect(),
-                        StoreItem::Incoming(rows, _) => incoming.by_ref().take(rows.len()).collect(),
+                    let (stored, since) = match &item {
+                        StoreItem::Outgoing { rows, .. } => {
+                            let is_old = duplicates.by_ref().take(rows.len()).any(|is_duplicate| is_duplicate);
+                            (outgoing.by_ref().take(rows.len()).collect(), (!is_old).then_some(begun))
+                        }
+                        StoreItem::Incoming(rows, _) => {
+                            (incoming.by_ref().take(rows.len()).collect(), Some(begun))
+                        }
                     };
-                    item.answer(Ok(stored));
+                    item.stored(context, stored, since);
                 }
                 return Ok(());
             }
             Err(error) if error.is_refused() => return Err((error, items)),
             Err(error) => {
                 if error.is_unavailable() {
-                    repeated = true;
+                    first_try.get_or_insert(begun);
                 } else {
-                    items = tell_publishers(items, &error, repeated);
+                    items = tell_publishers(items, &error, first_try.is_some());
                 }
                 if !backoff.wait(&context.stop.everything).await {
                     return Err((error, items));
@@ -121,11 +169,12 @@ async fn insert(
     }
 }
 
-/// After a lost answer an outgoing row may be a duplicate of itself, stored by the first try.
+/// After a lost answer a row may be a duplicate of itself, stored by an earlier try.
 async fn recognise_own(
     context: &Context,
     batch: &WriteBatch,
     mut report: WriteReport,
+    first_try: Instant,
 ) -> Result<WriteReport, StorageError> {
     for (row, stored) in batch.outgoing.iter().zip(&mut report.outgoing) {
         // The bus gives no id twice.
@@ -133,7 +182,48 @@ async fn recognise_own(
             *stored = Stored::New;
         }
     }
+    recognise_received(context, &batch.incoming, &mut report.incoming, first_try).await?;
     Ok(report)
+}
+
+/// Of received rows that are duplicates, finds those that this node has stored itself and still leases: whoever waits for
+/// them goes on with them. Once the lease is over they are left to the claims, which decide who handles them.
+async fn recognise_received(
+    context: &Context,
+    rows: &[NewIncoming],
+    stored: &mut [Stored],
+    first_try: Instant,
+) -> Result<(), StorageError> {
+    let (places, leases): (Vec<usize>, Vec<Lease>) = rows
+        .iter()
+        .enumerate()
+        .filter(|(place, row)| stored.get(*place) == Some(&Stored::Duplicate) && row.is_leased())
+        .map(|(place, row)| (place, Lease { id: row.id, epoch: 1 }))
+        .unzip();
+    if leases.is_empty() {
+        return Ok(());
+    }
+    if first_try.elapsed() >= context.owner.lease {
+        context.wake(Side::Inbox);
+        return Ok(());
+    }
+    let renewed = context.storage.renew(&context.owner, Side::Inbox, &leases);
+    let renewed = tokio::time::timeout(LIMIT, renewed).await;
+    let renewed = renewed.unwrap_or_else(|_| Err(too_long(context, "looking for received rows")))?;
+    for (place, is_held) in places.into_iter().zip(renewed) {
+        if let Some(stored) = stored.get_mut(place).filter(|_| is_held) {
+            *stored = Stored::New;
+        }
+    }
+    Ok(())
+}
+
+/// Notes the leases of received rows whose consumer may have stopped waiting, so that they are released at the end.
+fn note_leases(context: &Context, rows: &[NewIncoming], stored: &[Stored]) {
+    let new = rows.iter().zip(stored).filter(|(_, stored)| **stored == Stored::New);
+    for (row, _) in new.filter(|(row, _)| matches!(row.entry, Entry::Scheduled { held: true })) {
+        context.leases.add(Side::Inbox, Lease { id: row.id, epoch: 1 }, None);
+    }
 }
 
 async fn is_there(context: &Context, row: i64) -> Result<bool, StorageError> {
@@ -146,9 +236,9 @@ fn tell_publishers(items: Vec<StoreItem>, error: &StorageError, repeated: bool) 
     // After a lost answer the rows may be there all the same.
     let kind = if repeated { StorageErrorKind::Unavailable } else { error.kind() };
     let (publishers, waiting): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| matches!(item, StoreItem::Outgoing(..)));
+        items.into_iter().partition(|item| matches!(item, StoreItem::Outgoing { .. }));
     for item in publishers {
-        item.answer(Err(error.retold(kind)));
+        item.fail(error.retold(kind));
     }
     waiting
 }

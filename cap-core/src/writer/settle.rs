@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{LIMIT, write};
 use crate::backoff::Backoff;
@@ -108,11 +109,15 @@ fn refused(context: &Context, error: &StorageError, item: SettleItem) -> Option<
 async fn mark(context: &Context, mut items: Vec<SettleItem>) -> Result<(), (StorageError, Vec<SettleItem>)> {
     let mut backoff = Backoff::default();
     let mut repeated = false;
-    let report = loop {
+    let (report, begun) = loop {
         let known = !repeated || sabotaged("count-twice") || leave_out_heard(context, &mut items).await;
+        for handover in items.iter_mut().filter_map(|item| item.handover.as_mut()) {
+            handover.trying();
+        }
+        let begun = Instant::now();
         let written = if known { Some(write(context, &marks(&items)).await) } else { None };
         match written {
-            Some(Ok(report)) => break report,
+            Some(Ok(report)) => break (report, begun),
             Some(Err(error)) if error.is_refused() => return Err((error, items)),
             _ => {
                 repeated = true;
@@ -125,12 +130,16 @@ async fn mark(context: &Context, mut items: Vec<SettleItem>) -> Result<(), (Stor
     };
     let mut outgoing = report.settled_outgoing.into_iter();
     let mut incoming = report.settled_incoming.into_iter();
-    for item in items {
+    for mut item in items {
         let applied = match item.side {
             Side::Outbox => outgoing.next(),
             Side::Inbox => incoming.next(),
         };
-        settled(context, item, applied.unwrap_or(false), repeated);
+        let applied = applied.unwrap_or(false);
+        if applied && let Some(handover) = &mut item.handover {
+            handover.inserted(begun);
+        }
+        settled(context, item, applied, repeated);
     }
     Ok(())
 }
@@ -202,11 +211,11 @@ fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
             _ => {}
         }
     }
-    // After a lost answer the rows are there by our own first try, or will be found by their due time.
-    if applied && let Some(handover) = item.handover {
-        handover.committed();
-    } else if repeated {
-        context.wake(Side::Outbox);
+    match item.handover {
+        Some(handover) if applied => handover.committed(),
+        Some(handover) if !repeated => handover.not_committed(),
+        // After a lost answer the rows are there if it was heard the first time: as this is dropped, they are looked for.
+        handover => drop(handover),
     }
     if let Some(reply) = item.reply {
         // Whoever waited may have been dropped at shutdown.

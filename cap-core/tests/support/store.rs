@@ -58,6 +58,11 @@ impl Shaky {
         self.state().answers_to_lose = count;
     }
 
+    /// How many answers are still to be lost.
+    pub fn answers_to_lose(&self) -> usize {
+        self.state().answers_to_lose
+    }
+
     /// How often work was asked for on behalf of a group.
     pub fn claims(&self, group: &str) -> usize {
         self.state().claims.get(group).copied().unwrap_or_default()

@@ -35,8 +35,13 @@ impl SimTransaction {
     }
 
     /// Commits. After an error nobody knows whether it did.
-    pub(crate) async fn commit(self, storage: &SimStorage) -> Result<(), StorageError> {
+    pub(crate) async fn commit(mut self, storage: &SimStorage) -> Result<(), StorageError> {
         let Some(owner) = &self.owner else { return Ok(()) };
+        if let Some(handover) = &mut self.handover {
+            // The rows are inserted with the commit. After an error they are looked for, as the handover is dropped.
+            handover.inserting();
+            handover.committing();
+        }
         storage.commit_messages(owner, self.rows).await?;
         if let Some(handover) = self.handover {
             handover.committed();

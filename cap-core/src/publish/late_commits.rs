@@ -1,0 +1,148 @@
+//! Messages that were committed late, or perhaps: their rows are leased by this node, and the lease is renewed before
+//! they are sent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::handover::Place;
+use super::relay::RelayItem;
+use crate::backoff::Backoff;
+use crate::context::Context;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::message::Message;
+use crate::storage::{Lease, Settlement, Side, Verdict};
+use crate::writer::SettleItem;
+
+/// So many leases are renewed in one call.
+const CHUNK: usize = 1000;
+
+/// Rows of the outbox that this node has inserted as leased by itself, and whose leases are to be renewed before the
+/// relay gets them: their transaction was open for long, or nobody knows whether it committed. Those that are certain
+/// have a place in the relay's queue, which bounds them; of the others there are as many at most.
+pub(crate) struct LateCommits {
+    limit: usize,
+    rows: Mutex<BTreeMap<i64, Late>>,
+}
+
+/// One of them.
+pub(crate) struct Late {
+    message: Arc<Message>,
+    /// `None` if the commit is not certain.
+    place: Option<Place>,
+    /// When the row was inserted at the earliest.
+    since: Instant,
+    /// When the storage is asked for it.
+    next: Instant,
+    backoff: Backoff,
+}
+
+impl Late {
+    pub(super) fn new(message: Arc<Message>, place: Option<Place>, since: Instant) -> Self {
+        Self { message, place, since, next: Instant::now(), backoff: Backoff::default() }
+    }
+
+    fn is_certain(&self) -> bool {
+        self.place.is_some()
+    }
+}
+
+impl LateCommits {
+    /// With room for so many whose commit is not certain.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, rows: Mutex::default() }
+    }
+
+    pub(super) fn add(&self, id: i64, late: Late) {
+        let mut rows = self.lock();
+        // One more is claimed when its lease is over.
+        if late.is_certain() || rows.len() < self.limit {
+            rows.insert(id, late);
+        }
+    }
+
+    /// Every lease, to be released when the bus stops.
+    pub(crate) fn all(&self) -> Vec<Lease> {
+        self.lock().keys().map(|id| Lease { id: *id, epoch: 1 }).collect()
+    }
+
+    /// The leases to be renewed now. Those that are over are forgotten: the rows are due, and claimed.
+    fn to_renew(&self, lease: Duration) -> Vec<Lease> {
+        let mut rows = self.lock();
+        rows.retain(|_, late| late.since.elapsed() < lease);
+        let now = Instant::now();
+        let due = rows.iter().filter(|(_, late)| late.next <= now);
+        due.take(CHUNK).map(|(id, _)| Lease { id: *id, epoch: 1 }).collect()
+    }
+
+    /// Takes a row out whose lease was renewed. Without that it is another node's or was undone; or it is not
+    /// committed yet, and asked for again.
+    fn renewed(&self, id: i64, is_held: bool) -> Option<Late> {
+        let mut rows = self.lock();
+        let late = rows.get_mut(&id)?;
+        if is_held || late.is_certain() {
+            return rows.remove(&id).filter(|_| is_held);
+        }
+        late.next = Instant::now() + late.backoff.next();
+        None
+    }
+
+    /// How long until one is to be asked for.
+    fn next(&self) -> Option<Duration> {
+        let next = self.lock().values().map(|late| late.next).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Late>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Renews the leases of what was committed late, and gives the relay what this node still has. To be called before
+/// anything is claimed: a claim would take the rows from this node itself.
+///
+/// Cancel safe: a row stays among the late ones until its lease is renewed.
+pub(crate) async fn resume_late_commits(context: &Context) -> Result<(), StorageError> {
+    loop {
+        let leases = context.late_commits.to_renew(context.owner.lease);
+        if leases.is_empty() {
+            break;
+        }
+        let renewed = context.storage.renew(&context.owner, Side::Outbox, &leases);
+        let renewed = tokio::time::timeout(context.owner.lease / 3, renewed).await.unwrap_or_else(|_| {
+            let text = "renewing the leases of committed messages took too long";
+            Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
+        });
+        let renewed = renewed.inspect_err(|error| context.storage_health.down(error))?;
+        for (lease, is_held) in leases.into_iter().zip(renewed) {
+            if let Some(late) = context.late_commits.renewed(lease.id, is_held) {
+                relay(context, lease, late).await;
+            }
+        }
+    }
+    if let Some(next) = context.late_commits.next() {
+        context.due.note(Side::Outbox, next);
+    }
+    Ok(())
+}
+
+async fn relay(context: &Context, lease: Lease, late: Late) {
+    let Late { message, place, since, .. } = late;
+    if !context.leases.add(Side::Outbox, lease, None) {
+        return;
+    }
+    let place = place.and_then(Place::permit).or_else(|| context.relay.clone().try_reserve_owned().ok());
+    match place {
+        Some(place) => {
+            place.send(RelayItem::stored(lease, message, since));
+        }
+        // Whoever has room claims it.
+        None => {
+            let verdict = Verdict::Release { after: Duration::ZERO };
+            let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+            let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
+        }
+    }
+}
