@@ -21,7 +21,7 @@ use crate::notice::{Failure, OnFailed};
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::{LateCommits, OpenPlaces};
+use crate::publish::{FullDestinations, LateCommits, OpenPlaces};
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
@@ -314,6 +314,7 @@ impl CapBuilder {
                 store,
                 settle,
                 open_places: OpenPlaces::of(&relay),
+                full_destinations: FullDestinations::default(),
                 late_commits: LateCommits::new(relay.max_capacity()),
                 relay,
                 backlog: false.into(),

@@ -12,7 +12,7 @@ use crate::bus_monitor::BusMonitor;
 use crate::consume::GroupGauge;
 use crate::context::Context;
 use crate::error::StorageError;
-use crate::health::{GroupHealth, Health, Phase, Tracker};
+use crate::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
 use crate::message::MessageId;
 use crate::options::CapOptions;
 use crate::parked::Parked;
@@ -203,11 +203,23 @@ impl Cap {
             storage: context.storage_health.get(),
             transport: context.transport_health.get(),
             groups,
+            full: self.full_destinations(),
             relaying: context.leases.all(Side::Outbox).len(),
             backlog: context.is_backlogged(),
             waiting_is_capped: counted.as_ref().is_some_and(|counted| counted.is_capped),
             waiting: counted.map(|counted| counted.counts),
         }
+    }
+
+    fn full_destinations(&self) -> Vec<FullDestination> {
+        let context = &self.0.context;
+        let mut all = context.full_destinations.all();
+        for full in &mut all {
+            full.destination = context.transport.destination();
+            let groups = self.0.groups.iter().filter(|group| group.group.member_for(&full.topic).is_some());
+            full.own_groups = groups.map(|group| group.group.name.to_string()).collect();
+        }
+        all
     }
 
     /// Stops: takes no new work, lets running handlers finish, sends and stores what is under way, gives back what

@@ -17,7 +17,7 @@ use crate::notice::Failure;
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::{LateCommits, OpenPlaces, RelayItem};
+use crate::publish::{FullDestinations, LateCommits, OpenPlaces, RelayItem};
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Classify, States};
 use crate::writer::{SettleItem, StoreItem};
@@ -48,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) relay: mpsc::Sender<RelayItem>,
     /// The relay's places that open transactions have taken.
     pub(crate) open_places: OpenPlaces,
+    /// The topics for which the broker has no room.
+    pub(crate) full_destinations: FullDestinations,
     /// What was committed late, or perhaps.
     pub(crate) late_commits: LateCommits,
     /// More is waiting in the store than the relay may hold: new messages queue up behind it there.

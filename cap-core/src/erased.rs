@@ -153,6 +153,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn name(&self) -> &'static str;
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
+    fn destination(&self) -> String;
     fn probe(&self) -> TransportFuture<'_, ()>;
     fn can_delay(&self) -> bool;
     fn can_delay_retries(&self) -> bool;
@@ -170,6 +171,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>> {
         Box::pin(Transport::send(self, messages))
+    }
+    fn destination(&self) -> String {
+        Transport::destination(self)
     }
     fn probe(&self) -> TransportFuture<'_, ()> {
         Box::pin(Transport::probe(self))

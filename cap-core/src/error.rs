@@ -102,9 +102,13 @@ pub enum TransportErrorKind {
     /// The broker cannot be reached, or did not answer in time: the outcome is unknown and the same call may
     /// succeed later. The bus waits and tries again; nothing is counted as an attempt.
     Unavailable,
-    /// The broker refuses this message or this declaration: a negative confirm, a body too large, a queue that
-    /// exists with other arguments. Counted as a failed attempt.
+    /// The broker refuses this message or this declaration: a body too large, a queue that exists with other
+    /// arguments. Counted as a failed attempt.
     Refused,
+    /// The broker could not place this message, and nothing is known against it: a negative confirm, since a queue is
+    /// full and rejects (`reject-publish`), or fails. The message waits in the storage and is sent again with growing
+    /// pauses; nothing is counted as an attempt. [`Health`](crate::Health) names the topic meanwhile.
+    DestinationFull,
     /// The transport's own settings are wrong, such as a connection string that is none. Start-up fails with it.
     Unusable,
 }

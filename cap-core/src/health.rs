@@ -20,6 +20,9 @@ pub struct Health {
     pub transport: Component,
     /// Each consuming group.
     pub groups: Vec<GroupHealth>,
+    /// The topics for which the broker has no room, or whose queues fail: their messages wait in the storage, and are
+    /// sent again with growing pauses.
+    pub full: Vec<FullDestination>,
     /// Messages in memory on their way to the broker.
     pub relaying: usize,
     /// Whether more messages wait in the store for the broker than memory may hold.
@@ -37,14 +40,44 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether everything is up.
+    /// Whether everything is up, and no message waits for room at the broker.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
+        self.is_up() && self.full.is_empty()
+    }
+
+    /// Whether everything is up, but messages to [some topics](Self::full) wait for room at the broker.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.is_up() && !self.full.is_empty()
+    }
+
+    fn is_up(&self) -> bool {
         self.phase == Phase::Running
             && self.storage.up
             && self.transport.up
             && self.groups.iter().all(|group| group.consumer.up)
     }
+}
+
+/// A topic whose messages the broker has rejected, since a queue that they go to is full or fails.
+///
+/// A broker's negative confirm has neither a reason nor the name of the queue.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FullDestination {
+    /// Where the messages are sent to: the exchange.
+    pub destination: String,
+    /// Their topic.
+    pub topic: String,
+    /// The groups of this bus that take this topic. One of their queues may be the full one, or that of another service.
+    pub own_groups: Vec<String>,
+    /// How many of its messages this node knows to wait for room; 10,000 means at least so many.
+    pub waiting: usize,
+    /// Since when.
+    pub since: SystemTime,
+    /// What the broker said.
+    pub error: String,
 }
 
 /// Where a bus is in its life.

@@ -139,7 +139,7 @@ pub use bus_monitor::BusMonitor;
 pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use error::{BoxError, PublishError, StartError};
-pub use health::{Component, GroupHealth, Health, Phase};
+pub use health::{Component, FullDestination, GroupHealth, Health, Phase};
 pub use message::{Headers, Message, MessageId};
 pub use notice::Failure;
 pub use options::{CapOptions, Unrouted};

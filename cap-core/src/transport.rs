@@ -129,6 +129,11 @@ pub trait Transport: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// The name of what every message is sent to, for operators: the exchange. By default the transport's own name.
+    fn destination(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Sends messages and waits until the broker has taken or refused each. Gives back one answer for each, in
     /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may be under way at once; order between
     /// them, and after a failure within one, is not promised. A message of unknown outcome is `Unavailable`.

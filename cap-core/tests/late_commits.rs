@@ -123,7 +123,8 @@ async fn received_row_is_handled_after_a_lost_answer() {
     for outage in [1, 20, 40] {
         let (cap, storage, transport, mut seen) = started().await;
         storage.lose_answers(1);
-        let headers: cap_core::Headers = [("cap-msg-id", "x"), ("cap-msg-name", "work")].into_iter().collect();
+        let headers: cap_core::Headers =
+            [("cap-msg-id", "x"), ("cap-msg-name", "work")].into_iter().collect();
         transport.publish_raw("work", headers, cap_core::Headers::new(), "7").await.unwrap();
         until_lost(&storage).await;
         storage.fail(&[Call::Write], Unavailable);

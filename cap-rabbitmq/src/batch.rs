@@ -8,7 +8,7 @@ use cap_core::message::Message;
 use cap_core::transport::Sent;
 use lapin::Confirmation;
 
-use crate::error::{refused, unavailable};
+use crate::error::{destination_full, unavailable};
 use crate::outgoing::Outgoing;
 
 /// So much of a batch is sent before its confirms are awaited. lapin copies and queues whatever it is given.
@@ -104,8 +104,8 @@ impl Batch {
             let answer = match fate {
                 Fate::Taken => Ok(Sent::Routed),
                 Fate::Unrouted => Ok(Sent::Unrouted),
-                Fate::Refused => Err(refused(
-                    "the broker refused the message (negative confirm): a queue is full and rejects, or failed",
+                Fate::Refused => Err(destination_full(
+                    "the broker rejected the message (negative confirm): a queue is full and rejects, or failed",
                 )),
                 Fate::Unknown => {
                     unknown.push(*index);
@@ -169,10 +169,8 @@ mod tests {
         let short: Vec<_> =
             answers.iter().map(|answer| answer.as_ref().map_err(TransportError::kind)).collect();
         let (refused, gone) = (Err(TransportErrorKind::Refused), Err(TransportErrorKind::Unavailable));
-        assert_eq!(
-            short,
-            [Ok(&Sent::Routed), refused, gone, Ok(&Sent::Unrouted), refused, Ok(&Sent::Routed)]
-        );
+        let full = Err(TransportErrorKind::DestinationFull);
+        assert_eq!(short, [Ok(&Sent::Routed), refused, gone, Ok(&Sent::Unrouted), full, Ok(&Sent::Routed)]);
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub(crate) fn refused(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::Refused, NAME, message)
 }
 
+/// The broker could not place a message, of which nothing bad is known.
+pub(crate) fn destination_full(message: impl Into<String>) -> TransportError {
+    TransportError::new(TransportErrorKind::DestinationFull, NAME, message)
+}
+
 /// The same error, for a message that is not at fault: it waits until things are put right, and no attempt is counted.
 pub(crate) fn no_fault_of_the_message(error: TransportError) -> TransportError {
     if error.is_unavailable() {

@@ -203,6 +203,13 @@ impl Transport for RabbitMq {
         NAME
     }
 
+    fn destination(&self) -> String {
+        self.started().map_or_else(
+            |_| self.options.exchange.clone(),
+            |started| started.publisher.topology.exchange.to_string(),
+        )
+    }
+
     fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
         let started = Started::new(&self.options, context)?;
         self.started.set(started).map_err(|_| unusable("this transport is used by another bus already"))

@@ -88,6 +88,31 @@ impl Foreign {
         Listener(soon(consumer).await.unwrap())
     }
 
+    /// A queue of its own for a topic, which takes so many messages and rejects others; it ends with the connection.
+    pub async fn small_queue(&self, topic: &str, length: i32) -> String {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(length));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        let queue = soon(self.channel.queue_declare("".into(), options, arguments)).await.unwrap();
+        let bound = self.channel.queue_bind(
+            queue.name().clone(),
+            self.exchange.as_str().into(),
+            topic.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        soon(bound).await.unwrap();
+        queue.name().to_string()
+    }
+
+    /// Consumes a queue.
+    pub async fn consume(&self, queue: &str) -> Listener {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        Listener(soon(consumer).await.unwrap())
+    }
+
     /// How many messages wait in a queue.
     pub async fn waiting_in(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

@@ -60,8 +60,10 @@ impl Proxy {
     pub async fn break_off(&self) {
         self.cut();
         // One is ours and one the task's.
-        until("all connections have ended", async || (Arc::strong_count(&self.connections) == 2).then_some(()))
-            .await;
+        until("all connections have ended", async || {
+            (Arc::strong_count(&self.connections) == 2).then_some(())
+        })
+        .await;
         self.mend();
     }
 

@@ -12,6 +12,7 @@ mod bad_input;
 mod broker_retries;
 mod delays;
 mod expiry;
+mod full_queue;
 mod hostile;
 mod identity;
 mod interop_lapin;

@@ -13,7 +13,7 @@ use super::consumer::Consumption;
 use super::ending::Ending;
 use super::intake::Intake;
 use crate::context::Context;
-use crate::error::{StorageError, StorageErrorKind};
+use crate::error::{StorageError, StorageErrorKind, TransportErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::message::headers::names;
 use crate::storage::{Claimed, Lease, Settlement, Side, Verdict};
@@ -52,7 +52,13 @@ impl Ending {
             Ok(Some(Err(error))) => error,
             Ok(None) | Err(_) => self.context.no_answer(),
         };
-        tracing::warn!(row = lease.id, %error, "the broker cannot keep a retry; the store does");
+        if error.kind() == TransportErrorKind::DestinationFull {
+            // One line a message would be too many for a full delay queue.
+            metrics::counter!("cap_rejected_total").increment(1);
+            tracing::debug!(row = lease.id, %error, "rejected by the broker, the storage keeps this retry");
+        } else {
+            tracing::warn!(row = lease.id, %error, "the broker cannot keep a retry; the store does");
+        }
         self.keep_in_store(lease, after.saturating_sub(recorded.elapsed())).await;
     }
 

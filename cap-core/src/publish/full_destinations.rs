@@ -152,7 +152,9 @@ mod tests {
         for _ in 0..20 {
             let pause = rejected(&full, "a", 1);
             let other = rejected(&full, "a", 2);
-            assert!(other <= pause.mul_f64(1.25) && full.pause("a", 3).is_some() && full.pause("b", 4).is_none());
+            assert!(
+                other <= pause.mul_f64(1.25) && full.pause("a", 3).is_some() && full.pause("b", 4).is_none()
+            );
             longest = longest.max(pause);
             tokio::time::sleep(pause).await;
         }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod broker_delay;
+mod full_destinations;
 mod handover;
 mod late_commits;
 mod open_places;
@@ -11,6 +12,7 @@ mod relay;
 mod within;
 
 pub(crate) use answer::answer;
+pub(crate) use full_destinations::FullDestinations;
 pub use handover::Handover;
 pub(crate) use late_commits::{LateCommits, resume_late_commits};
 pub(crate) use open_places::OpenPlaces;

@@ -48,14 +48,7 @@ pub(crate) struct RelayItem {
 impl RelayItem {
     /// One that this node stored at this time.
     pub(crate) fn stored(lease: Lease, message: Arc<Message>, since: Instant) -> Self {
-        Self {
-            lease,
-            message,
-            attempts: 0,
-            attempts_before_rerun: 0,
-            age: Duration::ZERO,
-            got: since,
-        }
+        Self { lease, message, attempts: 0, attempts_before_rerun: 0, age: Duration::ZERO, got: since }
     }
 
     /// One that was claimed.
@@ -200,6 +193,10 @@ impl Relay {
         }
         let context = Arc::clone(&self.context);
         self.sending.push(Box::pin(async move {
+            let batch = leave_out_full(&context, batch).await;
+            if batch.is_empty() {
+                return Vec::new();
+            }
             if sabotaged("mark-before-confirm") {
                 return batch.into_iter().map(|item| (item, Ok(Sent::Routed))).collect();
             }
@@ -217,6 +214,10 @@ impl Relay {
     }
 
     async fn answered(&mut self, answers: Vec<(RelayItem, Answer)>) {
+        if answers.is_empty() {
+            // Nothing was sent, and so nothing is known of the broker.
+            return;
+        }
         let mut away = None;
         let mut taken = 0u64;
         for (item, answer) in answers {
@@ -233,6 +234,9 @@ impl Relay {
                 Err(error) if error.is_unavailable() => {
                     away = Some(error);
                     self.again.push_back(item);
+                }
+                Err(error) if error.kind() == TransportErrorKind::DestinationFull => {
+                    self.rejected(&item, &error).await;
                 }
                 Err(error) => match item.broker_delay() {
                     Some(delay) => self.keep_in_store(&item, delay, &error).await,
@@ -254,7 +258,7 @@ impl Relay {
     }
 
     async fn sent(&mut self, item: RelayItem, sent: Sent) {
-        let (id, topic) = (item.message.id(), item.message.name());
+        let (id, topic, id_of_row) = (item.message.id(), item.message.name(), item.lease.id);
         tracing::debug!(message_id = id, topic, attempt = item.attempts + 1, ?sent, "sent to the broker");
         let reason = match sent {
             Sent::Routed => None,
@@ -270,9 +274,23 @@ impl Relay {
                 Some(Reason::Unrouted)
             }
         };
+        self.context.full_destinations.taken(topic.unwrap_or_default(), id_of_row);
         let context = Arc::clone(&self.context);
         let retention = context.retention(item.attempts, item.age);
         settle(&context, item.lease, Verdict::Succeeded { retention, reason }).await;
+    }
+
+    /// Has the storage keep a message that the broker could not place, for a while. Nothing is known against it: nothing
+    /// is counted, and it takes up no place here. One that the broker was to delay goes out in time without that.
+    async fn rejected(&mut self, item: &RelayItem, error: &TransportError) {
+        metrics::counter!("cap_rejected_total").increment(1);
+        let (message_id, topic) = (item.message.id(), item.message.name().unwrap_or_default());
+        tracing::debug!(message_id, topic, row = item.lease.id, %error, "rejected by the broker, retrying later");
+        let after = match item.broker_delay() {
+            Some(delay) => delay.left(),
+            None => self.context.full_destinations.rejected(topic, item.lease.id, error),
+        };
+        settle(&self.context, item.lease, Verdict::Release { after }).await;
     }
 
     /// Has the store keep a message that the broker will not delay, which says nothing of the message: it goes out in
@@ -330,6 +348,24 @@ impl Relay {
             }
         }
     }
+}
+
+/// Gives those back to the storage whose topic is full for the moment, and gives back the others.
+async fn leave_out_full(context: &Context, batch: Vec<RelayItem>) -> Vec<RelayItem> {
+    let mut rest = Vec::with_capacity(batch.len());
+    for item in batch {
+        let pause = if item.broker_delay().is_some() {
+            // It goes to another queue.
+            None
+        } else {
+            context.full_destinations.pause(item.message.name().unwrap_or_default(), item.lease.id)
+        };
+        match pause {
+            Some(after) => settle(context, item.lease, Verdict::Release { after }).await,
+            None => rest.push(item),
+        }
+    }
+    rest
 }
 
 /// Sends a batch, those that the broker is to keep apart from the others; an answer for each, in order.

@@ -141,7 +141,8 @@ async fn insert(
                 for item in items {
                     let (stored, since) = match &item {
                         StoreItem::Outgoing { rows, .. } => {
-                            let is_old = duplicates.by_ref().take(rows.len()).any(|is_duplicate| is_duplicate);
+                            let is_old =
+                                duplicates.by_ref().take(rows.len()).any(|is_duplicate| is_duplicate);
                             (outgoing.by_ref().take(rows.len()).collect(), (!is_old).then_some(begun))
                         }
                         StoreItem::Incoming(rows, _) => {
