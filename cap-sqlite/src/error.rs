@@ -140,6 +140,10 @@ fn advice(code: i32) -> &'static str {
         NOTADB => ": the file is something else, or encrypted",
         CORRUPT => ": restore a backup, or rescue what is left with sqlite3's .recover",
         FULL => ": work waits until there is room",
+        BUSY => {
+            ": another transaction is open, or a connection has locking_mode=EXCLUSIVE, which keeps all others out: remove \
+             that from the options of the pool"
+        }
         _ => "",
     }
 }

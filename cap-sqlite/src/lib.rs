@@ -65,6 +65,7 @@ mod nodes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod plans;
+mod private;
 mod schema;
 mod session;
 mod settle;

@@ -85,6 +85,14 @@ impl TablePrefix {
 
 /// Creates the tables, or brings them to this version. Safe to call from many processes at once.
 pub(crate) async fn initialize(connection: &mut SqliteConnection, prefix: &TablePrefix) -> Result<(), Fault> {
+    let locking: String = sqlx::query_scalar("PRAGMA locking_mode").fetch_one(&mut *connection).await?;
+    if locking.eq_ignore_ascii_case("exclusive") {
+        return Err(Fault::Unusable(
+            "the pool's options set locking_mode=EXCLUSIVE, under which the first connection keeps all others out: the bus \
+             and the application need several, so remove it"
+                .to_owned(),
+        ));
+    }
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(Fault::Unusable(format!(

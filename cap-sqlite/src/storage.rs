@@ -22,7 +22,7 @@ use crate::file::File;
 use crate::schema::TablePrefix;
 use crate::session::Session;
 use crate::statements::Statements;
-use crate::{expiry, listen, nodes, schema, write};
+use crate::{expiry, listen, nodes, private, schema, write};
 
 /// How long the bus waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,12 +81,13 @@ impl fmt::Display for Target {
 }
 
 impl Sqlite {
-    /// A store in this file, which is created if it is missing; its folder must be there. Must be called on a tokio
-    /// runtime.
+    /// A store in this file, which is created if it is missing, at once and readable for its owner alone; its folder must
+    /// be there. A file that is there keeps its mode. Must be called on a tokio runtime.
     #[must_use]
     pub fn open(path: impl AsRef<Path>) -> Self {
         // An absolute path is never taken for a URI, nor for a database in memory.
         let path = std::path::absolute(&path).unwrap_or_else(|_| path.as_ref().to_owned());
+        private::create(&path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -209,6 +210,7 @@ impl Storage for Sqlite {
     }
 
     async fn initialize(&self) -> Result<(), StorageError> {
+        let new = private::if_missing(self.application.connect_options().get_filename());
         let deadline = Instant::now() + INITIALIZE_TIMEOUT;
         loop {
             let prepared = async {
@@ -220,7 +222,12 @@ impl Storage for Sqlite {
                 Err(error) if error.is_unavailable() && Instant::now() < deadline => {
                     sleep(Duration::from_millis(20)).await;
                 }
-                result => return result,
+                result => {
+                    if let Some(new) = &new {
+                        private::restrict(new);
+                    }
+                    return result;
+                }
             }
         }
     }

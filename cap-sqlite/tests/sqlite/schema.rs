@@ -114,3 +114,79 @@ async fn an_older_minor_version_is_brought_up_to_date() {
     assert_eq!(database.count("SELECT count(*) FROM cap_published").await, 2);
     database.execute("DELETE FROM cap_nodes WHERE worker = 3 AND node = 'older'").await;
 }
+
+/// Issue 9, row 17.
+#[cfg(unix)]
+mod file_modes {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use cap_core::storage::Storage as _;
+    use cap_sqlite::Sqlite;
+    use sqlx::SqlitePool;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use crate::support::{Database, Folder, outgoing};
+
+    fn modes(path: &Path) -> Vec<(String, u32)> {
+        let folder = std::fs::read_dir(path.parent().unwrap()).unwrap().map(Result::unwrap);
+        let mut modes: Vec<_> = folder
+            .map(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                (name, file.metadata().unwrap().permissions().mode() & 0o777)
+            })
+            .collect();
+        modes.sort();
+        modes
+    }
+
+    #[tokio::test]
+    async fn files_of_ours_are_their_owners_alone() {
+        let database = Database::new().await;
+        database.publish(vec![outgoing(1)]).await;
+        let modes = modes(&database.path);
+        let names: Vec<&str> = modes.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["shop.db", "shop.db-shm", "shop.db-wal"]);
+        assert!(modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
+    }
+
+    #[tokio::test]
+    async fn so_are_those_that_a_pool_has_created_for_the_bus() {
+        let folder = Folder::new();
+        let path = folder.0.join("shop.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let pool = SqlitePool::connect_lazy_with(options.journal_mode(sqlx::sqlite::SqliteJournalMode::Wal));
+        let storage = Sqlite::new(pool);
+        storage.initialize().await.unwrap();
+        let modes = modes(&path);
+        assert!(modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_keeps_its_mode() {
+        let folder = Folder::new();
+        let path = folder.0.join("shop.db");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let storage = Sqlite::open(&path);
+        storage.initialize().await.unwrap();
+        let modes = modes(&path);
+        assert!(modes.iter().all(|(_, mode)| *mode == 0o640), "{modes:?}");
+    }
+}
+
+/// Issue 8, row 16.
+#[tokio::test]
+async fn an_exclusive_locking_mode_is_named() {
+    let folder = crate::support::Folder::new();
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(folder.0.join("shop.db"))
+        .create_if_missing(true)
+        .busy_timeout(std::time::Duration::from_millis(10))
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+        .locking_mode(sqlx::sqlite::SqliteLockingMode::Exclusive);
+    let pool = sqlx::SqlitePool::connect_lazy_with(options);
+    let error = cap_sqlite::Sqlite::new(pool.clone()).initialize().await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Unusable, "{error}");
+    assert!(error.to_string().contains("locking_mode=EXCLUSIVE"), "{error}");
+}
