@@ -336,6 +336,7 @@ pub(crate) async fn renew(
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod tests {
     use super::*;
+    use crate::encoding::Encoding;
     use crate::plans::pool;
     use crate::schema::{self, SchemaName};
     use crate::statements::statement;
@@ -367,7 +368,8 @@ mod tests {
         let change = statement(&name, "UPDATE {schema}.inbox SET body = 'new'");
         sqlx::raw_sql(change).execute(&mut *transaction).await.unwrap();
         let owner = Owner { node: "a".into(), version: "v1".into(), lease: Duration::from_secs(1) };
-        let writing = Writing { statements: &statements, owner: &owner, channel: "none" };
+        let writing =
+            Writing { statements: &statements, owner: &owner, channel: "none", encoding: Encoding::Utf8 };
         let claimed = readable(&mut transaction, writing, Side::Inbox, &rows).await;
         let claimed = claimed.map_err(|fault| format!("{fault:?}")).unwrap();
         let bodies: Vec<&[u8]> = claimed.iter().map(|row| &*row.message.body).collect();

@@ -81,6 +81,7 @@ async fn take_over(
     added: OffsetDateTime,
 ) -> Result<Stored, Fault> {
     let Some(message_id) = row.stored_message_id() else { return Ok(Stored::Duplicate) };
+    let message_id = writing.encoding.fitting_id(&message_id);
     for _ in 0..TRIES {
         let mut transaction = connection.begin().await?;
         sqlx::query(writing.statements.lock_holder.clone())
@@ -123,7 +124,7 @@ async fn look(
         for (offset, message_id) in (0..).zip(both) {
             if let Some(message_id) = message_id {
                 places.push(place + offset);
-                message_ids.push(message_id);
+                message_ids.push(writing.encoding.fitting_id(&message_id).into_owned());
                 groups.push(&*row.group);
             }
         }
@@ -146,7 +147,8 @@ async fn look(
             Meeting::Conflict => Found::Known(Stored::Conflict),
             Meeting::TakesOver => {
                 let identity = Identity { digest: holder.digest, apart: true };
-                Found::MakesWay(*id, row.message.id().and_then(|id| identity.own_message_id(id)))
+                let own = row.message.id().and_then(|id| identity.own_message_id(id));
+                Found::MakesWay(*id, own.map(|own| writing.encoding.fitting_id(&own).into_owned()))
             }
         }
     };

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::columns::{
     DELAYED, FAILED, SCHEDULED, check_group, check_message, check_owner, micros, side_name,
 };
+use crate::encoding::Encoding;
 use crate::error::{Fault, without_nul};
 use crate::identity;
 use crate::statements::Statements;
@@ -94,6 +95,8 @@ pub(crate) struct Writing<'a> {
     pub(crate) owner: &'a Owner,
     /// Where work for other nodes is announced.
     pub(crate) channel: &'a str,
+    /// Of the database.
+    pub(crate) encoding: Encoding,
 }
 
 /// Puts messages into the outbox, and says of each whether it is new.
@@ -120,7 +123,7 @@ async fn insert_outgoing(
     rows: &[&NewOutgoing],
     is_counted: bool,
 ) -> Result<(Vec<Stored>, i32), Fault> {
-    let Writing { statements, owner, channel } = writing;
+    let Writing { statements, owner, channel, encoding } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -133,7 +136,8 @@ async fn insert_outgoing(
     let names: Vec<&str> = ordered.iter().map(|new| new.message.name().unwrap_or_default()).collect();
     let message_ids: Vec<Option<&str>> = ordered.iter().map(|new| own_message_id(new)).collect();
     let same_as: Vec<Option<i64>> = message_ids.iter().map(|id| id.and_then(number)).collect();
-    let headers: Vec<String> = ordered.iter().map(|new| new.message.headers.to_json()).collect();
+    let headers: Vec<String> =
+        ordered.iter().map(|new| encoding.headers(new.message.headers.to_json())).collect();
     let bodies: Vec<&[u8]> = ordered.iter().map(|new| &*new.message.body).collect();
     let statuses: Vec<i16> =
         ordered.iter().map(|new| if new.delay.is_some() { DELAYED } else { SCHEDULED }).collect();
@@ -187,7 +191,7 @@ pub(crate) async fn incoming_rows(
     rows: &[&NewIncoming],
     added: Option<OffsetDateTime>,
 ) -> Result<(Vec<Stored>, OffsetDateTime), Fault> {
-    let Writing { statements, owner, channel } = writing;
+    let Writing { statements, owner, channel, encoding } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -197,10 +201,26 @@ pub(crate) async fn incoming_rows(
     // All writers insert in the order of the unique key, so that no two wait for each other.
     ordered.sort_by_cached_key(|new| (new.stored_message_id(), &*new.group));
     let ids: Vec<i64> = ordered.iter().map(|new| new.id).collect();
-    let names: Vec<&str> = ordered.iter().map(|new| new.message.name().unwrap_or_default()).collect();
+    // What is parked has to be stored, if need be under another name and id: its headers still have them. What could be
+    // handled is refused instead, so that it comes back to be parked.
+    let is_parked = |new: &NewIncoming| matches!(new.entry, Entry::Parked { .. });
+    let names: Vec<Cow<'_, str>> = ordered
+        .iter()
+        .map(|new| {
+            let name = new.message.name().unwrap_or_default();
+            if is_parked(new) { encoding.fitting(name) } else { Cow::Borrowed(name) }
+        })
+        .collect();
     let groups: Vec<&str> = ordered.iter().map(|new| &*new.group).collect();
-    let message_ids: Vec<Option<Cow<'_, str>>> = ordered.iter().map(|new| new.stored_message_id()).collect();
-    let headers: Vec<String> = ordered.iter().map(|new| new.message.headers.to_json()).collect();
+    let message_ids: Vec<Option<Cow<'_, str>>> = ordered
+        .iter()
+        .map(|new| {
+            let id = new.stored_message_id()?;
+            Some(if is_parked(new) { encoding.fitting_id(&id).into_owned().into() } else { id })
+        })
+        .collect();
+    let headers: Vec<String> =
+        ordered.iter().map(|new| encoding.headers(new.message.headers.to_json())).collect();
     let bodies: Vec<&[u8]> = ordered.iter().map(|new| &*new.message.body).collect();
     let digests: Vec<Option<&[u8]>> =
         ordered.iter().map(|new| new.identity.digest.as_ref().map(Digest::as_bytes)).collect();
@@ -218,7 +238,12 @@ pub(crate) async fn incoming_rows(
         .bind(entries.iter().map(|entry| entry.held).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.wait).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.error.clone()).collect::<Vec<_>>())
+        .bind(
+            entries
+                .iter()
+                .map(|entry| entry.error.as_deref().map(|e| encoding.fitting(e)))
+                .collect::<Vec<_>>(),
+        )
         .bind(&*owner.node)
         .bind(entries.iter().map(|entry| entry.keep).collect::<Vec<_>>())
         .bind(leaves_work)
@@ -299,12 +324,14 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    pub(crate) fn outgoing(new: &'a NewOutgoing) -> (i64, Self) {
-        (new.id, Self { headers: new.message.headers.to_json(), body: &new.message.body, group: "" })
+    pub(crate) fn outgoing(new: &'a NewOutgoing, encoding: Encoding) -> (i64, Self) {
+        let headers = encoding.headers(new.message.headers.to_json());
+        (new.id, Self { headers, body: &new.message.body, group: "" })
     }
 
-    pub(crate) fn incoming(new: &'a NewIncoming) -> (i64, Self) {
-        (new.id, Self { headers: new.message.headers.to_json(), body: &new.message.body, group: &new.group })
+    pub(crate) fn incoming(new: &'a NewIncoming, encoding: Encoding) -> (i64, Self) {
+        let headers = encoding.headers(new.message.headers.to_json());
+        (new.id, Self { headers, body: &new.message.body, group: &new.group })
     }
 }
 

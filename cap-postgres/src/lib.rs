@@ -45,6 +45,7 @@
 
 mod claim;
 mod columns;
+mod encoding;
 mod error;
 mod expiry;
 mod identity;
@@ -63,6 +64,7 @@ mod session;
 mod settle;
 mod statements;
 mod storage;
+mod tls;
 mod transaction;
 mod trust;
 mod write;

@@ -189,7 +189,7 @@ async fn rerun(
         .await?;
     if !change.is_empty() {
         for part in done.chunks(CHANGED_TOGETHER) {
-            change_messages(&mut transaction, statements, side, part, change).await?;
+            change_messages(&mut transaction, storage, side, part, change).await?;
         }
     }
     if !done.is_empty() {
@@ -207,18 +207,19 @@ async fn rerun(
 /// aside again as soon as it is claimed.
 async fn change_messages(
     connection: &mut PgConnection,
-    statements: &Statements,
+    storage: &Postgres,
     side: Side,
     ids: &[i64],
     change: &Change,
 ) -> Result<(), Fault> {
+    let (statements, encoding) = (storage.statements(), storage.encoding());
     let rows = sqlx::query(statements.headers.of(side)).bind(ids).fetch_all(&mut *connection).await?;
     let mut changed: Vec<(i64, String)> = Vec::with_capacity(rows.len());
     for row in &rows {
         // Bodies stay in the database: the old one has no part in the new.
         if let Ok(headers) = Headers::from_json(row.try_get::<&str, _>("headers")?) {
             let message = change.apply(&Message::new(headers, Bytes::new()));
-            changed.push((row.try_get("id")?, message.headers.to_json()));
+            changed.push((row.try_get("id")?, encoding.headers(message.headers.to_json())));
         }
     }
     let (ids, headers): (Vec<i64>, Vec<String>) = changed.into_iter().unzip();

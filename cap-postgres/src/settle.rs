@@ -358,7 +358,12 @@ pub(crate) async fn change(
         .bind(changes.iter().map(Change::wait).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.held).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.reason).collect::<Vec<_>>())
-        .bind(changes.iter().map(|change| change.error.as_deref()).collect::<Vec<_>>())
+        .bind(
+            changes
+                .iter()
+                .map(|change| change.error.as_deref().map(|error| writing.encoding.fitting(error)))
+                .collect::<Vec<_>>(),
+        )
         .bind(changes.iter().map(|change| change.keep).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.next).collect::<Vec<_>>())
         .bind(&*writing.owner.node)

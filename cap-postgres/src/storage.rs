@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cap_core::UnverifiedTransport;
 use cap_core::error::StorageError;
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
@@ -14,13 +15,14 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use crate::encoding::Encoding;
 use crate::error::{Fault, NAME};
 use crate::insert::Writing;
 use crate::schema::SchemaName;
 use crate::session::Session;
 use crate::statements::Statements;
 use crate::trust::Trust;
-use crate::{claim, expiry, listen, nodelay, nodes, schema, write};
+use crate::{claim, expiry, listen, nodelay, nodes, schema, tls, write};
 
 /// How long the bus waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +80,7 @@ pub struct Postgres {
     schema: SchemaName,
     connections: u32,
     trust: Trust,
+    unverified_transport: UnverifiedTransport,
     shared: Arc<OnceLock<Shared>>,
 }
 
@@ -93,6 +96,8 @@ struct Shared {
     statements: Statements,
     channel: String,
     target: Target,
+    /// Known since the first start that reached the database.
+    encoding: OnceLock<Encoding>,
 }
 
 /// Which database it is, without a secret.
@@ -132,6 +137,7 @@ impl Postgres {
             schema: SchemaName::new("cap"),
             connections: 4,
             trust: Trust::default(),
+            unverified_transport: UnverifiedTransport::default(),
             shared: Arc::default(),
         }
     }
@@ -167,6 +173,15 @@ impl Postgres {
     #[must_use]
     pub fn connections(self, connections: u32) -> Self {
         Self { connections: connections.max(1), shared: Arc::default(), ..self }
+    }
+
+    /// What a start does about a connection to another host whose `sslmode` is `disable`, `allow` or `prefer`, under which
+    /// whoever is on the way reads the password and every message: a WARN by default. `require` insists on encryption,
+    /// `verify-ca` and `verify-full` also on the server's certificate. A Unix socket and this very machine are never
+    /// concerned.
+    #[must_use]
+    pub fn unverified_transport(self, treatment: UnverifiedTransport) -> Self {
+        Self { unverified_transport: treatment, ..self }
     }
 
     /// Accepts a role as the owner of the schema and of what is in it; may be said more than once. The current role and
@@ -220,6 +235,7 @@ impl Postgres {
                 probe: own_pool(&options, 1),
                 statements: Statements::new(&self.schema),
                 channel: self.schema.channel(),
+                encoding: OnceLock::new(),
                 target: Target::new(&options),
                 followed: Mutex::new(options),
             }
@@ -236,7 +252,11 @@ impl Postgres {
 
     pub(crate) fn writing<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
         let shared = self.shared();
-        Writing { statements: &shared.statements, owner, channel: &shared.channel }
+        Writing { statements: &shared.statements, owner, channel: &shared.channel, encoding: self.encoding() }
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.shared().encoding.get().copied().unwrap_or_default()
     }
 
     /// The channel on which the bus announces work to its other nodes, by `NOTIFY`: it names the table, `outbox` or
@@ -347,12 +367,29 @@ impl Storage for Postgres {
     }
 
     fn check(&self) -> Result<(), StorageError> {
-        self.schema.check().map_err(|fault| fault.into_error("checking the settings", self.target()))
+        let checked = self.schema.check().and_then(|()| {
+            tls::check(&self.application.connect_options(), self.unverified_transport, self.target())
+        });
+        checked.map_err(|fault| fault.into_error("checking the settings", self.target()))
     }
 
     async fn initialize(&self) -> Result<(), StorageError> {
         let mut session = self.session("preparing the schema").await?;
-        session.run(|connection| schema::initialize(connection, &self.schema, &self.trust)).await
+        session.run(|connection| schema::initialize(connection, &self.schema, &self.trust)).await?;
+        let encoding: String = session
+            .run(async |connection| {
+                let ask = sqlx::query_scalar("SELECT pg_catalog.getdatabaseencoding()::text");
+                Ok(ask.fetch_one(connection).await?)
+            })
+            .await?;
+        let known = Encoding::named(&encoding);
+        if self.shared().encoding.set(known).is_ok() && known != Encoding::Utf8 {
+            tracing::warn!(
+                encoding,
+                "database encoding is not UTF8: messages with other ids or topics are parked; recreate it with UTF8"
+            );
+        }
+        Ok(())
     }
 
     async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {

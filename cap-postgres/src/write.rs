@@ -153,8 +153,13 @@ async fn repeated(
     batch: &WriteBatch,
 ) -> Result<Repeated, Fault> {
     let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
-    let outgoing = batch.outgoing.iter().chain(published).map(Candidate::outgoing).collect();
-    let incoming = batch.incoming.iter().map(Candidate::incoming).collect();
+    let outgoing = batch
+        .outgoing
+        .iter()
+        .chain(published)
+        .map(|new| Candidate::outgoing(new, writing.encoding))
+        .collect();
+    let incoming = batch.incoming.iter().map(|new| Candidate::incoming(new, writing.encoding)).collect();
     Ok(Repeated {
         outbox: insert::repeated_ids(connection, writing.statements, Side::Outbox, outgoing).await?,
         inbox: insert::repeated_ids(connection, writing.statements, Side::Inbox, incoming).await?,

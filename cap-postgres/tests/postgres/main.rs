@@ -6,6 +6,7 @@
 
 mod claims;
 mod conformance;
+mod encodings;
 mod errors;
 mod expires_at;
 mod expiry;

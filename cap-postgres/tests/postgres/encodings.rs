@@ -1,0 +1,107 @@
+//! Issue 8, row 9: databases of other encodings than UTF8.
+
+use std::sync::Arc;
+
+use cap_core::message::{Headers, Message};
+use cap_core::monitor::Monitor as _;
+use cap_core::storage::{
+    ClaimRequest, Entry, NewIncoming, NewOutgoing, Reason, Settlement, Side, Storage as _, Stored, Verdict,
+    WriteBatch,
+};
+use cap_postgres::Postgres;
+
+use crate::support::{GROUP, OwnDatabase, held, held_incoming, incoming, owner};
+
+const ENCODINGS: [&str; 3] = ["LATIN1", "WIN1252", "SQL_ASCII"];
+
+async fn database(encoding: &str) -> (OwnDatabase, Postgres) {
+    let how = format!("ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+    let database = OwnDatabase::with(&how).await;
+    let storage = Postgres::new(database.pool.clone()).schema("cap").connections(2);
+    storage.initialize().await.unwrap();
+    (database, storage)
+}
+
+fn message(id: &str, name: &str) -> Arc<Message> {
+    let headers: Headers =
+        [("cap-msg-id", id), ("cap-msg-name", name), ("who", "\u{416}\u{e9}\u{1f600}")].into_iter().collect();
+    Arc::new(Message::new(headers, &b"{}"[..]))
+}
+
+#[tokio::test]
+async fn headers_come_back_as_they_were_and_views_show_them() {
+    for encoding in ENCODINGS {
+        let (database, storage) = database(encoding).await;
+        let batch = WriteBatch {
+            outgoing: vec![NewOutgoing { message: message("1", "n"), ..held(1) }],
+            incoming: vec![NewIncoming { message: message("1", "n"), ..incoming(1) }],
+            ..WriteBatch::default()
+        };
+        let report = storage.write(&owner("a"), &batch).await.unwrap();
+        assert_eq!((report.outgoing, report.incoming), (vec![Stored::New], vec![Stored::New]), "{encoding}");
+        // The same once more, as after a lost answer.
+        storage.write(&owner("a"), &batch).await.unwrap();
+        let request = ClaimRequest { side: Side::Inbox, groups: vec![GROUP.into()], limit: 10 };
+        let claimed = storage.claim(&owner("a"), &request).await.unwrap().rows;
+        assert_eq!(claimed[0].message.headers, message("1", "n").headers, "{encoding}");
+        for view in ["published", "received"] {
+            let content: String =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT \"Content\" FROM cap.{view}")))
+                    .fetch_one(&database.pool)
+                    .await
+                    .unwrap();
+            assert!(content.contains(r#""who":"\u0416\u00E9\uD83D\uDE00""#), "{encoding}: {content}");
+        }
+    }
+}
+
+/// What could be handled is refused with its id or name, and stored when it comes back to be parked: nothing else
+/// is kept from being stored.
+#[tokio::test]
+async fn only_what_does_not_fit_is_replaced_and_parked() {
+    for encoding in ["LATIN1", "WIN1252"] {
+        let (_database, storage) = database(encoding).await;
+        let parked = |id, message| NewIncoming {
+            entry: Entry::Parked {
+                reason: Reason::Corrupt,
+                error: "broken: \u{416}\u{f6}".into(),
+                keep: std::time::Duration::from_secs(60),
+                notify: false,
+            },
+            message,
+            ..incoming(id)
+        };
+        let awkward = |n: i64, message: Arc<Message>| NewIncoming { message, ..held_incoming(n) };
+        let one = WriteBatch { incoming: vec![awkward(1, message("\u{416}", "n"))], ..WriteBatch::default() };
+        assert!(storage.write(&owner("a"), &one).await.unwrap_err().is_refused());
+        let rows = vec![
+            parked(1, message("\u{416}", "n")),
+            parked(2, message("\u{417}", "gr\u{f6}\u{df}e.\u{416}")),
+            incoming(3),
+        ];
+        let batch = WriteBatch { incoming: rows, ..WriteBatch::default() };
+        let report = storage.write(&owner("a"), &batch).await.unwrap();
+        assert_eq!(report.incoming, [Stored::New; 3], "two ids are never replaced by one");
+        let row = storage.get(Side::Inbox, 2).await.unwrap().unwrap();
+        assert_eq!(row.name, "gr\u{f6}\u{df}e.?");
+        assert_eq!(row.last_error.as_deref(), Some("broken: ?\u{f6}"));
+        assert_eq!(row.message.id(), Some("\u{417}"), "the headers have what it was");
+        // Once more, as when the broker delivers it again.
+        let again = NewIncoming { id: 12, ..parked(2, message("\u{417}", "gr\u{f6}\u{df}e.\u{416}")) };
+        let batch = WriteBatch { incoming: vec![again], ..WriteBatch::default() };
+        storage.write(&owner("a"), &batch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_a_handler_is_always_recorded() {
+    let (_database, storage) = database("LATIN1").await;
+    let batch = WriteBatch { incoming: vec![held_incoming(1)], ..WriteBatch::default() };
+    storage.write(&owner("a"), &batch).await.unwrap();
+    let verdict =
+        Verdict::Retry { after: std::time::Duration::ZERO, hold: false, error: "\u{20ac} 5".into() };
+    let settled = Settlement { lease: crate::support::first_lease(1), verdict, publishes: Vec::new() };
+    let batch = WriteBatch { settled_incoming: vec![settled], ..WriteBatch::default() };
+    assert_eq!(storage.write(&owner("a"), &batch).await.unwrap().settled_incoming, [true]);
+    assert_eq!(storage.attempts(Side::Inbox, 1).await.unwrap()[0].error, "? 5");
+}
