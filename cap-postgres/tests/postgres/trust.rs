@@ -168,6 +168,47 @@ mod owners {
         cap.shutdown().await.unwrap();
     }
 
+    /// The statements of docs/security.md, with roles of this test.
+    #[tokio::test]
+    async fn the_rights_that_the_page_gives_are_enough() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let database = OwnDatabase::new().await;
+        let name = |role: &str| format!("{}_{role}", database.name);
+        let blocks: Vec<String> = page
+            .split("```sql\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .map(|sql| sql.replace("cap_owner", &name("owner")))
+            .map(|sql| sql.replace("shop", &name("shop")).replace("support", &name("support")))
+            .collect();
+        assert_eq!(blocks.len(), 2);
+        database.execute(&*blocks[0]).await;
+        let schema = Postgres::schema_sql("cap").replace("CREATE SCHEMA IF NOT EXISTS \"cap\";", "");
+        database.execute(format!("SET ROLE {}; {schema}; RESET ROLE", name("owner"))).await;
+        database.execute(&*blocks[1]).await;
+        let pool = |role: &str| {
+            let options = (*database.pool.connect_options()).clone().username(&name(role));
+            PgPool::connect_lazy_with(options.password("of your choice"))
+        };
+        let cap = Cap::builder()
+            .linked_handlers(false)
+            .storage(storage(&pool("shop")).schema_owner(&name("owner")))
+            .transport(MemoryTransport::new())
+            .start()
+            .await
+            .unwrap();
+        cap.publish("number", &7).await.unwrap();
+        cap.shutdown().await.unwrap();
+        let seen: i64 = sqlx::query_scalar("SELECT count(\"Content\") FROM cap.published")
+            .fetch_one(&pool("support"))
+            .await
+            .unwrap();
+        assert_eq!(seen, 1);
+        let error = sqlx::raw_sql("DELETE FROM cap.outbox").execute(&pool("support")).await.unwrap_err();
+        assert!(error.to_string().contains("permission denied"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_role_with_dml_only_says_how_its_dba_upgrades() {
         let database = OwnDatabase::new().await;
