@@ -106,9 +106,10 @@ impl CapTransaction {
             return Err(error);
         }
         point("commit.after").await;
-        match self.told {
-            Told::AllThere => self.handover.committed(),
-            _ => self.handover.committed_in_part(),
+        if self.told == Told::AllThere {
+            self.handover.committed();
+        } else {
+            self.handover.committed_in_part();
         }
         Ok(())
     }

@@ -90,7 +90,6 @@ async fn pass_on(
         let mut up = up.subscribe();
         let (server, spoken, connection) = (server.clone(), Arc::clone(&spoken), Arc::clone(&connections));
         tokio::spawn(async move {
-            let _connection = connection;
             if !*up.borrow_and_update() {
                 return;
             }
@@ -100,6 +99,7 @@ async fn pass_on(
                 _ = copy_bidirectional(&mut client, &mut server) => {}
                 _ = up.wait_for(|up| !up) => {}
             }
+            drop(connection);
         });
     }
 }

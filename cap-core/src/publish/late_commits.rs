@@ -134,15 +134,12 @@ async fn relay(context: &Context, lease: Lease, late: Late) {
         return;
     }
     let place = place.and_then(Place::permit).or_else(|| context.relay.clone().try_reserve_owned().ok());
-    match place {
-        Some(place) => {
-            place.send(RelayItem::stored(lease, message, since));
-        }
+    if let Some(place) = place {
+        place.send(RelayItem::stored(lease, message, since));
+    } else {
         // Whoever has room claims it.
-        None => {
-            let verdict = Verdict::Release { after: Duration::ZERO };
-            let settlement = Settlement { lease, verdict, publishes: Vec::new() };
-            let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
-        }
+        let verdict = Verdict::Release { after: Duration::ZERO };
+        let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+        let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
     }
 }
