@@ -154,6 +154,8 @@ pub(crate) struct Tracker(Mutex<Tracked>);
 #[derive(Debug)]
 struct Tracked {
     component: Component,
+    /// A write has failed, and none has succeeded since.
+    write_failed: bool,
     /// What the log has been told last.
     told: Told,
 }
@@ -170,12 +172,23 @@ impl Tracker {
     pub(crate) fn new(name: impl Into<String>) -> Self {
         let error = Some("not connected yet".to_owned());
         let component = Component { name: name.into(), up: false, since: SystemTime::now(), error };
-        Self(Mutex::new(Tracked { component, told: Told::Nothing }))
+        Self(Mutex::new(Tracked { component, write_failed: false, told: Told::Nothing }))
     }
 
+    /// A write has succeeded.
     pub(crate) fn up(&self) {
+        self.set_up(true);
+    }
+
+    /// A read has succeeded: that does not end what a failed write has shown, such as a server that is read-only.
+    pub(crate) fn read_succeeded(&self) {
+        self.set_up(false);
+    }
+
+    fn set_up(&self, written: bool) {
         let mut tracked = self.lock();
-        if !tracked.component.up {
+        tracked.write_failed &= !written;
+        if !tracked.component.up && !tracked.write_failed {
             tracked.component.up = true;
             tracked.component.since = SystemTime::now();
             tracked.component.error = None;
@@ -184,8 +197,19 @@ impl Tracker {
         }
     }
 
+    /// A write has failed.
     pub(crate) fn down(&self, trouble: &dyn Trouble) {
+        self.set_down(trouble, true);
+    }
+
+    /// A read has failed.
+    pub(crate) fn read_failed(&self, trouble: &dyn Trouble) {
+        self.set_down(trouble, false);
+    }
+
+    fn set_down(&self, trouble: &dyn Trouble, written: bool) {
         let mut tracked = self.lock();
+        tracked.write_failed |= written;
         if tracked.component.up {
             tracked.component.up = false;
             tracked.component.since = SystemTime::now();

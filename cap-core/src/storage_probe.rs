@@ -50,11 +50,11 @@ impl StorageProbe {
 async fn ask(context: &Context) -> Option<BoundedCounts> {
     match timeout(PATIENCE, context.storage.bounded_counts(LIMIT)).await {
         Ok(Ok(counts)) => {
-            context.storage_health.up();
+            context.storage_health.read_succeeded();
             counts
         }
         Ok(Err(error)) => {
-            context.storage_health.down(&error);
+            context.storage_health.read_failed(&error);
             None
         }
         Err(_) => None,

@@ -56,6 +56,7 @@ async fn renew(context: &Context, side: Side, leases: &[Lease]) -> bool {
     point("renew.after").await;
     match renewed {
         Ok(Ok(held)) => {
+            context.storage_health.up();
             for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
                 // One that was settled meanwhile is out of the book already.
                 if context.leases.holds(side, *lease) {

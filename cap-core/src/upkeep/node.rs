@@ -92,7 +92,10 @@ async fn keep(context: &Context, request: &NodeRequest, number: u16) -> u16 {
         Ok::<_, StorageError>(drawn)
     };
     match tokio::time::timeout(LIMIT, renewed).await {
-        Ok(Ok(number)) => number,
+        Ok(Ok(number)) => {
+            context.storage_health.up();
+            number
+        }
         Ok(Err(error)) => {
             context.storage_health.down(&error);
             number

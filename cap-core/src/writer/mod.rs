@@ -4,6 +4,7 @@
 //! Each writes what has gathered while its last batch was under way. A storage that is unavailable holds both up:
 //! the bounded queues before them fill, and so everything that would make more work slows down.
 
+mod aside;
 mod insert;
 mod settle;
 
@@ -20,18 +21,22 @@ use crate::storage::{WriteBatch, WriteReport};
 /// A write that takes longer is given up and tried again; stores have shorter limits of their own.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// Writes, and notes for the health report how that went.
 async fn write(context: &Context, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
-    let marks = batch.outgoing.is_empty() && batch.incoming.is_empty();
-    point(if marks { "mark.before" } else { "insert.before" }).await;
-    let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
-    point(if marks { "mark.after" } else { "insert.after" }).await;
-    let result =
-        written.unwrap_or_else(|_| Err(too_long(context, &format!("a write of {} items", batch.len()))));
+    let result = write_unnoted(context, batch).await;
     match &result {
         Err(error) if !error.is_refused() => context.storage_health.down(error),
         _ => context.storage_health.up(),
     }
     result
+}
+
+async fn write_unnoted(context: &Context, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
+    let marks = batch.outgoing.is_empty() && batch.incoming.is_empty();
+    point(if marks { "mark.before" } else { "insert.before" }).await;
+    let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
+    point(if marks { "mark.after" } else { "insert.after" }).await;
+    written.unwrap_or_else(|_| Err(too_long(context, &format!("a write of {} items", batch.len()))))
 }
 
 fn too_long(context: &Context, what: &str) -> StorageError {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::{LIMIT, write};
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
@@ -12,7 +13,7 @@ use crate::context::Context;
 use crate::error::{StorageError, error_chain};
 use crate::faults::sabotaged;
 use crate::publish::Handover;
-use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch};
+use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
 
 /// A verdict to be written, what follows from it in memory, and perhaps someone who waits.
 pub(crate) struct SettleItem {
@@ -24,17 +25,32 @@ pub(crate) struct SettleItem {
     left_to_claims: bool,
     /// How many attempts had failed before the one that it counts, if it counts one.
     attempts: Option<u32>,
+    /// It may have been written already: the answer was lost.
+    repeated: bool,
 }
 
 impl SettleItem {
     pub(crate) fn new(side: Side, settlement: Settlement) -> Self {
-        Self { side, settlement, handover: None, reply: None, left_to_claims: false, attempts: None }
+        Self {
+            side,
+            settlement,
+            handover: None,
+            reply: None,
+            left_to_claims: false,
+            attempts: None,
+            repeated: false,
+        }
     }
 
     /// Says which attempt it counts, so that a word which may have been heard is not counted twice.
     pub(crate) fn counting(mut self, failed_before: u32) -> Self {
         self.attempts = Some(failed_before);
         self
+    }
+
+    /// The row's id.
+    pub(super) fn row(&self) -> i64 {
+        self.settlement.lease.id
     }
 
     /// Whether the row stays with this node: then the same word, said twice, would be heard twice.
@@ -59,89 +75,195 @@ impl SettleItem {
     }
 }
 
-/// The lane that marks. Ends when it is drained.
+/// Writes outcomes until the queue is closed and empty, and nothing is set aside any more.
 pub(crate) async fn run_settle_lane(context: Arc<Context>, mut queue: mpsc::Receiver<SettleItem>) {
     let limit = context.options().batch_size;
     let size =
         |item: &SettleItem| item.settlement.publishes.iter().map(|row| row.message.size()).sum::<usize>();
-    while let Some(items) = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, size).await {
-        let mut rest = vec![items];
-        while let Some(items) = rest.pop() {
-            match mark(&context, items).await {
-                Ok(()) => {}
-                Err((_, mut items)) if items.len() > 1 => {
-                    let half = items.split_off(items.len() / 2);
-                    rest.push(half);
-                    rest.push(items);
+    let mut aside = Aside::new(limit);
+    loop {
+        tokio::select! {
+            // Neither arm has taken anything when it is dropped: `gather` takes items only as it completes. With no
+            // room aside nothing new is taken, so that the queue fills and everybody slows down.
+            items = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, size), if aside.has_room() => {
+                let Some(items) = items else { break };
+                write_all(&context, items, &mut aside).await;
+            }
+            () = aside.due(), if !aside.is_empty() => aside.retry(&context).await,
+        }
+    }
+    while !aside.is_empty() {
+        if context.stop.everything.run_until_cancelled(aside.due()).await.is_none() {
+            // Nothing more can be done here: the leases expire and the messages go on elsewhere.
+            return;
+        }
+        aside.retry(&context).await;
+    }
+}
+
+/// What one try to write some items led to.
+pub(super) enum Tried {
+    Written,
+    /// With the items that are not written.
+    Failed(Option<StorageError>, Vec<SettleItem>),
+}
+
+/// Writes a batch. While the storage is unavailable all of it waits. Of a batch that keeps failing while the storage
+/// takes other writes, the items at fault are found by halving it, and set aside.
+async fn write_all(context: &Context, items: Vec<SettleItem>, aside: &mut Aside) {
+    let mut backoff = Backoff::default();
+    // A batch, and whether it failed before: a half has failed with the whole.
+    let mut rest = vec![(items, false)];
+    while let Some((items, failed_before)) = rest.pop() {
+        let Tried::Failed(error, mut items) = write_once(context, items, write).await else { continue };
+        let refused = error.as_ref().is_some_and(StorageError::is_refused);
+        // A batch that is rejected is halved at once: that blames nobody yet.
+        let is_theirs = match (refused && items.len() > 1, refused || failed_before && aside.has_room()) {
+            (true, _) => true,
+            (false, true) => takes_writes(context, &items).await,
+            (false, false) => false,
+        };
+        if !is_theirs {
+            if !backoff.wait(&context.stop.everything).await {
+                return;
+            }
+            rest.push((items, true));
+        } else if items.len() > 1 {
+            let half = items.split_off(items.len() / 2);
+            rest.push((half, true));
+            rest.push((items, true));
+        } else if let Some(item) = items.pop() {
+            match error {
+                Some(error) if refused => {
+                    rest.extend(refuse(context, &error, item).map(|item| (vec![item], false)));
                 }
-                Err((error, items)) => rest.extend(
-                    items
-                        .into_iter()
-                        .filter_map(|item| refused(&context, &error, item))
-                        .map(|item| vec![item]),
-                ),
+                error => aside.push(item, error.as_ref()),
             }
         }
     }
 }
 
-/// A verdict that the store refuses becomes a failure that it can hold; a failure that it refuses is left to the
-/// lease, which runs out, so that another attempt is made.
-#[allow(clippy::needless_pass_by_value, reason = "the item ends here")]
-fn refused(context: &Context, error: &StorageError, item: SettleItem) -> Option<SettleItem> {
-    let text = error_chain(error);
-    tracing::error!(row = item.settlement.lease.id, error = text, "the store refused to settle a message");
-    if matches!(item.settlement.verdict, Verdict::Failed { .. }) {
-        context.leases.remove(item.side, item.settlement.lease);
-        return None;
+/// Tries once to write these items, and ends those that are written.
+pub(super) async fn write_once(
+    context: &Context,
+    mut items: Vec<SettleItem>,
+    write: impl AsyncFnOnce(&Context, &WriteBatch) -> Result<WriteReport, StorageError>,
+) -> Tried {
+    let repeated = items.iter().any(|item| item.repeated);
+    if repeated && !sabotaged("count-twice") && !leave_out_heard(context, &mut items).await {
+        return Tried::Failed(None, items);
     }
+    if items.is_empty() {
+        return Tried::Written;
+    }
+    for handover in items.iter_mut().filter_map(|item| item.handover.as_mut()) {
+        handover.trying();
+    }
+    let begun = Instant::now();
+    match write(context, &marks(&items)).await {
+        Ok(report) => {
+            let mut outgoing = report.settled_outgoing.into_iter();
+            let mut incoming = report.settled_incoming.into_iter();
+            for mut item in items {
+                let applied = match item.side {
+                    Side::Outbox => outgoing.next(),
+                    Side::Inbox => incoming.next(),
+                };
+                let applied = applied.unwrap_or(false);
+                if applied && let Some(handover) = &mut item.handover {
+                    handover.inserted(begun);
+                }
+                let repeated = item.repeated;
+                settled(context, item, applied, repeated);
+            }
+            Tried::Written
+        }
+        Err(error) => {
+            for item in &mut items {
+                item.repeated |= !error.is_refused();
+            }
+            Tried::Failed(Some(error), items)
+        }
+    }
+}
+
+/// Whether the storage takes another write about the first of these rows: then it is not unavailable, and the outcome
+/// that it does not take may be at fault.
+pub(super) async fn takes_writes(context: &Context, items: &[SettleItem]) -> bool {
+    let Some(item) = items.first() else { return false };
+    let renewed =
+        context.storage.renew(&context.owner, item.side, std::slice::from_ref(&item.settlement.lease));
+    matches!(tokio::time::timeout(context.owner.lease / 3, renewed).await, Ok(Ok(_)))
+}
+
+/// What the storage refuses of an item on its own while it takes other writes. An error text is first made plain; then
+/// the outcome becomes a failure that the storage can hold, with the handler's own error in it. What it refuses even
+/// then is left to the lease, which expires, so that another attempt is made.
+pub(super) fn refuse(context: &Context, error: &StorageError, mut item: SettleItem) -> Option<SettleItem> {
+    let text = error_chain(error);
+    tracing::error!(
+        row = item.settlement.lease.id,
+        error = text,
+        "storage rejected the outcome of a message"
+    );
+    if let Some(own) = error_text(&mut item.settlement.verdict)
+        && let Some(plain) = made_plain(own)
+    {
+        *own = plain;
+        return Some(item);
+    }
+    let (reason, own) = match &item.settlement.verdict {
+        Verdict::Succeeded { .. } => (Reason::Permanent, None),
+        Verdict::Retry { error, .. } | Verdict::RetryAtBroker { error, .. } => {
+            (Reason::Permanent, Some(error.as_str()))
+        }
+        // Nobody here has the message any more, and its row is as it was.
+        Verdict::Failed { .. } | Verdict::Notified | Verdict::Release { .. } => {
+            context.leases.remove(item.side, item.settlement.lease);
+            return None;
+        }
+    };
+    let text = format!("the outcome could not be stored: {text}");
     let verdict = Verdict::Failed {
-        reason: Reason::Permanent,
-        error: format!("the outcome could not be stored: {text}"),
+        reason,
+        error: own.map_or_else(|| text.clone(), |own| format!("{own}; {text}")),
         counted: true,
         keep: context.options().failed_expire_after,
-        notify: context.notifies() && !matches!(item.settlement.verdict, Verdict::Notified),
+        notify: context.notifies(),
     };
     let settlement = Settlement { lease: item.settlement.lease, verdict, publishes: Vec::new() };
     Some(SettleItem { left_to_claims: true, ..SettleItem::new(item.side, settlement) })
 }
 
-async fn mark(context: &Context, mut items: Vec<SettleItem>) -> Result<(), (StorageError, Vec<SettleItem>)> {
-    let mut backoff = Backoff::default();
-    let mut repeated = false;
-    let (report, begun) = loop {
-        let known = !repeated || sabotaged("count-twice") || leave_out_heard(context, &mut items).await;
-        for handover in items.iter_mut().filter_map(|item| item.handover.as_mut()) {
-            handover.trying();
-        }
-        let begun = Instant::now();
-        let written = if known { Some(write(context, &marks(&items)).await) } else { None };
-        match written {
-            Some(Ok(report)) => break (report, begun),
-            Some(Err(error)) if error.is_refused() => return Err((error, items)),
-            _ => {
-                repeated = true;
-                if !backoff.wait(&context.stop.everything).await {
-                    // Nothing more can be done here: the leases run out and the messages go on elsewhere.
-                    return Ok(());
-                }
-            }
-        }
-    };
-    let mut outgoing = report.settled_outgoing.into_iter();
-    let mut incoming = report.settled_incoming.into_iter();
-    for mut item in items {
-        let applied = match item.side {
-            Side::Outbox => outgoing.next(),
-            Side::Inbox => incoming.next(),
-        };
-        let applied = applied.unwrap_or(false);
-        if applied && let Some(handover) = &mut item.handover {
-            handover.inserted(begun);
-        }
-        settled(context, item, applied, repeated);
+fn error_text(verdict: &mut Verdict) -> Option<&mut String> {
+    match verdict {
+        Verdict::Retry { error, .. }
+        | Verdict::RetryAtBroker { error, .. }
+        | Verdict::Failed { error, .. } => Some(error),
+        Verdict::Succeeded { .. } | Verdict::Notified | Verdict::Release { .. } => None,
     }
-    Ok(())
+}
+
+/// The text in plain ASCII, with everything else escaped, at a length that fits anywhere; `None` if it is so already.
+fn made_plain(text: &str) -> Option<String> {
+    const LONGEST: usize = 8 * 1024;
+    let is_plain = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
+    if text.len() <= LONGEST && text.chars().all(is_plain) {
+        return None;
+    }
+    let mut plain = String::new();
+    for c in text.chars() {
+        if is_plain(c) {
+            plain.push(c);
+        } else {
+            plain.extend(c.escape_unicode());
+        }
+        if plain.len() >= LONGEST - 16 {
+            plain.push_str("...");
+            break;
+        }
+    }
+    Some(plain)
 }
 
 fn marks(items: &[SettleItem]) -> WriteBatch {

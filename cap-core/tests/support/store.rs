@@ -35,14 +35,29 @@ pub struct Shaky {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+/// Says of a batch whether its write fails.
+type Picky = Box<dyn Fn(&WriteBatch) -> bool + Send>;
+
+#[derive(Default)]
 struct State {
+    picky: Option<(Picky, StorageErrorKind)>,
     failing: HashMap<Call, StorageErrorKind>,
     answers_to_lose: usize,
     claims: HashMap<Arc<str>, usize>,
 }
 
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("failing", &self.failing).finish_non_exhaustive()
+    }
+}
+
 impl Shaky {
+    /// Has those writes fail from now on of which the test says so.
+    pub fn fail_when(&self, kind: StorageErrorKind, picky: impl Fn(&WriteBatch) -> bool + Send + 'static) {
+        self.state().picky = Some((Box::new(picky), kind));
+    }
+
     /// Has calls fail from now on.
     pub fn fail(&self, calls: &[Call], kind: StorageErrorKind) {
         self.state().failing.extend(calls.iter().map(|call| (*call, kind)));
@@ -50,6 +65,9 @@ impl Shaky {
 
     /// Has calls succeed again.
     pub fn mend(&self, calls: &[Call]) {
+        if calls.contains(&Call::Write) {
+            self.state().picky = None;
+        }
         self.state().failing.retain(|call, _| !calls.contains(call));
     }
 
@@ -110,6 +128,11 @@ impl Storage for Shaky {
 
     async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport> {
         self.check(Call::Write)?;
+        if let Some((picky, kind)) = &self.state().picky
+            && picky(batch)
+        {
+            return Err(StorageError::new(*kind, "shaky", "it does not take this batch"));
+        }
         let report = self.inner.write(owner, batch).await?;
         let mut state = self.state();
         if state.answers_to_lose > 0 {
