@@ -183,6 +183,12 @@ impl Cap {
         self.0.context.options()
     }
 
+    /// The storage as itself, which an adapter can downcast. For adapters.
+    #[must_use]
+    pub fn storage(&self) -> &dyn std::any::Any {
+        self.0.context.storage.as_any()
+    }
+
     /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
     #[must_use]
     pub fn handover(&self) -> Handover {

@@ -368,8 +368,13 @@ mod tests {
         let change = statement(&name, "UPDATE {schema}.inbox SET body = 'new'");
         sqlx::raw_sql(change).execute(&mut *transaction).await.unwrap();
         let owner = Owner { node: "a".into(), version: "v1".into(), lease: Duration::from_secs(1) };
-        let writing =
-            Writing { statements: &statements, owner: &owner, channel: "none", encoding: Encoding::Utf8 };
+        let writing = Writing {
+            statements: &statements,
+            owner: &owner,
+            channel: "none",
+            encoding: Encoding::Utf8,
+            prepared: true,
+        };
         let claimed = readable(&mut transaction, writing, Side::Inbox, &rows).await;
         let claimed = claimed.map_err(|fault| format!("{fault:?}")).unwrap();
         let bodies: Vec<&[u8]> = claimed.iter().map(|row| &*row.message.body).collect();

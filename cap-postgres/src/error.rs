@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use cap_core::error::{StorageError, StorageErrorKind};
 
+use crate::source::NEEDS_SESSIONS;
+
 pub(crate) const NAME: &str = "PostgreSQL";
 
 /// Why a call failed, before it is known what the call was for.
@@ -19,6 +21,10 @@ pub(crate) enum Fault {
     Unusable(String),
     /// It may succeed later.
     Unavailable(String),
+    /// The server could not be connected to.
+    NotConnected(sqlx::Error),
+    /// The server takes no writes.
+    ReadOnly,
 }
 
 impl From<sqlx::Error> for Fault {
@@ -33,6 +39,55 @@ impl Fault {
         Self::Unavailable(format!("no answer within {limit:?}"))
     }
 
+    /// No connection came in time.
+    pub(crate) fn no_connection() -> Self {
+        Self::Sql(sqlx::Error::PoolTimedOut)
+    }
+
+    /// What the driver or the server said to the wish for a connection.
+    pub(crate) fn connecting(error: sqlx::Error) -> Self {
+        let parameter =
+            error.as_database_error().filter(|error| error.message().contains("startup parameter"));
+        match parameter {
+            // PgBouncer. Our own connections send as few as the driver can.
+            Some(error) => Self::Unusable(format!(
+                "the pooler refuses the connection ({}): add the parameter to its ignore_startup_parameters, or give the \
+                 bus a direct address with Postgres::new(pool).direct(\"postgres://..\")",
+                error.message()
+            )),
+            None => Self::NotConnected(error),
+        }
+    }
+
+    /// What the server called it.
+    fn code(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Sql(error) | Self::NotConnected(error) => error.as_database_error()?.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether its server is, or may be, no longer the one to write to.
+    pub(crate) fn is_wrong_server(&self) -> bool {
+        match self {
+            Self::ReadOnly | Self::NotConnected(_) | Self::Sql(sqlx::Error::Io(_)) => true,
+            _ => self.code().is_some_and(|code| {
+                code == "25006" || code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03")
+            }),
+        }
+    }
+
+    /// As it is on a connection of the bus: nothing that is wrong with its transaction is the message's fault.
+    pub(crate) fn on_own_connection(self) -> Self {
+        let code = self.code().unwrap_or_default().into_owned();
+        match self {
+            Self::Sql(error) if code.starts_with("25") && code != "25006" => {
+                Self::Unavailable(format!("{error} ({code}); the connection is closed"))
+            }
+            fault => fault,
+        }
+    }
+
     /// Whether a unique key of this name was violated.
     pub(crate) fn violates(&self, constraint: &str) -> bool {
         match self {
@@ -44,13 +99,6 @@ impl Fault {
     /// Whether the server has ended the statement, as by its time limit.
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
-    }
-
-    fn code(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Sql(sqlx::Error::Database(error)) => error.code(),
-            _ => None,
-        }
     }
 
     /// Whether a lock could not be had in time.
@@ -86,9 +134,16 @@ impl Fault {
             Self::Refused(reason) => new(Refused, &reason),
             Self::Unusable(reason) => new(Unusable, &reason),
             Self::Unavailable(reason) => new(Unavailable, &format!("{reason} ({target})")),
-            Self::Sql(sqlx::Error::Database(error)) => {
+            Self::ReadOnly => new(Unavailable, &format!("{READ_ONLY} ({target})")),
+            Self::NotConnected(sqlx::Error::Io(error)) => {
+                new(Unavailable, &format!("no connection to {target}: {error}")).with_source(error)
+            }
+            Self::Sql(sqlx::Error::Database(error)) | Self::NotConnected(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or(Cow::Borrowed("no code"));
-                let text = format!("{} ({code}, {target})", error.message());
+                let mut text = format!("{} ({code}, {target})", error.message());
+                if let Some(hint) = hint(&code) {
+                    text = format!("{text}: {hint}");
+                }
                 new(kind_of_code(&code), &text).with_source(error)
             }
             Self::Sql(sqlx::Error::Io(error)) => {
@@ -97,9 +152,28 @@ impl Fault {
             Self::Sql(sqlx::Error::PoolTimedOut) => {
                 new(Unavailable, &format!("no connection to {target} could be had in time"))
             }
-            Self::Sql(error) => new(kind_of_driver_error(&error), &format!("{error} ({target})")),
+            Self::Sql(error) | Self::NotConnected(error) => {
+                new(kind_of_driver_error(&error), &format!("{error} ({target})"))
+            }
         }
     }
+}
+
+const READ_ONLY: &str = "the server takes no writes: it is a standby, or was fenced off for a failover; this connection must \
+                         not go back to its pool: see after_release under \"Failover\" in docs/operating.md";
+
+/// What else to say of an SQLSTATE.
+fn hint(code: &str) -> Option<&'static str> {
+    match code {
+        "25006" => Some(READ_ONLY),
+        "26000" | "42P05" => Some(NEEDS_SESSIONS),
+        _ => None,
+    }
+}
+
+/// Whether the server, or a pooler before it, said this.
+pub(crate) fn is_database_error(fault: &Fault, text: &str) -> bool {
+    matches!(fault, Fault::Sql(sqlx::Error::Database(error)) if error.message().contains(text))
 }
 
 /// What an SQLSTATE means for the bus. What is not known here is taken as passing trouble: a message is then kept
@@ -108,12 +182,15 @@ fn kind_of_code(code: &str) -> StorageErrorKind {
     let class = code.get(..2).unwrap_or_default();
     match (class, code) {
         // The server turned read-only, as after a failover: the next connection finds the new primary.
-        (_, "25006") => StorageErrorKind::Unavailable,
-        // The value does not fit its column, breaks a rule of the table, or is too large for any index or row.
-        // Also a transaction of the caller's that has failed already.
-        ("22" | "23" | "54" | "25", _) => StorageErrorKind::Refused,
-        // No such role, password, database, schema, table or column; no permission; not a feature of this server.
-        ("28" | "3D" | "3F" | "42" | "0A", _) => StorageErrorKind::Unusable,
+        // Or it has ended a transaction that stood still, as one of ours does when its process is frozen.
+        (_, "25006" | "25P03" | "25P04") => StorageErrorKind::Unavailable,
+        // The value does not fit its column, or breaks a rule of the table. Also a transaction of the caller's that has
+        // failed already. Not class 54: a limit of the server's is an outage (a full NOTIFY queue, no more transaction
+        // ids), and our own columns are checked before.
+        ("22" | "23" | "25", _) => StorageErrorKind::Refused,
+        // No such role, password, database, schema, table or column; no permission; not a feature of this server. Or a
+        // prepared statement that is not there: a pooler that does not keep sessions apart.
+        ("26" | "28" | "3D" | "3F" | "42" | "0A", _) => StorageErrorKind::Unusable,
         _ => StorageErrorKind::Unavailable,
     }
 }
@@ -147,10 +224,13 @@ mod tests {
         for (kind, codes) in [
             (
                 Unavailable,
-                &["08006", "40001", "40P01", "53300", "53100", "55P03", "57014", "57P01", "57P03", "25006"][..],
+                &[
+                    "08006", "40001", "40P01", "53300", "53100", "55P03", "57014", "57P01", "57P03", "25006",
+                    "54000", "54001", "25P03", "25P04", "58030",
+                ][..],
             ),
-            (Refused, &["22001", "22P05", "23505", "23514", "54000", "25P02"]),
-            (Unusable, &["28P01", "28000", "3D000", "3F000", "42501", "42P01", "42703"]),
+            (Refused, &["22001", "22P05", "23505", "23514", "25P02"]),
+            (Unusable, &["28P01", "28000", "3D000", "3F000", "42501", "42P01", "42703", "26000", "42P05"]),
         ] {
             for code in codes {
                 assert_eq!(kind_of_code(code), kind, "{code}");

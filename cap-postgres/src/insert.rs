@@ -97,6 +97,8 @@ pub(crate) struct Writing<'a> {
     pub(crate) channel: &'a str,
     /// Of the database.
     pub(crate) encoding: Encoding,
+    /// Whether statements are prepared under names, to be used again.
+    pub(crate) prepared: bool,
 }
 
 /// Puts messages into the outbox, and says of each whether it is new.
@@ -123,7 +125,7 @@ async fn insert_outgoing(
     rows: &[&NewOutgoing],
     is_counted: bool,
 ) -> Result<(Vec<Stored>, i32), Fault> {
-    let Writing { statements, owner, channel, encoding } = writing;
+    let Writing { statements, owner, channel, encoding, prepared } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -152,6 +154,7 @@ async fn insert_outgoing(
         .collect();
     let leaves_work = held.iter().any(|held| !held);
     let row = sqlx::query(statements.insert_outgoing.clone())
+        .persistent(prepared)
         .bind(&ids)
         .bind(&*owner.version)
         .bind(&names)
@@ -191,7 +194,7 @@ pub(crate) async fn incoming_rows(
     rows: &[&NewIncoming],
     added: Option<OffsetDateTime>,
 ) -> Result<(Vec<Stored>, OffsetDateTime), Fault> {
-    let Writing { statements, owner, channel, encoding } = writing;
+    let Writing { statements, owner, channel, encoding, prepared } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -227,6 +230,7 @@ pub(crate) async fn incoming_rows(
     let entries: Vec<EntryColumns> = ordered.iter().map(|new| EntryColumns::new(&new.entry, owner)).collect();
     let leaves_work = entries.iter().any(|entry| entry.status == SCHEDULED && !entry.held);
     let row = sqlx::query(statements.insert_incoming.clone())
+        .persistent(prepared)
         .bind(&ids)
         .bind(&*owner.version)
         .bind(&names)

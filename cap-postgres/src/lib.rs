@@ -45,11 +45,14 @@
 
 mod claim;
 mod columns;
+mod connections;
+mod credentials;
 mod encoding;
 mod error;
 mod expiry;
 mod identity;
 mod insert;
+mod lent;
 mod listen;
 mod locks;
 mod monitor;
@@ -62,6 +65,7 @@ mod plans;
 mod schema;
 mod session;
 mod settle;
+mod source;
 mod statements;
 mod storage;
 mod tls;
@@ -69,6 +73,7 @@ mod transaction;
 mod trust;
 mod write;
 
+pub use credentials::Credentials;
 pub use pg_tx::PgTx;
 pub use storage::Postgres;
 pub use transaction::{CapTransaction, begin};

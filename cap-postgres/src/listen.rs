@@ -4,16 +4,20 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use cap_core::storage::{Side, Wake};
-use sqlx::postgres::PgListener;
+use futures_util::FutureExt as _;
+use sqlx::Row as _;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::columns::side_name;
+use crate::error::Fault;
 use crate::storage::Postgres;
 
 /// A connection that says nothing for so long is asked whether it still lives.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -23,8 +27,8 @@ pub(crate) async fn listen(storage: &Postgres, wake: &Wake, cancelled: &Cancella
     let listening = async {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let Err(error) = listen_once(storage, wake, &mut pause).await;
-            let error = crate::error::Fault::from(error).into_error("listening for work", storage.target());
+            let Err(fault) = listen_once(storage, wake, &mut pause).await;
+            let error = fault.into_error("listening for work", storage.target());
             tracing::warn!(%error, ?pause, "no connection to listen on; trying again");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -37,12 +41,15 @@ pub(crate) async fn listen(storage: &Postgres, wake: &Wake, cancelled: &Cancella
 }
 
 /// Listens on one connection until it is lost.
-async fn listen_once(
-    storage: &Postgres,
-    wake: &Wake,
-    pause: &mut Duration,
-) -> Result<Infallible, sqlx::Error> {
-    let mut listener = PgListener::connect_with(&storage.listener_pool()).await?;
+async fn listen_once(storage: &Postgres, wake: &Wake, pause: &mut Duration) -> Result<Infallible, Fault> {
+    // What was said before concerns no connection that is opened now.
+    let _ = storage.server_left().now_or_never();
+    // A pool for one connection. Each has its own, as one that is lost keeps its place for a long time: the driver waits
+    // for an answer on it before it is closed. It needs none of our settings.
+    let options = storage.source().own_options().await?;
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.test_before_acquire(false).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await.map_err(Fault::connecting)?;
     listener.eager_reconnect(false);
     let answer = listener.listen(storage.notification_channel());
     timeout(PROBE_TIMEOUT, answer).await.map_err(|_| lost("the server has gone silent"))??;
@@ -50,16 +57,28 @@ async fn listen_once(
     wake.wake(Side::Outbox);
     wake.wake(Side::Inbox);
     loop {
-        match timeout(PROBE_EVERY, listener.try_recv()).await {
+        // Both are cancel safe: a notification that was received waits in the listener, and what was said about the
+        // server is kept until somebody waits for it.
+        let heard = tokio::select! {
+            heard = timeout(PROBE_EVERY, listener.try_recv()) => heard,
+            () = storage.server_left() => return Err(lost("other connections have found their server to be the wrong one").into()),
+        };
+        match heard {
             Ok(Ok(Some(notification))) => hear(notification.payload(), wake),
-            Ok(Ok(None)) => return Err(lost("the server closed the connection")),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                let probe = sqlx::query("SELECT 1").execute(&mut listener);
-                timeout(PROBE_TIMEOUT, probe).await.map_err(|_| lost("the server has gone silent"))??;
-            }
+            Ok(Ok(None)) => return Err(lost("the server closed the connection").into()),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => probe(&mut listener).await?,
         }
     }
+}
+
+/// Whether the connection lives, and leads to a server on which others can announce anything.
+async fn probe(listener: &mut PgListener) -> Result<(), Fault> {
+    let read_only =
+        sqlx::raw_sql("SELECT pg_catalog.current_setting('transaction_read_only')").fetch_one(listener);
+    let read_only =
+        timeout(PROBE_TIMEOUT, read_only).await.map_err(|_| lost("the server has gone silent"))??;
+    if read_only.try_get::<&str, _>(0)? == "on" { Err(Fault::ReadOnly) } else { Ok(()) }
 }
 
 fn hear(payload: &str, wake: &Wake) {

@@ -14,9 +14,10 @@ use sqlx::{PgConnection, Transaction};
 use tokio::time::timeout;
 
 use crate::error::Fault;
+use crate::lent::{begin_whole, roll_back, roll_back_later};
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
-use crate::transaction::{begin_whole, store_unheld};
+use crate::transaction::store_unheld;
 use crate::{insert, settle};
 
 /// A transaction in which the handler's effects, the mark on its message, its answer and all that it publishes happen
@@ -76,10 +77,13 @@ type Slot = Mutex<Option<Transaction<'static, sqlx::Postgres>>>;
 
 impl PgTx {
     async fn begin(delivery: &Delivery, storage: &Postgres) -> Result<Self, HandlerError> {
-        let beginning = async { Ok(begin_whole(storage.pool(), BEGIN).await?) };
+        let beginning = async {
+            storage.refresh_pool().await?;
+            Ok(begin_whole(storage.pool(), BEGIN).await?)
+        };
         let begun = within_time(begin_limit(delivery.timeout()), beginning).await;
         let transaction = begun.map_err(|fault| {
-            let error = fault.into_error("beginning the handler's transaction", storage.target());
+            let error = fault.into_error("beginning the handler's transaction", storage.application_target());
             if error.is_unavailable() {
                 // The handler has not begun: nothing is counted against the message.
                 HandlerError::cancelled().retry_after(Duration::from_secs(1)).because(error)
@@ -171,24 +175,58 @@ impl Enlistment {
                 "the handler has returned but still holds its PgTx, in a task perhaps; it is rolled back";
             return Err(Fault::Refused(reason.to_owned()));
         };
-        let Completion { owner, settlement } = completion;
-        let writing = self.storage.writing(&owner);
-        sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await?;
-        // The row's lock keeps others from claiming it until the commit.
-        if !settle::settle_one(&mut transaction, writing, Side::Inbox, &settlement).await? {
-            transaction.rollback().await?;
-            return Ok(false);
-        }
-        if !settlement.publishes.is_empty() {
-            let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
-            let stored = insert::outgoing(&mut transaction, writing, &publishes).await?;
-            settlement.warn_of_duplicates(stored);
+        let settled = self.settle(&mut transaction, completion).await;
+        match settled {
+            Ok(true) => {}
+            Ok(false) => {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            Err(fault) => {
+                if fault.is_wrong_server() {
+                    self.storage.leave_server();
+                }
+                // What has become of the connection is looked at in the background: the failure is recorded at once.
+                roll_back_later(transaction, self.storage.pool().clone());
+                return Err(fault);
+            }
         }
         point("handler-commit.before").await;
         transaction.commit().await?;
         point("handler-commit.after").await;
         Ok(true)
     }
+}
+
+impl Enlistment {
+    /// Marks the message and stores what was published; `false` if the lease is lost.
+    async fn settle(&self, transaction: &mut PgConnection, completion: Completion) -> Result<bool, Fault> {
+        let Completion { owner, settlement } = completion;
+        let writing = self.storage.writing_within(&owner);
+        let taken_over = sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await;
+        taken_over.map_err(|error| idled(&error).unwrap_or(error.into()))?;
+        // The row's lock keeps others from claiming it until the commit.
+        if !settle::settle_one(transaction, writing, Side::Inbox, &settlement).await? {
+            return Ok(false);
+        }
+        if !settlement.publishes.is_empty() {
+            let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
+            let stored = insert::outgoing(transaction, writing, &publishes).await?;
+            settlement.warn_of_duplicates(stored);
+        }
+        Ok(true)
+    }
+}
+
+/// The server has ended the transaction while the handler had it, by a time-out that the application has set. It counts as
+/// a failed attempt, or a handler that always takes so long would be run for ever.
+fn idled(error: &sqlx::Error) -> Option<Fault> {
+    let error = error
+        .as_database_error()
+        .filter(|error| matches!(error.code().as_deref(), Some("25P03" | "25P04")))?;
+    let reason = "the handler's transaction is rolled back: it took longer than the application's time-out for \
+                  transactions allows";
+    Some(Fault::Refused(format!("{} ({}): {reason}", error.message(), error.code().unwrap_or_default())))
 }
 
 /// A clash that only an isolation level of the handler's own can lead to. It counts as a failed attempt, or a handler that
@@ -214,7 +252,7 @@ impl Enlisted for Enlistment {
             let completed = within_time(ANSWER_TIMEOUT, Self::complete(&self, completion)).await;
             completed.map_err(|fault| {
                 let fault = if fault.is_serialization_failure() { too_isolated() } else { fault };
-                fault.into_error("committing the handler's transaction", self.storage.target())
+                fault.into_error("committing the handler's transaction", self.storage.application_target())
             })
         })
     }
@@ -222,10 +260,15 @@ impl Enlisted for Enlistment {
     fn abandon(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let Some(transaction) = lock(&self.slot).take() else { return };
-            let rollback = within_time(ROLLBACK_TIMEOUT, async { Ok(transaction.rollback().await?) });
-            if let Err(fault) = rollback.await {
-                let error = fault.into_error("rolling the handler's transaction back", self.storage.target());
-                tracing::debug!(%error, "a handler's transaction is not rolled back yet");
+            let rollback = async { Ok(roll_back(transaction, self.storage.pool()).await?) };
+            match within_time(ROLLBACK_TIMEOUT, rollback).await {
+                Ok(false) => {}
+                Ok(true) => self.storage.leave_server(),
+                Err(fault) => {
+                    let target = self.storage.application_target();
+                    let error = fault.into_error("rolling the handler's transaction back", target);
+                    tracing::debug!(%error, "handler's transaction is not rolled back yet");
+                }
             }
         })
     }

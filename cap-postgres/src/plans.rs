@@ -128,7 +128,7 @@ pub(crate) fn pool() -> PgPool {
 #[tokio::test]
 async fn our_connections_look_everything_up_in_indexes() {
     let storage = Postgres::new(pool());
-    let mut connection = storage.bus().acquire().await.unwrap();
+    let mut connection = storage.source().connect().await.map_err(|fault| format!("{fault:?}")).unwrap();
     let plans = plans(&mut connection, hot).await;
     assert_looked_up(&plans);
     let mut bounded = 0;

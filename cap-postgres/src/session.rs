@@ -4,34 +4,32 @@ use std::future::Future;
 use std::time::Duration;
 
 use cap_core::error::StorageError;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 
+use crate::connections::Taken;
 use crate::error::Fault;
-use crate::storage::Target;
+use crate::storage::Shared;
 
 /// How long a call may take. The server's own time-outs come first; this one is for a server that has gone silent.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A connection of the pool. One on which a call was broken off, by a time-out or as its future was dropped, is closed
-/// and not given to the next: nobody knows what it would answer, and the server rolls back what it was doing.
+/// A connection of the bus. One on which a call failed is closed and not given to the next. A call that was broken off,
+/// by a time-out or as its future was dropped, leaves nobody knowing what the connection would answer; a server may be the
+/// wrong one, or on its way down; and a transaction that was dropped is rolled back, and gives up its locks, with the next
+/// thing that is sent, or at once when the connection ends.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     /// There until this is dropped.
-    connection: Option<PoolConnection<Postgres>>,
+    taken: Option<Taken<'a>>,
     operation: &'static str,
-    target: &'a Target,
+    shared: &'a Shared,
     is_whole: bool,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(
-        connection: PoolConnection<Postgres>,
-        operation: &'static str,
-        target: &'a Target,
-    ) -> Self {
-        Self { connection: Some(connection), operation, target, is_whole: true }
+    pub(crate) fn new(taken: Taken<'a>, operation: &'static str, shared: &'a Shared) -> Self {
+        Self { taken: Some(taken), operation, shared, is_whole: true }
     }
 
     /// Does the work on the connection, within the time for an answer.
@@ -40,23 +38,35 @@ impl<'a> Session<'a> {
         W: FnOnce(&'c mut PgConnection) -> F,
         F: Future<Output = Result<T, Fault>>,
     {
-        let Self { connection, operation, target, is_whole } = self;
-        let Some(connection) = connection else {
-            return Err(Fault::Unavailable("the connection is gone".to_owned()).into_error(operation, target));
+        let Self { taken, operation, shared, is_whole } = self;
+        let Some(taken) = taken else {
+            return Err(
+                Fault::Unavailable("the connection is gone".to_owned()).into_error(operation, &shared.target)
+            );
         };
+        // Set again only when the work has ended: a future that is dropped leaves the connection to be closed.
         *is_whole = false;
-        let result = timeout(ANSWER_TIMEOUT, work(connection)).await;
-        *is_whole = result.is_ok();
-        result
-            .unwrap_or_else(|_| Err(Fault::no_answer(ANSWER_TIMEOUT)))
-            .map_err(|fault| fault.into_error(operation, target))
+        let result = timeout(ANSWER_TIMEOUT, work(&mut taken.connection)).await;
+        let result = result.unwrap_or_else(|_| Err(Fault::no_answer(ANSWER_TIMEOUT)));
+        let fault = match result {
+            Ok(done) => {
+                *is_whole = true;
+                return Ok(done);
+            }
+            Err(fault) => fault,
+        };
+        if fault.is_wrong_server() {
+            shared.leave_server();
+        }
+        Err(fault.on_own_connection().into_error(operation, &shared.target))
     }
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // Out of the pool, which would wait with its place for the server to say farewell, and closed.
-        let broken = self.connection.take_if(|_| !self.is_whole);
-        drop(broken.map(PoolConnection::detach));
+        // One that is not whole is closed as it is dropped, without waiting for the server to say farewell.
+        if let Some(whole) = self.taken.take_if(|_| self.is_whole) {
+            whole.give_back();
+        }
     }
 }

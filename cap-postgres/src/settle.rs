@@ -191,8 +191,8 @@ async fn apply(
 ) -> Result<HashSet<i64>, Fault> {
     let leases: Vec<Lease> = settlements.iter().map(|settlement| settlement.lease).collect();
     match kind {
-        Kind::Forget => end(connection, &statements.forget, side, &leases).await,
-        Kind::Delete => end(connection, &statements.delete, side, &leases).await,
+        Kind::Forget => end(connection, &statements.forget, writing, side, &leases).await,
+        Kind::Delete => end(connection, &statements.delete, writing, side, &leases).await,
         Kind::Change => {
             let changes: Vec<Change<'_>> =
                 settlements.iter().map(|one| Change::new(one.lease, &one.verdict, writing.owner)).collect();
@@ -221,10 +221,12 @@ fn bind_leases(statement: SqlStr, leases: &[Lease]) -> Query<'static, Postgres, 
 async fn end(
     connection: &mut PgConnection,
     statement: &Sides,
+    writing: Writing<'_>,
     side: Side,
     leases: &[Lease],
 ) -> Result<HashSet<i64>, Fault> {
-    let row = bind_leases(statement.of(side), leases).fetch_one(connection).await?;
+    let bound = bind_leases(statement.of(side), leases).persistent(writing.prepared);
+    let row = bound.fetch_one(connection).await?;
     Ok(row.try_get::<Vec<i64>, _>("ids")?.into_iter().collect())
 }
 
@@ -350,6 +352,7 @@ pub(crate) async fn change(
     changes: &[Change<'_>],
 ) -> Result<HashSet<i64>, Fault> {
     let row = sqlx::query(statement.of(side))
+        .persistent(writing.prepared)
         .bind(changes.iter().map(|change| change.lease.id).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.lease.epoch).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.status).collect::<Vec<_>>())

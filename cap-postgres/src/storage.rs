@@ -2,66 +2,42 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
 
 use cap_core::UnverifiedTransport;
-use cap_core::error::StorageError;
+use cap_core::error::{BoxError, StorageError};
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
     WriteReport,
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgPool};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::Connections;
+use crate::credentials::{Credentials, Provider};
 use crate::encoding::Encoding;
 use crate::error::{Fault, NAME};
 use crate::insert::Writing;
 use crate::schema::SchemaName;
 use crate::session::Session;
+use crate::source::Source;
 use crate::statements::Statements;
 use crate::trust::Trust;
-use crate::{claim, expiry, listen, nodelay, nodes, schema, tls, write};
-
-/// How long the bus waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{claim, expiry, listen, nodes, schema, tls, write};
 
 /// How many connections there are for what people look at and change. They are opened when they are needed.
 const PEOPLES_CONNECTIONS: u32 = 2;
-
-/// What our connections set for themselves.
-///
-/// A statement that was prepared while a table was empty would keep a plan that scans it, until the next ANALYZE. Our
-/// statements are made to be looked up in indexes, row by row and in order, and these settings leave the planner no
-/// other way, whatever it believes about sizes. As the plan is then always the same, it is made once.
-///
-/// The search path keeps what other roles have made in `public` or elsewhere from taking the place of PostgreSQL's own
-/// functions, operators and types.
-const SETTINGS: [(&str, &str); 13] = [
-    ("search_path", "pg_catalog, pg_temp"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_sort", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-    // The planner thinks that what it was forced to do is dear; compiling it would be.
-    ("jit", "off"),
-    ("default_transaction_isolation", "read committed"),
-    ("statement_timeout", "30s"),
-    ("lock_timeout", "30s"),
-    ("idle_in_transaction_session_timeout", "60s"),
-    ("client_min_messages", "warning"),
-];
 
 /// Stores messages in PostgreSQL (12 or newer), in a schema of its own.
 ///
 /// The bus works on a few connections of its own, made with the options of the pool that it is given, and with new ones
 /// when the pool gets new ones: handlers that use up the application's pool cannot starve it. The application's pool
-/// serves [`PgTx`](crate::PgTx). The server must
-/// be reached directly or through a pooler that keeps sessions apart, as settings, prepared statements and `LISTEN`
-/// belong to a session.
+/// serves [`PgTx`](crate::PgTx). The bus's own connections reach the server directly or through a pooler that keeps
+/// sessions apart, as settings, prepared statements and `LISTEN` belong to a session; where the application's pool is
+/// behind one that does not, give the bus an address of its own with [`direct`](Self::direct).
 ///
 /// Nothing is connected to before the bus starts. Clones share their connections.
 ///
@@ -76,7 +52,11 @@ const SETTINGS: [(&str, &str); 13] = [
 /// ```
 #[derive(Clone)]
 pub struct Postgres {
-    application: PgPool,
+    source: Source,
+    /// The application's pool was made here, of a URL, and so takes its credentials from the provider, too.
+    owns_pool: bool,
+    /// The direct address cannot be read.
+    bad_direct: bool,
     schema: SchemaName,
     connections: u32,
     trust: Trust,
@@ -85,19 +65,33 @@ pub struct Postgres {
 }
 
 /// What is made when it is first needed, and then shared by all clones.
-struct Shared {
-    bus: PgPool,
-    /// A pool for what people look at and change, which may take long: it must not hold up the bus.
-    people: PgPool,
+#[derive(Debug)]
+pub(crate) struct Shared {
+    bus: Connections,
+    /// For what people look at and change, which may take long: it must not hold up the bus.
+    people: Connections,
     /// One connection for health probes, which wait neither for the bus nor for people.
-    probe: PgPool,
-    /// The application's options as our pools have them.
-    followed: Mutex<Arc<PgConnectOptions>>,
+    probe: Connections,
     statements: Statements,
     channel: String,
-    target: Target,
     /// Known since the first start that reached the database.
     encoding: OnceLock<Encoding>,
+    /// Where the bus's own connections lead.
+    pub(crate) target: Target,
+    /// Where the application's connections lead.
+    application_target: Target,
+    /// A connection has shown that its server is no longer the one to write to.
+    server_left: Notify,
+}
+
+impl Shared {
+    /// Has everybody look for the right server: what is idle is closed, and whoever listens connects anew.
+    pub(crate) fn leave_server(&self) {
+        self.bus.close_idle();
+        self.people.close_idle();
+        self.probe.close_idle();
+        self.server_left.notify_one();
+    }
 }
 
 /// Which database it is, without a secret.
@@ -133,7 +127,9 @@ impl Postgres {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self {
-            application: pool,
+            source: Source { application: pool, direct: None, provider: None },
+            owns_pool: false,
+            bad_direct: false,
             schema: SchemaName::new("cap"),
             connections: 4,
             trust: Trust::default(),
@@ -150,15 +146,73 @@ impl Postgres {
     /// Of the kind `Unusable`, when the text is not such a URL. The error does not repeat the URL, since that may hold
     /// a password.
     pub fn connect_lazy(url: &str) -> Result<Self, StorageError> {
-        // The driver's words may quote a part of the URL, and so of a password. Of the scheme it takes any.
-        let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        let pool = known.then(|| PgPool::connect_lazy(url).ok()).flatten();
-        let pool = pool.ok_or_else(|| {
-            let reason = "the URL cannot be read: it looks like postgres://user:password@host:5432/database, with the \
-                          special characters in user and password written as %XX";
-            Fault::Unusable(reason.to_owned()).into_error("reading the connection URL", &"")
-        })?;
-        Ok(Self::new(pool))
+        let options = parse(url);
+        let options = options.ok_or_else(|| bad_url().into_error("reading the connection URL", &""))?;
+        Ok(Self { owns_pool: true, ..Self::new(PgPool::connect_lazy_with(options)) })
+    }
+
+    /// Where the bus's own connections and its `LISTEN` go, if not where the application's pool does: the server itself,
+    /// or a pooler in session mode. For deployments whose application is behind a pooler in *transaction* mode, such as
+    /// `PgBouncer`'s. `within(..)`, [`begin`](crate::begin) and [`PgTx`](crate::PgTx) go on using the application's pool,
+    /// on which cap then names none of its prepared statements; publish in transactions only, since outside of one such a
+    /// pooler may separate a statement from its parameters. Both addresses must lead to the same database.
+    ///
+    /// A text that is not such a URL is an error at the start, which does not repeat it.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cap_postgres::Postgres;
+    ///
+    /// let pool = sqlx::PgPool::connect_lazy("postgres://shop@pgbouncer:6432/shop")?;
+    /// let storage = Postgres::new(pool).direct("postgres://shop@db:5432/shop");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn direct(mut self, url: &str) -> Self {
+        let options = parse(url);
+        self.bad_direct = options.is_none();
+        self.source.direct = options.map(Arc::new);
+        Self { shared: Arc::default(), ..self }
+    }
+
+    /// Asks for the credentials of each connection as it is opened, such as a token that is good for some minutes: of the
+    /// bus's own connections, those to a [`direct`](Self::direct) address included, and, after
+    /// [`connect_lazy`](Self::connect_lazy), of those for handlers' transactions. A pool that was made by the application
+    /// is the application's to keep up to date, with `set_connect_options`; without a provider the bus follows it.
+    ///
+    /// A provider that fails, panics, or takes longer than five seconds is an outage of the database: it is asked again.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cap_postgres::{Credentials, Postgres};
+    ///
+    /// async fn token() -> Result<Credentials, std::io::Error> {
+    ///     let token = std::fs::read_to_string("/run/secrets/database-token")?;
+    ///     Ok(Credentials::password(token.trim()))
+    /// }
+    /// let storage = Postgres::connect_lazy("postgres://shop@localhost/shop")?.credentials(token);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.source.provider = Some(Provider::new(provider));
+        Self { shared: Arc::default(), ..self }
+    }
+
+    /// As [`refresh_pool`](Self::refresh_pool), if it is this pool.
+    pub(crate) async fn refresh_if_own(&self, pool: &PgPool) -> Result<(), Fault> {
+        // Clones of a pool share their options.
+        if self.owns_pool && Arc::ptr_eq(&pool.connect_options(), &self.pool().connect_options()) {
+            return self.refresh_pool().await;
+        }
+        Ok(())
     }
 
     /// The schema that the tables are in; `cap` by default. Any name that PostgreSQL can have will do, upper case,
@@ -220,25 +274,35 @@ impl Postgres {
         SchemaName::new(schema).upgrade_sql(usize::try_from(minor).unwrap_or(usize::MAX))
     }
 
-    /// The application's own pool, as given.
+    /// The application's own pool, as given, or as made by [`connect_lazy`](Self::connect_lazy).
     #[must_use]
     pub fn pool(&self) -> &PgPool {
-        &self.application
+        &self.source.application
+    }
+
+    /// Brings the credentials of the pool that was made here up to date, if a connection has to be opened.
+    pub(crate) async fn refresh_pool(&self) -> Result<(), Fault> {
+        let pool = self.pool();
+        if let Some(provider) =
+            self.source.provider.as_ref().filter(|_| self.owns_pool && pool.num_idle() == 0)
+        {
+            let options = provider.apply((*pool.connect_options()).clone()).await?;
+            pool.set_connect_options(options);
+        }
+        Ok(())
     }
 
     fn shared(&self) -> &Shared {
-        self.shared.get_or_init(|| {
-            let options = self.application.connect_options();
-            Shared {
-                bus: own_pool(&options, self.connections),
-                people: own_pool(&options, PEOPLES_CONNECTIONS),
-                probe: own_pool(&options, 1),
-                statements: Statements::new(&self.schema),
-                channel: self.schema.channel(),
-                encoding: OnceLock::new(),
-                target: Target::new(&options),
-                followed: Mutex::new(options),
-            }
+        self.shared.get_or_init(|| Shared {
+            bus: Connections::new(self.source.clone(), self.connections),
+            people: Connections::new(self.source.clone(), PEOPLES_CONNECTIONS),
+            probe: Connections::new(self.source.clone(), 1),
+            statements: Statements::new(&self.schema),
+            channel: self.schema.channel(),
+            encoding: OnceLock::new(),
+            target: Target::new(&self.source.options()),
+            application_target: Target::new(&self.source.application.connect_options()),
+            server_left: Notify::new(),
         })
     }
 
@@ -250,13 +314,30 @@ impl Postgres {
         &self.shared().target
     }
 
+    /// Where the application's connections lead.
+    pub(crate) fn application_target(&self) -> &Target {
+        &self.shared().application_target
+    }
+
     pub(crate) fn writing<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
         let shared = self.shared();
-        Writing { statements: &shared.statements, owner, channel: &shared.channel, encoding: self.encoding() }
+        Writing {
+            statements: &shared.statements,
+            owner,
+            channel: &shared.channel,
+            encoding: self.encoding(),
+            prepared: true,
+        }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
         self.shared().encoding.get().copied().unwrap_or_default()
+    }
+
+    /// As [`writing`](Self::writing), on a connection of the application's: behind a transaction pooler no statement may
+    /// have a name, as the next one may find another client's under it.
+    pub(crate) fn writing_within<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
+        Writing { prepared: self.source.direct.is_none(), ..self.writing(owner) }
     }
 
     /// The channel on which the bus announces work to its other nodes, by `NOTIFY`: it names the table, `outbox` or
@@ -266,90 +347,61 @@ impl Postgres {
         &self.shared().channel
     }
 
-    #[cfg(test)]
-    pub(crate) fn bus(&self) -> &PgPool {
-        &self.shared().bus
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
-    /// A pool for one connection to listen on. Each has its own, as one that is lost keeps its place for a long time: the
-    /// driver waits for an answer on it before it is closed.
-    pub(crate) fn listener_pool(&self) -> PgPool {
-        own_pool(&self.application.connect_options(), 1)
+    /// Waits until a connection has shown that its server is no longer the one to write to.
+    pub(crate) async fn server_left(&self) {
+        self.shared().server_left.notified().await;
+    }
+
+    /// A connection of the application's has shown that its server is no longer the one to write to.
+    pub(crate) fn leave_server(&self) {
+        self.shared().leave_server();
     }
 
     /// One of our connections. `operation` is what it is for, as errors name it: "claiming messages".
     pub(crate) async fn session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
         let shared = self.shared();
-        self.session_of(shared, &shared.bus, operation).await
+        session_of(shared, &shared.bus, operation).await
     }
 
     /// One of the connections for people.
     pub(crate) async fn monitor_session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
         let shared = self.shared();
-        self.session_of(shared, &shared.people, operation).await
+        session_of(shared, &shared.people, operation).await
     }
 
     /// The connection for health probes.
     pub(crate) async fn probe_session(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
         let shared = self.shared();
-        self.session_of(shared, &shared.probe, operation).await
-    }
-
-    async fn session_of<'a>(
-        &self,
-        shared: &'a Shared,
-        pool: &PgPool,
-        operation: &'static str,
-    ) -> Result<Session<'a>, StorageError> {
-        self.follow(shared);
-        let connection = pool.acquire().await;
-        let connection =
-            connection.map_err(|error| Fault::from(error).into_error(operation, &shared.target))?;
-        Ok(Session::new(connection, operation, &shared.target))
-    }
-
-    /// Connects as the application does from now on: its password may have been changed since.
-    fn follow(&self, shared: &Shared) {
-        let options = self.application.connect_options();
-        // Nothing panics while it is locked.
-        let mut followed = shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&followed, &options) {
-            for pool in [&shared.bus, &shared.people, &shared.probe] {
-                pool.set_connect_options(own_options(&options));
-            }
-            *followed = options;
-        }
+        session_of(shared, &shared.probe, operation).await
     }
 }
 
-/// The application's options, with our settings.
-fn own_options(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().application_name("cap").options(SETTINGS).disable_statement_logging()
+async fn session_of<'a>(
+    shared: &'a Shared,
+    connections: &'a Connections,
+    operation: &'static str,
+) -> Result<Session<'a>, StorageError> {
+    match connections.take().await {
+        Ok(taken) => Ok(Session::new(taken, operation, shared)),
+        Err(fault) => Err(fault.into_error(operation, &shared.target)),
+    }
 }
 
-/// A pool of ours, of which nothing is connected yet.
-fn own_pool(options: &PgConnectOptions, connections: u32) -> PgPool {
-    let port = options.get_port();
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A ping before each use would double the round trips; one after a rest finds what died.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > Duration::from_secs(10) {
-                    sqlx::Connection::ping(connection).await?;
-                }
-                Ok(true)
-            })
-        })
-        .after_connect(move |_, _| {
-            Box::pin(async move {
-                nodelay::set_on_connections_to(port);
-                Ok(())
-            })
-        })
-        .connect_lazy_with(own_options(options))
+/// The options of a URL, if it is one of PostgreSQL's. Of the scheme the driver would take any, and its own words may
+/// quote a part of the URL, and so of a password.
+fn parse(url: &str) -> Option<PgConnectOptions> {
+    let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    known.then(|| url.parse().ok()).flatten()
+}
+
+fn bad_url() -> Fault {
+    let reason = "the URL cannot be read: it looks like postgres://user:password@host:5432/database, with the special \
+                  characters in user and password written as %XX";
+    Fault::Unusable(reason.to_owned())
 }
 
 impl fmt::Debug for Postgres {
@@ -367,13 +419,15 @@ impl Storage for Postgres {
     }
 
     fn check(&self) -> Result<(), StorageError> {
-        let checked = self.schema.check().and_then(|()| {
-            tls::check(&self.application.connect_options(), self.unverified_transport, self.target())
-        });
+        let checked = if self.bad_direct { Err(bad_url()) } else { self.schema.check() };
+        let checked = checked
+            .and_then(|()| tls::check(&self.source.options(), self.unverified_transport, self.target()));
         checked.map_err(|fault| fault.into_error("checking the settings", self.target()))
     }
 
     async fn initialize(&self) -> Result<(), StorageError> {
+        let checked = self.source.check_sessions().await;
+        checked.map_err(|fault| fault.into_error("checking the connections", self.target()))?;
         let mut session = self.session("preparing the schema").await?;
         session.run(|connection| schema::initialize(connection, &self.schema, &self.trust)).await?;
         let encoding: String = session

@@ -7,10 +7,10 @@ use cap_core::error::StorageError;
 use cap_core::faults::point;
 use cap_core::storage::{NewOutgoing, Owner, Stored};
 use cap_core::{Cap, Handover, Within};
-use sqlx::{PgConnection, PgPool, Transaction};
-use tracing::Instrument as _;
+use sqlx::{PgConnection, PgPool, Row as _, Transaction};
 
 use crate::insert;
+use crate::lent::{begin_whole, roll_back, roll_back_later};
 use crate::storage::Postgres;
 
 const OPERATION: &str = "storing messages in the caller's transaction";
@@ -26,9 +26,12 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// What is published within a transaction is stored in the role that it has at that moment: after `SET LOCAL ROLE ..` the
 /// new role needs `USAGE` on the schema, and `SELECT` and `INSERT` on its tables `outbox` and `outbox_state`.
 ///
+/// A connection on which a transaction was not committed goes back to its pool only if its server takes writes: one that
+/// is a standby by now, after a failover, is closed.
+///
 /// # Errors
 ///
-/// As `pool.begin()`.
+/// As `pool.begin()`; `Configuration` if the pool is [`Postgres::pool`] and its provider of credentials has failed.
 ///
 /// ```no_run
 /// # async fn example(cap: cap_core::Cap, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
@@ -40,29 +43,30 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// # }
 /// ```
 pub async fn begin(cap: &Cap, pool: &PgPool) -> Result<CapTransaction, sqlx::Error> {
-    let transaction = begin_whole(pool, "BEGIN").await?;
-    Ok(CapTransaction { transaction, handover: cap.handover(), stored: 0, told: Told::Nothing })
-}
-
-/// Begins a transaction, or none, also when its future is dropped: a `BEGIN` whose answer nobody waits for would leave
-/// its connection in a transaction that the driver knows nothing of, and all that the application then does on it would
-/// be lost. Hence a task that is never broken off; a transaction that nobody waits for any more is dropped as it is
-/// begun, and so rolled back. The task lasts as long as the pool takes for a connection, and one round trip.
-pub(crate) async fn begin_whole(
-    pool: &PgPool,
-    statement: &'static str,
-) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-    let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await }.in_current_span());
-    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    if let Some(storage) = cap.storage().downcast_ref::<Postgres>() {
+        let refreshed = storage.refresh_if_own(pool).await;
+        refreshed
+            .map_err(|fault| sqlx::Error::Configuration(Box::new(fault.into_error("connecting", &""))))?;
+    }
+    let transaction = Some(begin_whole(pool, "BEGIN").await?);
+    Ok(CapTransaction {
+        transaction,
+        pool: pool.clone(),
+        handover: Some(cap.handover()),
+        stored: 0,
+        told: Told::Nothing,
+    })
 }
 
 /// A transaction of the application's that hands its messages to the bus when it is committed; see [`begin`].
 ///
 /// Dropping it rolls back, as with `sqlx::Transaction`; what was published within it then reaches nobody.
 pub struct CapTransaction {
-    transaction: Transaction<'static, sqlx::Postgres>,
-    handover: Handover,
+    /// There until it is committed, rolled back or dropped.
+    transaction: Option<Transaction<'static, sqlx::Postgres>>,
+    pool: PgPool,
+    /// There until the commit.
+    handover: Option<Handover>,
     /// How many messages were stored.
     stored: i32,
     told: Told,
@@ -90,26 +94,30 @@ impl CapTransaction {
     /// rolls back, without a word.
     /// After a connection lost during the commit nobody knows whether it took place; if it did, the messages leave.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        if matches!(self.told, Told::PerhapsThere | Told::SomeGone) {
-            let counted = counted(&mut self.transaction).await?;
-            if self.told == Told::PerhapsThere && counted == self.stored {
+        let told = self.told;
+        if matches!(told, Told::PerhapsThere | Told::SomeGone) {
+            let counted = counted(&mut self).await?;
+            if told == Told::PerhapsThere && counted == self.stored {
                 self.told = Told::AllThere;
             }
         }
         point("commit.before").await;
         // Should this future be dropped from here on, or the connection break, the bus looks whether they are stored.
-        self.handover.committing();
-        if let Err(error) = self.transaction.commit().await {
+        let Some(mut handover) = self.handover.take() else { return Ok(()) };
+        handover.committing();
+        if let Some(transaction) = self.transaction.take()
+            && let Err(error) = transaction.commit().await
+        {
             if is_answer(&error) {
-                self.handover.not_committed();
+                handover.not_committed();
             }
             return Err(error);
         }
         point("commit.after").await;
         if self.told == Told::AllThere {
-            self.handover.committed();
+            handover.committed();
         } else {
-            self.handover.committed_in_part();
+            handover.committed_in_part();
         }
         Ok(())
     }
@@ -119,8 +127,11 @@ impl CapTransaction {
     /// # Errors
     ///
     /// As `Transaction::rollback`; the transaction is rolled back all the same when the connection is gone.
-    pub async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.transaction.rollback().await
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        match self.transaction.take() {
+            Some(transaction) => roll_back(transaction, &self.pool).await.map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,23 +146,38 @@ fn is_answer(error: &sqlx::Error) -> bool {
 /// transaction, undone with a savepoint as the messages are. Fails if the transaction has.
 async fn counted(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     let counted = "SELECT pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::integer";
-    sqlx::query_scalar(counted).fetch_one(connection).await
+    // Unprepared, as poolers may have no prepared statements.
+    sqlx::raw_sql(counted).fetch_one(connection).await?.try_get(0)
 }
+
+// The transaction leaves the value only as that is consumed or dropped.
+const HELD: &str = "a CapTransaction holds its transaction until it ends";
 
 impl Deref for CapTransaction {
     type Target = PgConnection;
 
+    #[allow(clippy::expect_used, reason = "see HELD")]
     fn deref(&self) -> &PgConnection {
-        &self.transaction
+        self.transaction.as_ref().expect(HELD)
     }
 }
 
 impl DerefMut for CapTransaction {
+    #[allow(clippy::expect_used, reason = "see HELD")]
     fn deref_mut(&mut self) -> &mut PgConnection {
         if self.told == Told::AllThere {
             self.told = Told::PerhapsThere;
         }
-        &mut self.transaction
+        self.transaction.as_mut().expect(HELD)
+    }
+}
+
+/// Rolls back what was not committed. A connection to a server that takes no writes does not go back to its pool.
+impl Drop for CapTransaction {
+    fn drop(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            roll_back_later(transaction, self.pool.clone());
+        }
     }
 }
 
@@ -171,8 +197,9 @@ impl Within<Postgres> for CapTransaction {
         // Until the answer is here, the caller may go on without it.
         let before = std::mem::replace(&mut self.told, Told::SomeGone);
         let rows: Vec<&NewOutgoing> = messages.iter().collect();
-        let stored = insert::outgoing_counted(&mut self.transaction, storage.writing(owner), &rows).await;
-        let (stored, counted) = stored.map_err(|fault| fault.into_error(OPERATION, storage.target()))?;
+        let stored = insert::outgoing_counted(self, storage.writing_within(owner), &rows).await;
+        let (stored, counted) =
+            stored.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
         let new = stored.iter().filter(|stored| **stored == Stored::New).count();
         self.stored = self.stored.saturating_add(i32::try_from(new).unwrap_or(i32::MAX));
         if before != Told::SomeGone && counted == self.stored {
@@ -182,7 +209,7 @@ impl Within<Postgres> for CapTransaction {
     }
 
     fn handover(&mut self) -> Option<&mut Handover> {
-        Some(&mut self.handover)
+        self.handover.as_mut()
     }
 }
 
@@ -195,8 +222,8 @@ pub(crate) async fn store_unheld(
     messages: &[NewOutgoing],
 ) -> Result<Vec<Stored>, StorageError> {
     let rows: Vec<&NewOutgoing> = messages.iter().collect();
-    let stored = insert::outgoing(connection, storage.writing(owner), &rows).await;
-    stored.map_err(|fault| fault.into_error(OPERATION, storage.target()))
+    let stored = insert::outgoing(connection, storage.writing_within(owner), &rows).await;
+    stored.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))
 }
 
 impl Within<Postgres> for Transaction<'_, sqlx::Postgres> {

@@ -3,6 +3,7 @@
 private_folder=
 private_postgres=
 private_rabbitmq=
+private_pgbouncer=
 private_epmd_port=
 
 # The folder of this run, made when the first private server needs it. Other users may pass through, but not look in.
@@ -61,6 +62,7 @@ new_password() {
 stop_private() {
     local outcome=$?
     trap - EXIT
+    [ -z "$private_pgbouncer" ] || stop_private_pgbouncer
     [ -z "$private_postgres" ] || stop_private_postgres
     [ -z "$private_rabbitmq" ] || stop_private_rabbitmq
     [ -z "$private_folder" ] || rm -rf "$private_folder"

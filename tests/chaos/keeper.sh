@@ -7,6 +7,11 @@
 #                         alarm, calm (memory)
 #   keeper.sh postgres    stop (at once, as a crash), start, restart (both),
 #                         room (a small disk, said where; only root can have one), fill, free (that disk)
+#   keeper.sh pair        a PostgreSQL with a standby: `ready PRIMARY STANDBY`; promote (the standby), demote (the primary,
+#                         which then follows the other)
+#   keeper.sh pgbouncer MODE IGNORED
+#                         a PgBouncer before the server of DATABASE_URL, in this pool mode, which ignores these startup
+#                         parameters
 
 set -euo pipefail
 
@@ -16,13 +21,14 @@ source scripts/lib/packages.sh
 source scripts/lib/private.sh
 source scripts/lib/postgres.sh
 source scripts/lib/rabbitmq.sh
+source scripts/lib/pgbouncer.sh
 
 main() {
     # Words that only a person needs; the test shows them when it fails.
     exec 4>&1 1>&2
     trap finish EXIT
     trap 'exit 130' INT TERM HUP
-    "start_$1"
+    "start_$1" "${@:2}"
     local line
     while read -r line; do
         answer=ok
@@ -38,6 +44,55 @@ can_use() {
 start_postgres() {
     start_private_postgres 4>&-
     printf 'ready %s\n' "$DATABASE_URL" >&4
+}
+
+base_backup_program() {
+    ls "$postgres_bin/pg_basebackup" /usr/lib/postgresql/*/bin/pg_basebackup 2>/dev/null | head -n 1
+}
+
+# The standby is a copy that follows the primary. Both let everybody on this machine in without a password.
+start_pair() {
+    start_private_postgres 4>&-
+    local home=$private_folder/postgres
+    printf 'local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n' \
+        >"$private_postgres/pg_hba.conf"
+    control_postgres reload
+    primary_port=$(sed -n 4p "$private_postgres/postmaster.pid")
+    standby_port=$(free_port)
+    (as_user "$postgres_user" "$home" "$(base_backup_program)" --pgdata standby --write-recovery-conf --wal-method stream \
+        --checkpoint fast --no-sync --dbname "host=127.0.0.1 port=$primary_port user=cap") 4>&-
+    start_standby 4>&-
+    printf 'ready %s %s\n' "postgres://cap@127.0.0.1:$primary_port/postgres" \
+        "postgres://cap@127.0.0.1:$standby_port/postgres" >&4
+}
+
+control_standby() {
+    (as_user "$postgres_user" / "$postgres_bin/pg_ctl" "$@" --pgdata "$private_folder/postgres/standby" --wait) \
+        >/dev/null 2>&1 4>&-
+}
+
+start_standby() {
+    control_standby start --log "$private_folder/postgres/standby.log" --options "-p $standby_port \
+        -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=300"
+}
+
+pair_promote() {
+    control_standby promote
+}
+
+# Stopped in order before the other is promoted, it can follow that one.
+pair_demote() {
+    control_postgres stop --mode fast || return 1
+    printf "primary_conninfo = 'host=127.0.0.1 port=%s user=cap'\nrecovery_target_timeline = 'latest'\n" "$standby_port" \
+        >>"$private_postgres/postgresql.auto.conf"
+    touch "$private_postgres/standby.signal"
+    [ "$(id -un)" = "$postgres_user" ] || chown "$postgres_user" "$private_postgres/standby.signal"
+    postgres_start
+}
+
+start_pgbouncer() {
+    start_private_pgbouncer "$@" 4>&-
+    printf 'ready %s\n' "$pgbouncer_url" >&4
 }
 
 control_postgres() {
@@ -88,6 +143,7 @@ postgres_free() {
 # The server must be gone before its disk is.
 finish() {
     local outcome=$?
+    [ -z "${standby_port:-}" ] || control_standby stop --mode immediate || true
     [ -n "$room" ] || stop_private
     (stop_private) || true
     { umount "$room" && rmdir "$room"; } || true

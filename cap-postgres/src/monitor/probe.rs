@@ -158,7 +158,7 @@ mod tests {
         let name = SchemaName::new(&format!("cap_probe_{:016x}", fastrand::u64(..)));
         // Nothing is committed, and so nothing left behind.
         let storage = Postgres::new(pool());
-        let mut connection = storage.bus().acquire().await.unwrap();
+        let mut connection = storage.source().connect().await.map_err(|fault| format!("{fault:?}")).unwrap();
         let mut transaction = connection.begin().await.unwrap();
         schema::initialize(&mut transaction, &name, &crate::trust::Trust::default())
             .await

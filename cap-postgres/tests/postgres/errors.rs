@@ -36,7 +36,7 @@ async fn a_closed_port_is_passing_trouble() {
     check(
         &error,
         StorageErrorKind::Unavailable,
-        &format!("preparing the schema failed: no connection to 127.0.0.1:{port}"),
+        &format!("checking the connections failed: no connection to 127.0.0.1:{port}"),
     );
 }
 

@@ -6,12 +6,15 @@
 
 mod claims;
 mod conformance;
+mod credentials;
 mod encodings;
 mod errors;
 mod expires_at;
 mod expiry;
+mod failover;
 mod health;
 mod identity;
+mod limits;
 mod logging;
 mod monitor;
 mod nodes;
@@ -19,6 +22,8 @@ mod notify;
 mod pages;
 mod pg_tx;
 mod pg_tx_settings;
+mod poolers;
+mod private;
 mod schema;
 mod search_path;
 mod support;

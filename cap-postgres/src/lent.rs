@@ -1,0 +1,86 @@
+//! Transactions on connections of the application's: how they begin, and how they go back to their pool.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool, Transaction};
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+/// How long may be spent on a connection that goes back.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Ends the session if a new transaction in it could not write. It ends it at the server, which is right behind a pooler,
+/// too: there it is the pooler's connection that must not be used again. The driver's pool drops the rest.
+const END_IF_READ_ONLY: &str = "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) \
+     WHERE pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'";
+
+/// As above, after the transaction that the driver knows of has been rolled back, which may have failed before. The driver
+/// is left with a transaction, as it expects one.
+const ROLL_BACK: &str = "ROLLBACK; \
+     SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) \
+     WHERE pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'; \
+     BEGIN";
+
+/// Begins a transaction, or none, also when its future is dropped: a `BEGIN` whose answer nobody waits for would leave
+/// its connection in a transaction that the driver knows nothing of, and all that the application then does on it would
+/// be lost. Hence a task that is never broken off; a transaction that nobody waits for any more is dropped as it is
+/// begun, and so rolled back. The task lasts as long as the pool takes for a connection, and one round trip.
+pub(crate) async fn begin_whole(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }.in_current_span());
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
+
+/// Rolls back, and keeps a connection to a server that takes no writes from its pool. Such a connection is seldom alone:
+/// those that rest in the pool are looked at, too, in a task of their own. `true` if there was one.
+///
+/// When this is dropped, the driver rolls back.
+pub(crate) async fn roll_back(
+    mut transaction: Transaction<'static, sqlx::Postgres>,
+    pool: &PgPool,
+) -> Result<bool, sqlx::Error> {
+    let rolled_back = sqlx::raw_sql(ROLL_BACK).execute(&mut *transaction).await;
+    drop(transaction);
+    match rolled_back {
+        Ok(_) => Ok(false),
+        Err(error) if is_ended(&error) => {
+            tracing::warn!("server of a transaction takes no writes; its connections are closed");
+            tokio::spawn(close_read_only(pool.clone()).in_current_span());
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`roll_back`], in the background, for a transaction that was dropped.
+pub(crate) fn roll_back_later(transaction: Transaction<'static, sqlx::Postgres>, pool: PgPool) {
+    // Without a runtime there is nothing to be asked, and the driver does what it always does.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let rolled_back = async move { timeout(LIMIT, roll_back(transaction, &pool)).await };
+        runtime.spawn(rolled_back.in_current_span());
+    }
+}
+
+/// Whether the server has ended the session as it was asked to.
+fn is_ended(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57P01"))
+}
+
+/// Closes the connections of this pool that rest and lead to a server that takes no writes.
+async fn close_read_only(pool: PgPool) {
+    // They are kept until all were looked at, as each would come again otherwise.
+    let mut fine = Vec::new();
+    for _ in 0..pool.size() {
+        let Some(mut connection) = pool.try_acquire() else { break };
+        let asked =
+            async { sqlx::raw_sql(END_IF_READ_ONLY).execute(&mut *connection as &mut PgConnection).await };
+        match timeout(LIMIT, asked).await {
+            Ok(Ok(_)) => fine.push(connection),
+            // Out of the pool, which would wait for the server's farewell, and closed.
+            _ => drop(connection.detach()),
+        }
+    }
+}
