@@ -11,6 +11,7 @@ mod annotated;
 mod bad_input;
 mod broker_retries;
 mod delays;
+mod encodings;
 mod expiry;
 mod full_queue;
 mod hostile;

@@ -195,6 +195,7 @@ mod owners {
             .linked_handlers(false)
             .storage(storage(&pool("shop")).schema_owner(&name("owner")))
             .transport(MemoryTransport::new())
+            .configure(|options| options.default_group = "test".into())
             .start()
             .await
             .unwrap();
