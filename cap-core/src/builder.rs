@@ -299,6 +299,7 @@ impl CapBuilder {
                     ids: IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))),
                     options: self.options,
                     can_delay: transport.can_delay(),
+                    transport: Arc::clone(&transport),
                 }),
                 storage_health: Tracker::new(storage.name()),
                 transport_health: Tracker::new(transport.name()),

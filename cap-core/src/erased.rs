@@ -2,6 +2,7 @@
 //! serves a batch.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,6 +153,7 @@ impl<S: Storage + Monitor> DynStorage for S {
 pub(crate) trait DynTransport: Send + Sync {
     fn name(&self) -> &'static str;
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
+    fn check_message(&self, message: &Message) -> Result<(), TransportError>;
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
     fn destination(&self) -> String;
     fn probe(&self) -> TransportFuture<'_, ()>;
@@ -162,12 +164,21 @@ pub(crate) trait DynTransport: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+impl fmt::Debug for dyn DynTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl<T: Transport> DynTransport for T {
     fn name(&self) -> &'static str {
         Transport::name(self)
     }
     fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
         Transport::start(self, context)
+    }
+    fn check_message(&self, message: &Message) -> Result<(), TransportError> {
+        Transport::check_message(self, message)
     }
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>> {
         Box::pin(Transport::send(self, messages))

@@ -109,6 +109,9 @@ pub enum TransportErrorKind {
     /// full and rejects (`reject-publish`), or fails. The message waits in the storage and is sent again with growing
     /// pauses; nothing is counted as an attempt. [`Health`](crate::Health) names the topic meanwhile.
     DestinationFull,
+    /// This very message can never be sent, whoever tries it again: a header that the broker's protocol has no form
+    /// for, a body above the broker's limit. Parked at the first attempt.
+    Invalid,
     /// The transport's own settings are wrong, such as a connection string that is none. Start-up fails with it.
     Unusable,
 }
@@ -138,6 +141,12 @@ impl TransportError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == TransportErrorKind::Unavailable
+    }
+
+    /// What went wrong, without the transport's name.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -216,6 +225,14 @@ pub enum PublishError {
         size: usize,
         /// The option's value.
         limit: usize,
+    },
+    /// The transport can never send the message: a header that the broker does not take, or too many of them.
+    #[error("a message to {topic:?} can never be sent: {reason}")]
+    Unsendable {
+        /// The topic published to.
+        topic: String,
+        /// What the transport said: which part of the message, and what to do.
+        reason: String,
     },
     /// The broker was to keep the message for a while, and this transport cannot have it do that.
     #[error(

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+use crate::erased::DynTransport;
 use crate::error::PublishError;
 use crate::message::headers::names;
 use crate::message::{Headers, IdGenerator, Message, MessageId, validate_topic};
@@ -22,6 +23,8 @@ pub(crate) struct Composer {
     pub(crate) ids: IdGenerator,
     /// Whether the broker can keep messages.
     pub(crate) can_delay: bool,
+    /// Which knows what the broker can never take.
+    pub(crate) transport: Arc<dyn DynTransport>,
 }
 
 /// What the caller said about a message.
@@ -92,6 +95,9 @@ impl Composer {
                 size: message.size(),
                 limit: self.options.max_message_size,
             });
+        }
+        if let Err(error) = self.transport.check_message(&message) {
+            return Err(PublishError::Unsendable { topic: draft.topic, reason: error.message().to_owned() });
         }
         Ok(NewOutgoing { id: row, message: Arc::new(message), delay, held: false })
     }
@@ -189,7 +195,8 @@ mod tests {
     fn composer(change: impl FnOnce(&mut CapOptions)) -> Composer {
         let mut options = CapOptions::default();
         change(&mut options);
-        Composer { options, ids: IdGenerator::new(1), can_delay: true }
+        let transport = Arc::new(crate::memory::MemoryTransport::new());
+        Composer { options, ids: IdGenerator::new(1), can_delay: true, transport }
     }
 
     fn draft(topic: &str) -> Draft {

@@ -65,7 +65,7 @@ pub enum Status {
 pub enum Reason {
     /// Every attempt that the policy allows has failed.
     Exhausted,
-    /// The handler said that no further attempt can succeed.
+    /// The handler, or for a sent message the transport, said that no further attempt can succeed.
     Permanent,
     /// The delivery has no message id or no name, or the [hook](crate::CapBuilder::map_incoming) panicked that could
     /// have given it some.

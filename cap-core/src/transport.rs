@@ -134,6 +134,19 @@ pub trait Transport: Send + Sync + 'static {
         self.name().to_owned()
     }
 
+    /// Checks a message before it is stored in the outbox, so that whoever publishes what the broker can never take
+    /// hears of it at once. Called for each message that is published, in transactions, by handlers and as a reply too,
+    /// so it must be cheap: no network, no wait. What it accepts may still turn out to be
+    /// [`Invalid`](crate::error::TransportErrorKind::Invalid) when it is sent. Default: every message is accepted.
+    ///
+    /// # Errors
+    ///
+    /// What of the message the broker can never take, and what to do. `publish` fails with that text.
+    fn check_message(&self, message: &Message) -> Result<(), TransportError> {
+        let _ = message;
+        Ok(())
+    }
+
     /// Sends messages and waits until the broker has taken or refused each. Gives back one answer for each, in
     /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may be under way at once; order between
     /// them, and after a failure within one, is not promised. A message of unknown outcome is `Unavailable`.

@@ -60,13 +60,22 @@ impl Address {
         uri.authority.host.clone_from(&host.name);
         uri.authority.port = host.port;
         uri.query.heartbeat.get_or_insert(heartbeat_seconds);
-        uri.query.frame_max = Some(match uri.query.frame_max {
+        uri.query.frame_max = Some(self.frame_max());
+        uri
+    }
+
+    fn frame_max(&self) -> u32 {
+        match self.login.query.frame_max {
             None => FRAME_MAX,
             // To AMQP this is "no limit".
             Some(0) => LARGEST_FRAME_MAX,
             Some(asked) => asked.min(LARGEST_FRAME_MAX),
-        });
-        uri
+        }
+    }
+
+    /// The longest frame that is asked for, in bytes; the broker may agree to less.
+    pub(crate) fn max_frame(&self) -> usize {
+        usize::try_from(self.frame_max()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn user(&self) -> &str {

@@ -19,14 +19,17 @@ pub(crate) fn destination_full(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::DestinationFull, NAME, message)
 }
 
+/// This very message can never be sent.
+pub(crate) fn invalid(message: impl Into<String>) -> TransportError {
+    TransportError::new(TransportErrorKind::Invalid, NAME, message)
+}
+
 /// The same error, for a message that is not at fault: it waits until things are put right, and no attempt is counted.
 pub(crate) fn no_fault_of_the_message(error: TransportError) -> TransportError {
     if error.is_unavailable() {
         return error;
     }
-    let text = error.to_string();
-    let prefix = format!("{NAME}: ");
-    unavailable(text.strip_prefix(&prefix).unwrap_or(&text))
+    unavailable(error.message())
 }
 
 pub(crate) fn unusable(message: impl Into<String>) -> TransportError {

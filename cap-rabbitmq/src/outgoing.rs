@@ -9,13 +9,17 @@ use cap_core::message::headers::names;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::error::refused;
+use crate::error::invalid;
 
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 /// Left free in the frame that carries the headers, since the broker adds some of its own when it delivers again
 /// (`x-delivery-count`) or dead-letters (`x-death`), and no consumer could read a frame that is too long.
 const RESERVED: usize = 4096;
+/// The bytes that AMQP has for names, ids and routing keys.
+const SHORT_STRING: usize = 255;
+/// The broker closes the channel over these, unless they are lists. It knows them in this spelling only.
+const ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
 
 /// A message ready to be published.
 #[derive(Debug)]
@@ -35,21 +39,16 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// Refused, when AMQP has no room for its id, its topic or the name of a header.
+    /// Invalid, when AMQP has no room for its id, its topic or the name of a header, or RabbitMQ does not take one of
+    /// its headers.
     pub(crate) fn new(message: &Arc<Message>) -> Result<Self, TransportError> {
-        let id = required(message, names::MESSAGE_ID)?;
-        let routing_key = required(message, names::MESSAGE_NAME)?;
+        let id = short_string(required(message, names::MESSAGE_ID)?)?;
+        let routing_key = short_string(required(message, names::MESSAGE_NAME)?)?;
+        let header_frame = header_frame(message)?;
         let mut table = FieldTable::default();
-        // Frame, class, weight, size of the body, flags, message-id, delivery-mode, length of the table.
-        let mut header_frame = 8 + 2 + 2 + 8 + 2 + 1 + id.as_str().len() + 1 + 4;
         for (name, value) in message.headers.iter().filter(|(name, _)| !names::stays(name)) {
-            let key = ShortString::try_new(name).map_err(|_| {
-                let start: String = name.chars().take(40).collect();
-                refused(format!("the name of header {start:?}… takes {} bytes; AMQP allows 255", name.len()))
-            })?;
-            header_frame += 1 + name.len() + 1 + value.map_or(0, |value| 4 + value.len());
             let value = value.map_or(AMQPValue::Void, |value| AMQPValue::LongString(value.into()));
-            table.insert(key, value);
+            table.insert(short_string(name)?, value);
         }
         let properties = BasicProperties::default()
             .with_message_id(id.clone())
@@ -66,16 +65,7 @@ impl Outgoing {
 
     /// Whether the headers fit into the one frame that AMQP has for them.
     pub(crate) fn check_frame(&self, max_frame: usize) -> Result<(), TransportError> {
-        let limit = max_frame.saturating_sub(RESERVED);
-        if self.header_frame <= limit {
-            return Ok(());
-        }
-        Err(refused(format!(
-            "the headers of message {:?} take {} bytes, and this connection has room for {limit}; put large data \
-             into the body, or raise frame_max, the broker's and that of the url (?frame_max=)",
-            self.id.as_str(),
-            self.header_frame
-        )))
+        check_frame(self.id.as_str(), self.header_frame, max_frame)
     }
 
     /// The bytes that lapin has to hold for this message.
@@ -84,12 +74,63 @@ impl Outgoing {
     }
 }
 
+/// Whether RabbitMQ could take a message, as far as that is known before it is sent. Allocates only for an error.
+pub(crate) fn check(message: &Message, max_frame: usize) -> Result<(), TransportError> {
+    let id = required(message, names::MESSAGE_ID)?;
+    required(message, names::MESSAGE_NAME)?;
+    check_frame(id, header_frame(message)?, max_frame)
+}
+
+fn check_frame(id: &str, header_frame: usize, max_frame: usize) -> Result<(), TransportError> {
+    let limit = max_frame.saturating_sub(RESERVED);
+    if header_frame <= limit {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "the headers of message {id:?} take {header_frame} bytes, and this connection has room for {limit}; put large \
+         data into the body, or raise frame_max, the broker's and that of the url (?frame_max=)"
+    )))
+}
+
+/// The bytes of the frame that carries the headers. Checks each header on the way.
+fn header_frame(message: &Message) -> Result<usize, TransportError> {
+    let id = message.headers.get(names::MESSAGE_ID).map_or(0, str::len);
+    // Frame, class, weight, size of the body, flags, message-id, delivery-mode, length of the table.
+    let mut bytes = 8 + 2 + 2 + 8 + 2 + 1 + id + 1 + 4;
+    for (name, value) in message.headers.iter().filter(|(name, _)| !names::stays(name)) {
+        if name.len() > SHORT_STRING {
+            let start: String = name.chars().take(40).collect();
+            return Err(invalid(format!(
+                "the name of header {start:?}… takes {} bytes; AMQP allows {SHORT_STRING}",
+                name.len()
+            )));
+        }
+        if ROUTING_HEADERS.contains(&name) {
+            return Err(invalid(format!(
+                "RabbitMQ reads header {name:?} as a list of more routing keys and refuses a text there; choose another \
+                 name, such as {:?}",
+                name.to_ascii_lowercase()
+            )));
+        }
+        bytes += 1 + name.len() + 1 + value.map_or(0, |value| 4 + value.len());
+    }
+    Ok(bytes)
+}
+
 /// A header that goes into a field of the protocol and that .NET consumers cannot do without.
-fn required(message: &Message, name: &'static str) -> Result<ShortString, TransportError> {
+fn required<'a>(message: &'a Message, name: &'static str) -> Result<&'a str, TransportError> {
     let value = message.headers.get(name).filter(|value| !value.is_empty());
-    let value = value.ok_or_else(|| refused(format!("a message without header {name:?} cannot be sent")))?;
-    ShortString::try_new(value)
-        .map_err(|_| refused(format!("header {name:?} takes {} bytes; AMQP allows 255", value.len())))
+    let value = value.ok_or_else(|| invalid(format!("a message without header {name:?} cannot be sent")))?;
+    if value.len() > SHORT_STRING {
+        let length = value.len();
+        return Err(invalid(format!("header {name:?} takes {length} bytes; AMQP allows {SHORT_STRING}")));
+    }
+    Ok(value)
+}
+
+fn short_string(text: &str) -> Result<ShortString, TransportError> {
+    ShortString::try_new(text)
+        .map_err(|_| invalid(format!("a name takes {} bytes; AMQP allows {SHORT_STRING}", text.len())))
 }
 
 #[cfg(test)]
@@ -144,7 +185,7 @@ mod tests {
             (vec![("cap-msg-id", "7"), ("cap-msg-name", long.as_str())], "256 bytes"),
         ] {
             let error = Outgoing::new(&message(&headers)).unwrap_err();
-            assert_eq!(error.kind(), cap_core::error::TransportErrorKind::Refused);
+            assert_eq!(error.kind(), cap_core::error::TransportErrorKind::Invalid);
             assert!(error.to_string().contains(reason), "{error}");
         }
         let mut with_long_name = headers();

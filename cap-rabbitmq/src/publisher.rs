@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::batch::{Answer, Batch, Fate};
 use crate::connection::{ConnectSettings, Connector, Link, before};
 use crate::delay::Declared;
-use crate::error::{no_fault_of_the_message, refused, soft, text, unavailable};
-use crate::outgoing::Outgoing;
+use crate::error::{invalid, no_fault_of_the_message, refused, soft, text, unavailable};
+use crate::outgoing::{self, Outgoing};
 use crate::returned::unrouted;
 use crate::topology::Topology;
 
@@ -38,6 +38,8 @@ pub(crate) struct Publisher {
     pub(crate) confirm_timeout: Duration,
     /// The delay queues that need not be declared again.
     pub(crate) declared: Declared,
+    /// The longest frame of the latest connection; before there is one, the longest that could be agreed on.
+    max_frame: AtomicUsize,
     slots: Semaphore,
     idle: Mutex<Vec<PublishChannel>>,
 }
@@ -45,6 +47,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(settings: ConnectSettings, topology: Topology, confirm_timeout: Duration) -> Self {
         Self {
+            max_frame: AtomicUsize::new(settings.address.max_frame()),
             connector: Connector::new(settings),
             topology,
             confirm_timeout,
@@ -52,6 +55,11 @@ impl Publisher {
             slots: Semaphore::new(CHANNELS),
             idle: Mutex::default(),
         }
+    }
+
+    /// Whether a message could be sent, as far as that is known without the broker.
+    pub(crate) fn check(&self, message: &Message) -> Result<(), TransportError> {
+        outgoing::check(message, self.max_frame.load(Ordering::Relaxed))
     }
 
     pub(crate) async fn send(&self, messages: &[Arc<Message>]) -> Vec<Answer> {
@@ -94,9 +102,9 @@ impl Publisher {
             let unknown = batch.record(&window, &report.fates);
             match report.trouble {
                 None => continue,
-                Some(Trouble::Refusal(reason)) => match unknown.as_slice() {
+                Some(Trouble::Refusal(refusal)) => match unknown.as_slice() {
                     [] => {}
-                    [culprit] => batch.answer(*culprit, Err(refused(reason))),
+                    [culprit] => batch.answer(*culprit, Err(refusal)),
                     // One of them is at fault. Sent one by one, the others do not suffer for it.
                     _ => unknown.into_iter().rev().for_each(|index| windows.push_front(vec![index])),
                 },
@@ -133,6 +141,7 @@ impl Publisher {
 
     async fn open(&self, deadline: Instant) -> Result<PublishChannel, TransportError> {
         let link = before(deadline, "connecting", self.connector.link()).await?;
+        self.max_frame.store(link.max_frame(), Ordering::Relaxed);
         // The broker reads nothing from a blocked connection, not even the wish for a channel.
         self.wait_while_blocked(&link, deadline).await?;
         let open = async {
@@ -283,7 +292,7 @@ struct Report {
 
 enum Trouble {
     /// The broker closed the channel over one of the messages.
-    Refusal(String),
+    Refusal(TransportError),
     /// Nothing wrong with any message.
     Outage(String),
 }
@@ -301,12 +310,12 @@ impl Trouble {
     fn of(error: &lapin::Error) -> Self {
         let what = text(error);
         match soft(error) {
-            // Larger than the broker's max_message_size.
+            // Larger than the broker's max_message_size, which no other attempt changes.
             Some(AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::CONTENTTOOLARGE) => {
-                Self::Refusal(format!("the broker refused the message: {what}"))
+                Self::Refusal(invalid(format!("the broker can never take this message: {what}")))
             }
             Some(AMQPSoftError::ACCESSREFUSED) => {
-                Self::Refusal(format!("this user may not publish to that topic: {what}"))
+                Self::Refusal(refused(format!("this user may not publish to that topic: {what}")))
             }
             _ => Self::Outage(format!("the outcome of a publish is unknown: {what}")),
         }

@@ -215,6 +215,12 @@ impl Transport for RabbitMq {
         self.started.set(started).map_err(|_| unusable("this transport is used by another bus already"))
     }
 
+    /// What AMQP has no room for: long names, more headers than fit into a frame; and `CC` and `BCC`, which RabbitMQ takes
+    /// as lists only.
+    fn check_message(&self, message: &Message) -> Result<(), TransportError> {
+        self.started()?.publisher.check(message)
+    }
+
     async fn send(&self, messages: &[Arc<Message>]) -> Vec<Result<Sent, TransportError>> {
         match self.started() {
             Ok(started) => started.publisher.send(messages).await,

@@ -161,8 +161,8 @@ async fn what_cannot_be_delayed_is_refused_alone() {
     let batch = [delayed("1", 50 * 86_400_000, &to), nameless, delayed("3", 200, &to)];
     let answers = delay(&transport, &batch).await;
     let kinds: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(TransportError::kind)).collect();
-    let refused = Err(TransportErrorKind::Refused);
-    assert_eq!(kinds, [refused, refused, Ok(&())], "{answers:?}");
+    let (refused, invalid) = (TransportErrorKind::Refused, TransportErrorKind::Invalid);
+    assert_eq!(kinds, [Err(refused), Err(invalid), Ok(&())], "{answers:?}");
     assert_eq!(ids(&receive(&mut consumer, 1).await), ["3"]);
 }
 

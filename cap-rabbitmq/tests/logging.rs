@@ -75,13 +75,15 @@ async fn neither_bodies_nor_passwords_are_logged() {
     let log = Log::default();
     tracing_subscriber::fmt().with_writer(log.clone()).with_env_filter("debug").with_ansi(false).init();
     let place = Place::new();
-    let transport = place.started();
+    let proxy = Proxy::start().await;
+    proxy.rename(b"\x02XCS", b"\x02CCS");
+    let transport = support::start(place.transport_at(&proxy.url()));
     let answers = soon(transport.send(&[message("7", "nobody.wants.this", "s3cret")])).await;
     assert_eq!(*answers[0].as_ref().unwrap(), Sent::Unrouted);
     // Over a channel that breaks, lapin complains on its own thread, and that must not be lost.
     let poison = {
         let mut headers = message("8", "t", "s3cret").headers.clone();
-        headers.insert("CC", "not a list");
+        headers.insert("XC", "not a list");
         Arc::new(cap_core::message::Message::new(headers, "s3cret"))
     };
     soon(transport.send(&[poison])).await.remove(0).unwrap_err();

@@ -239,8 +239,10 @@ impl Relay {
                     self.rejected(&item, &error).await;
                 }
                 Err(error) => match item.broker_delay() {
-                    Some(delay) => self.keep_in_store(&item, delay, &error).await,
-                    None => self.failed(item, &error).await,
+                    Some(delay) if error.kind() != TransportErrorKind::Invalid => {
+                        self.keep_in_store(&item, delay, &error).await;
+                    }
+                    _ => self.failed(item, &error).await,
                 },
             }
         }
@@ -304,13 +306,21 @@ impl Relay {
     async fn failed(&mut self, mut item: RelayItem, error: &TransportError) {
         let context = Arc::clone(&self.context);
         let options = context.options();
-        let error = error.to_string();
+        let (error, kind) = (error.to_string(), error.kind());
         let attempts = item.attempts + 1;
         let (message_id, topic) = (item.message.id(), item.message.name());
         metrics::counter!("cap_publish_failed_total").increment(1);
         let row = item.lease.id;
         tracing::warn!(message_id, topic, row, attempt = attempts, error, "publishing failed");
-        match options.publish_retry.next(attempts - item.attempts_before_rerun, fastrand::f64()) {
+        // No further attempt could succeed: the policy is for what may.
+        let (next, reason) = match kind {
+            TransportErrorKind::Invalid => (NextAttempt::GiveUp, Reason::Permanent),
+            _ => {
+                let counted = attempts - item.attempts_before_rerun;
+                (options.publish_retry.next(counted, fastrand::f64()), Reason::Exhausted)
+            }
+        };
+        match next {
             NextAttempt::After(Duration::ZERO) => {
                 let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error };
                 if settle_and_wait(&context, item.lease, verdict, item.attempts).await {
@@ -324,7 +334,7 @@ impl Relay {
             NextAttempt::GiveUp => {
                 let notify = context.notifies();
                 let verdict = Verdict::Failed {
-                    reason: Reason::Exhausted,
+                    reason,
                     error: error.clone(),
                     counted: true,
                     keep: options.failed_expire_after,
@@ -338,7 +348,7 @@ impl Relay {
                         id: item.lease.id,
                         message: item.message,
                         group: "".into(),
-                        reason: Reason::Exhausted,
+                        reason,
                         error,
                         attempts,
                         lease: item.lease,

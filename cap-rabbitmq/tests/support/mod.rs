@@ -168,11 +168,14 @@ pub(crate) fn start(transport: RabbitMq) -> RabbitMq {
     transport
 }
 
+pub(crate) async fn plain_connection() -> Connection {
+    let properties = ConnectionProperties::default().with_connection_name("cap-test plain".into());
+    Connection::connect(&amqp_url(), properties).await.unwrap()
+}
+
 /// A channel on a connection of its own, which lives as long as the channel.
 pub(crate) async fn plain_channel() -> Channel {
-    let properties = ConnectionProperties::default().with_connection_name("cap-test plain".into());
-    let connection = Connection::connect(&amqp_url(), properties).await.unwrap();
-    connection.create_channel().await.unwrap()
+    plain_connection().await.create_channel().await.unwrap()
 }
 
 pub(crate) fn message(id: impl Into<String>, topic: &str, body: impl Into<bytes::Bytes>) -> Arc<Message> {

@@ -18,6 +18,8 @@ struct Order {
     swallow: Option<String>,
     /// From the first of these methods on the broker's answers are kept back, until as many have been sent.
     together: Option<([u8; 4], usize)>,
+    /// What the clients write first of these becomes the second, which is of the same length.
+    rename: Option<(Vec<u8>, Vec<u8>)>,
     /// Bytes to be written to the clients once, and the number of this injection.
     inject: (usize, Vec<u8>),
 }
@@ -89,6 +91,13 @@ impl Proxy {
         self.orders.send_modify(|order| order.swallow = Some(name.to_owned()));
     }
 
+    /// Replaces what the clients say by something else of the same length, which must not begin with the last byte of
+    /// a frame.
+    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) {
+        assert_eq!(from.len(), to.len());
+        self.orders.send_modify(|order| order.rename = Some((from.to_vec(), to.to_vec())));
+    }
+
     /// Makes the broker answer a method only once so many of them have been sent.
     pub(crate) fn answer_together(&self, class: u16, method: u16, count: usize) {
         self.orders.send_modify(|order| order.together = Some((name(class, method), count)));
@@ -137,6 +146,8 @@ async fn pass(
     let mut order = orders.borrow_and_update().clone();
     let mut from_client = vec![0; 64 * 1024];
     let mut from_server = vec![0; 64 * 1024];
+    // The beginning of something to be renamed.
+    let mut held = Vec::new();
     loop {
         let kept_back = order.together.is_some_and(|(method, count)| {
             (1..count).contains(&count_in(&record.lock().unwrap()[number], method))
@@ -156,7 +167,11 @@ async fn pass(
             read = client.read(&mut from_client), if !order.stalled => {
                 let Ok(length @ 1..) = read else { return };
                 record.lock().unwrap()[number].extend_from_slice(&from_client[..length]);
-                let mut bytes = from_client[..length].to_vec();
+                let mut bytes = std::mem::take(&mut held);
+                bytes.extend_from_slice(&from_client[..length]);
+                if let Some((from, to)) = &order.rename {
+                    held = rename(&mut bytes, from, to);
+                }
                 if let Some(name) = &order.swallow {
                     bytes = without(&bytes, name.as_bytes());
                 }
@@ -179,6 +194,21 @@ async fn pass(
             }
         }
     }
+}
+
+/// Replaces every occurrence, and takes from the end what may be the beginning of one more.
+fn rename(bytes: &mut Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut at = 0;
+    while at + from.len() <= bytes.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+            at += to.len();
+        } else {
+            at += 1;
+        }
+    }
+    let begun = (1..from.len()).rev().find(|length| bytes.ends_with(&from[..*length])).unwrap_or(0);
+    bytes.split_off(bytes.len() - begun)
 }
 
 /// Whole frames, less the methods that hold a name.
