@@ -123,12 +123,13 @@ pub struct TransportError {
     kind: TransportErrorKind,
     transport: &'static str,
     message: String,
+    operator: bool,
 }
 
 impl TransportError {
     /// An error of the transport named `transport`. The message is shown to people: no secret belongs in it.
     pub fn new(kind: TransportErrorKind, transport: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, transport, message: message.into() }
+        Self { kind, transport, message: message.into(), operator: false }
     }
 
     /// What kind of trouble it is.
@@ -141,6 +142,20 @@ impl TransportError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == TransportErrorKind::Unavailable
+    }
+
+    /// Says that it stays so until an operator acts, such as a password that the broker refuses. The bus waits as in any
+    /// outage, but says so as an error.
+    #[must_use]
+    pub fn requiring_operator(mut self) -> Self {
+        self.operator = true;
+        self
+    }
+
+    /// Whether an operator must act: one that says so, and each that is not [`Unavailable`](TransportErrorKind).
+    #[must_use]
+    pub fn requires_operator(&self) -> bool {
+        self.operator || !self.is_unavailable()
     }
 
     /// What went wrong, without the transport's name.

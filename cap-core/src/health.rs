@@ -143,7 +143,7 @@ impl Trouble for StorageError {
 
 impl Trouble for TransportError {
     fn needs_a_person(&self) -> bool {
-        !self.is_unavailable()
+        self.requires_operator()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where the broker is: reads the url and the hosts, and never shows the password.
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
+
+use crate::credentials::Credentials;
 
 /// Stands for a url in texts that people see.
 const HIDDEN: &str = "<hidden>";
@@ -52,6 +54,23 @@ impl Address {
 
     pub(crate) fn hosts(&self) -> &[Host] {
         &self.hosts
+    }
+
+    /// Logs in by the client's certificate.
+    pub(crate) fn log_in_by_certificate(&mut self) {
+        self.login.query.auth_mechanism = Some(SASLMechanism::External);
+    }
+
+    pub(crate) fn logs_in_by_certificate(&self) -> bool {
+        self.login.query.auth_mechanism == Some(SASLMechanism::External)
+    }
+
+    /// The same with other credentials.
+    pub(crate) fn with_credentials(&self, credentials: &Credentials) -> Self {
+        let mut address = self.clone();
+        address.login.authority.userinfo.username.clone_from(&credentials.user);
+        address.login.authority.userinfo.password.clone_from(&credentials.secret);
+        address
     }
 
     /// What lapin needs to connect to one of the hosts.

@@ -168,9 +168,9 @@ mod tests {
         let answers = batch.finish(Some(unavailable("gone")));
         let short: Vec<_> =
             answers.iter().map(|answer| answer.as_ref().map_err(TransportError::kind)).collect();
-        let (refused, gone) = (Err(TransportErrorKind::Refused), Err(TransportErrorKind::Unavailable));
+        let (invalid, gone) = (Err(TransportErrorKind::Invalid), Err(TransportErrorKind::Unavailable));
         let full = Err(TransportErrorKind::DestinationFull);
-        assert_eq!(short, [Ok(&Sent::Routed), refused, gone, Ok(&Sent::Unrouted), full, Ok(&Sent::Routed)]);
+        assert_eq!(short, [Ok(&Sent::Routed), invalid, gone, Ok(&Sent::Unrouted), full, Ok(&Sent::Routed)]);
     }
 
     #[test]

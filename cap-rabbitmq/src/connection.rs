@@ -12,14 +12,18 @@ use lapin::types::LongString;
 use lapin::uri::AMQPScheme;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::address::{Address, Host};
+use crate::credentials::Provider;
 use crate::dial::dial;
 use crate::error::{text, unavailable};
+use crate::expected::ExpectedCloses;
 use crate::greeting::Broker;
 use crate::quiet::Quiet;
+use crate::renewal::renew;
 use crate::socket::{self, Control};
 
 /// How long saying goodbye may take.
@@ -29,7 +33,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct ConnectSettings {
     pub(crate) address: Address,
-    pub(crate) ca_certificates: Option<String>,
+    /// Asked for user and password at each connect, in the place of those of the address.
+    pub(crate) provider: Option<Provider>,
+    pub(crate) tls: OwnedTLSConfig,
     pub(crate) timeout: Duration,
     pub(crate) heartbeat_seconds: u16,
     /// What the broker shows of us in its list of connections.
@@ -38,9 +44,11 @@ pub(crate) struct ConnectSettings {
 
 /// One connection. It is never mended: once broken, it is replaced.
 pub(crate) struct Link {
-    connection: Connection,
+    connection: Arc<Connection>,
     control: Control,
     retired: AtomicBool,
+    /// Renews the credentials, for as long as somebody has the connection.
+    renewal: JoinSet<()>,
 }
 
 impl Link {
@@ -56,6 +64,11 @@ impl Link {
     /// Whether the broker drops a message of a quorum queue that it delivered often, unless the queue says not to.
     pub(crate) fn limits_deliveries(&self) -> bool {
         self.control.broker().is_some_and(Broker::limits_deliveries)
+    }
+
+    /// Where to note that the broker may close a channel.
+    pub(crate) fn expected_closes(&self) -> &ExpectedCloses {
+        self.control.expected_closes()
     }
 
     pub(crate) fn is_usable(&self) -> bool {
@@ -133,14 +146,26 @@ impl Connector {
     }
 
     async fn connect_to_any(&self) -> Result<Link, TransportError> {
-        let hosts = self.settings.address.hosts();
+        let Some(provider) = &self.settings.provider else {
+            return self.connect_with(&self.settings.address).await;
+        };
+        let limit = self.settings.timeout;
+        let credentials = provider.ask(limit).await?;
+        let mut link = self.connect_with(&self.settings.address.with_credentials(&credentials)).await?;
+        let (connection, control) = (Arc::clone(&link.connection), link.control.clone());
+        link.renewal.spawn(renew(connection, control, provider.clone(), credentials, limit));
+        Ok(link)
+    }
+
+    async fn connect_with(&self, address: &Address) -> Result<Link, TransportError> {
+        let hosts = address.hosts();
         let mut last = None;
         for _ in hosts {
             let next = self.next_host.load(Ordering::Relaxed) % hosts.len();
             // Moved on before the attempt, so that an attempt that the caller gives up counts as failed.
             self.next_host.store(next + 1, Ordering::Relaxed);
             let host = &hosts[next];
-            match self.connect(host).await {
+            match self.connect(address, host).await {
                 Ok(link) => {
                     self.next_host.store(next, Ordering::Relaxed);
                     info!(%host, name = self.settings.name, "connected to RabbitMQ");
@@ -155,18 +180,17 @@ impl Connector {
         Err(last.unwrap_or_else(|| unavailable("there is no host to connect to")))
     }
 
-    async fn connect(&self, host: &Host) -> Result<Link, TransportError> {
+    async fn connect(&self, address: &Address, host: &Host) -> Result<Link, TransportError> {
         let settings = &self.settings;
-        let uri = settings.address.uri(host, settings.heartbeat_seconds);
+        let uri = address.uri(host, settings.heartbeat_seconds);
         let control = Control::default();
         // Whatever becomes of this attempt, dropped halfway included, lapin's thread does not outlive it.
         let attempt = CutOnDrop(Some(control.clone()));
-        let (opening, quiet) = (control.clone(), Quiet::current());
+        let (opening, quiet) = (control.clone(), Quiet::current(control.expected_closes()));
         // As with the hosts: moved on before the attempt, and back after a success.
         let turn = self.next_address.fetch_add(1, Ordering::Relaxed);
         let limit = settings.timeout;
-        let tls =
-            OwnedTLSConfig { cert_chain: settings.ca_certificates.clone(), ..OwnedTLSConfig::default() };
+        let tls = settings.tls.clone();
         let connector = Connection::connector(
             uri,
             socket::runtime(),
@@ -190,31 +214,17 @@ impl Connector {
         );
         let connection = match timeout(limit, connector).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(self.refusal(host, &error)),
+            Ok(Err(error)) => return Err(refusal(address, host, &error)),
             Err(_) => {
                 return Err(unavailable(format!("{host} did not answer within connect_timeout ({limit:?})")));
             }
         };
         attempt.succeeded();
         self.next_address.store(turn, Ordering::Relaxed);
-        let link = Link { connection, control, retired: AtomicBool::new(false) };
+        let connection = Arc::new(connection);
+        let link = Link { connection, control, retired: AtomicBool::new(false), renewal: JoinSet::new() };
         link.control.set_max_frame(link.max_frame());
         Ok(link)
-    }
-
-    fn refusal(&self, host: &Host, error: &lapin::Error) -> TransportError {
-        let address = &self.settings.address;
-        let what = text(error);
-        let hint = if what.contains("ACCESS_REFUSED") {
-            format!("; check user {:?} and its password", address.user())
-        } else if what.contains("NOT_ALLOWED") {
-            format!("; check that user {:?} may use vhost {:?}", address.user(), address.vhost())
-        } else if address.is_tls() {
-            "; check that this port speaks TLS and that its certificate is trusted here".to_owned()
-        } else {
-            String::new()
-        };
-        unavailable(format!("cannot connect to {host}: {what}{hint}"))
     }
 
     /// Closes the connection; no other is opened afterwards.
@@ -231,6 +241,31 @@ impl Connector {
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+/// The error of an attempt to connect. What the broker or the certificates object to, only an operator can change.
+fn refusal(address: &Address, host: &Host, error: &lapin::Error) -> TransportError {
+    let what = text(error);
+    let refused =
+        |hint: String| unavailable(format!("cannot connect to {host}: {what}; {hint}")).requiring_operator();
+    if what.contains("ACCESS_REFUSED") {
+        refused(if address.logs_in_by_certificate() {
+            "check that the broker knows a user of the certificate's name, and offers EXTERNAL".to_owned()
+        } else {
+            format!("check user {:?} and its password", address.user())
+        })
+    } else if what.contains("NOT_ALLOWED") {
+        refused(format!("check that user {:?} may use vhost {:?}", address.user(), address.vhost()))
+    } else if address.is_tls() && what.to_lowercase().contains("certificate") {
+        refused("check that the broker's certificate is trusted here, and ours there".to_owned())
+    } else if address.is_tls() {
+        unavailable(format!(
+            "cannot connect to {host}: {what}; check that this port speaks TLS, of version 1.2 at least, and that its \
+             certificate is trusted here"
+        ))
+    } else {
+        unavailable(format!("cannot connect to {host}: {what}"))
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn no_fault_of_the_message(error: TransportError) -> TransportError {
     if error.is_unavailable() {
         return error;
     }
-    unavailable(error.message())
+    unavailable(error.message()).requiring_operator()
 }
 
 pub(crate) fn unusable(message: impl Into<String>) -> TransportError {
@@ -58,4 +58,10 @@ pub(crate) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
         },
         _ => None,
     }
+}
+
+/// What of a queue or an exchange is otherwise than declared: `alternate-exchange` of `PRECONDITION_FAILED -
+/// inequivalent arg 'alternate-exchange' for exchange ..`.
+pub(crate) fn inequivalent(said: &str) -> Option<&str> {
+    said.split_once("inequivalent arg '")?.1.split_once('\'').map(|(property, _)| property)
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use cap_core::UnverifiedTransport;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{redacted, redacted_host};
+use crate::identity::ClientIdentity;
 
 /// Which kind of queue is declared for a group that has none yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,6 +48,14 @@ pub struct RabbitMqOptions {
     /// Certificates of authorities that are trusted in addition to those of the operating system, as PEM text. For an
     /// `amqps://` broker whose certificate is of the house. Default: none.
     pub ca_certificates: Option<String>,
+    /// The certificate that this program shows to an `amqps://` broker that asks for one. Default: none.
+    pub identity: Option<ClientIdentity>,
+    /// Logs in by that certificate (SASL `EXTERNAL`, the broker's plugin `rabbitmq_auth_mechanism_ssl`) instead of user
+    /// and password. Default: false.
+    pub certificate_login: bool,
+    /// What to do about plain `amqp://` to a host other than this one, on which everyone on the way reads the password
+    /// and the messages: `warn`, `error` (the bus does not start) or `accept`. Default: `warn`.
+    pub unverified_transport: UnverifiedTransport,
     /// The topic exchange that all messages go through. A bus of a version other than `v1` uses
     /// `<exchange>.<version>`. Default: `cap.default.router`, as .NET CAP.
     pub exchange: String,
@@ -82,6 +92,9 @@ impl Default for RabbitMqOptions {
             url: "amqp://localhost".to_owned(),
             hosts: Vec::new(),
             ca_certificates: None,
+            identity: None,
+            certificate_login: false,
+            unverified_transport: UnverifiedTransport::default(),
             exchange: "cap.default.router".to_owned(),
             queue_type: QueueType::default(),
             dotnet_queues: false,
@@ -99,6 +112,9 @@ impl fmt::Debug for RabbitMqOptions {
             .field("url", &redacted(&self.url))
             .field("hosts", &self.hosts.iter().map(|host| redacted_host(host)).collect::<Vec<_>>())
             .field("ca_certificates", &self.ca_certificates.as_ref().map(|_| "given"))
+            .field("identity", &self.identity)
+            .field("certificate_login", &self.certificate_login)
+            .field("unverified_transport", &self.unverified_transport)
             .field("exchange", &self.exchange)
             .field("queue_type", &self.queue_type)
             .field("dotnet_queues", &self.dotnet_queues)

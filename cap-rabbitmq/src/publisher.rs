@@ -94,7 +94,7 @@ impl Publisher {
         }
         let deadline = Instant::now() + self.confirm_timeout;
         let _slot = self.slot(deadline).await?;
-        let mut channel = self.channel(deadline).await?;
+        let mut channel = self.channel(deadline).await.map_err(no_fault_of_the_message)?;
         let mut windows = batch.windows(channel.link.max_frame());
         while let Some(window) = windows.pop_front() {
             self.wait_while_blocked(&channel.link, Instant::now() + self.confirm_timeout).await?;
@@ -151,7 +151,7 @@ impl Publisher {
             })?;
             Ok(channel)
         };
-        let lapin = before(deadline, "opening a channel", open).await.map_err(no_fault_of_the_message)?;
+        let lapin = before(deadline, "opening a channel", open).await?;
         Ok(PublishChannel { lapin, link, unwritten: AtomicUsize::new(0) })
     }
 
@@ -159,10 +159,11 @@ impl Publisher {
     /// on its way to that channel; then a second attempt finds another connection.
     async fn another_channel(&self) -> Result<PublishChannel, TransportError> {
         let deadline = Instant::now() + self.confirm_timeout;
-        match Box::pin(self.open(deadline)).await {
+        let opened = match Box::pin(self.open(deadline)).await {
             Err(error) if error.is_unavailable() => Box::pin(self.open(deadline)).await,
             result => result,
-        }
+        };
+        opened.map_err(no_fault_of_the_message)
     }
 
     fn give_back(&self, channel: PublishChannel) {

@@ -1,18 +1,26 @@
-//! Keeps the content of messages out of the log.
+//! Keeps out of the log what lapin should not write there: the content of messages, and errors that are none.
 //!
-//! lapin logs a message that no queue wanted as a warning, with its whole body. It does so on a thread of its own, whose
-//! subscriber is set here: whatever was in force where the connection was opened, without that one target.
+//! lapin logs a message that no queue wanted as a warning, with its whole body; and as an error that the broker closed a
+//! channel, even where that is [one of the answers](crate::expected). It does so on a thread of its own, whose
+//! subscriber is set here: whatever was in force where the connection was opened, without those.
 
 use std::cell::RefCell;
+use std::fmt;
 
 use tracing::dispatcher::{DefaultGuard, get_default};
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, set_default};
-use tracing::{Dispatch, Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+
+use crate::expected::ExpectedCloses;
 
 /// Where lapin logs what was returned to it.
 const RETURNED_MESSAGES: &str = "lapin::returned_messages";
+/// Where lapin logs that the broker closed a channel, with the channel's number in this field.
+const CHANNELS: &str = "lapin::channel";
+const CHANNEL_FIELD: &str = "channel";
 
 thread_local! {
     /// In force until the thread ends.
@@ -21,11 +29,21 @@ thread_local! {
 
 /// The subscriber in force here, less what is not to be logged.
 #[derive(Clone)]
-pub(crate) struct Quiet(Dispatch);
+pub(crate) struct Quiet(Dispatch, ExpectedCloses);
 
 impl Quiet {
-    pub(crate) fn current() -> Self {
-        Self(get_default(Clone::clone))
+    pub(crate) fn current(expected: &ExpectedCloses) -> Self {
+        Self(get_default(Clone::clone), expected.clone())
+    }
+
+    fn is_expected(&self, event: &Event<'_>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() != Level::ERROR || metadata.target() != CHANNELS {
+            return false;
+        }
+        let mut number = ChannelNumber(None);
+        event.record(&mut number);
+        number.0.is_some_and(|channel| self.1.contains(channel))
     }
 
     /// Makes it the subscriber of the present thread, for good.
@@ -38,7 +56,18 @@ fn is_quiet(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with(RETURNED_MESSAGES)
 }
 
-/// All but the first three pass everything on.
+/// Reads the number of the channel that an event is about.
+struct ChannelNumber(Option<u16>);
+
+impl Visit for ChannelNumber {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == CHANNEL_FIELD {
+            self.0 = format!("{value:?}").parse().ok();
+        }
+    }
+}
+
+/// All but the first three and `event` pass everything on.
 impl Subscriber for Quiet {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if is_quiet(metadata) { Interest::never() } else { self.0.register_callsite(metadata) }
@@ -67,7 +96,9 @@ impl Subscriber for Quiet {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.0.event(event);
+        if !self.is_expected(event) {
+            self.0.event(event);
+        }
     }
 
     fn enter(&self, span: &Id) {

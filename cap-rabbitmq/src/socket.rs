@@ -21,6 +21,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::AsyncTcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::expected::ExpectedCloses;
 use crate::greeting::Broker;
 use crate::wash::Wash;
 
@@ -69,6 +70,7 @@ pub(crate) struct Control {
     max_frame: Arc<AtomicUsize>,
     /// Known as soon as the broker has spoken.
     broker: Arc<OnceLock<Broker>>,
+    expected_closes: ExpectedCloses,
 }
 
 impl Control {
@@ -79,6 +81,10 @@ impl Control {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
+    }
+
+    pub(crate) fn expected_closes(&self) -> &ExpectedCloses {
+        &self.expected_closes
     }
 
     pub(crate) fn broker(&self) -> Option<&Broker> {

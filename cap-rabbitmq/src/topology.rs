@@ -1,4 +1,4 @@
-//! What is declared on the broker: the exchange, and a group's queue with its bindings.
+//! What is declared on the broker for a group: its queue with its bindings.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use cap_core::error::TransportError;
 use cap_core::message::TopicPattern;
 use cap_core::transport::GroupSpec;
 use futures_util::future::try_join_all;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::Channel;
+use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::connection::Link;
-use crate::error::{refused, soft, text, unavailable};
+use crate::error::{inequivalent, refused, soft, text, unavailable};
+use crate::exchange::Joined;
 use crate::options::QueueType;
 
 /// The time to live of a message in a queue that .NET CAP declared: ten days, in milliseconds.
@@ -31,6 +32,8 @@ pub(crate) struct Topology {
     pub(crate) message_ttl: Option<Duration>,
     /// A connection that opens no channel for so long is dead.
     pub(crate) silence: Duration,
+    /// How the exchange was found.
+    pub(crate) joined: Joined,
 }
 
 impl Topology {
@@ -59,49 +62,6 @@ impl Topology {
         arguments
     }
 
-    /// A fresh channel on which the exchange is known to be there.
-    pub(crate) async fn open_channel(
-        &self,
-        link: &Link,
-        deadline: Instant,
-    ) -> Result<Channel, TransportError> {
-        let channel = self.new_channel(link, deadline).await?;
-        let Err(error) = self.declare_exchange(&channel, false).await else { return Ok(channel) };
-        match soft(&error) {
-            // A user without the right to configure may still use what an administrator made.
-            Some(AMQPSoftError::ACCESSREFUSED) => {
-                let channel = self.new_channel(link, deadline).await?;
-                match self.declare_exchange(&channel, true).await {
-                    Ok(()) => Ok(channel),
-                    Err(_) => Err(self.exchange_error(&error)),
-                }
-            }
-            _ => Err(self.exchange_error(&error)),
-        }
-    }
-
-    async fn declare_exchange(&self, channel: &Channel, passive: bool) -> lapin::Result<()> {
-        let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
-        channel
-            .exchange_declare(self.exchange.clone(), ExchangeKind::Topic, options, FieldTable::default())
-            .await
-    }
-
-    fn exchange_error(&self, error: &lapin::Error) -> TransportError {
-        let (exchange, what) = (self.exchange.as_str(), text(error));
-        match soft(error) {
-            Some(AMQPSoftError::PRECONDITIONFAILED) => refused(format!(
-                "exchange {exchange:?} is there with other properties; give the bus another exchange, or delete \
-                 this one and let the bus declare it: {what}"
-            )),
-            Some(AMQPSoftError::ACCESSREFUSED) => refused(format!(
-                "exchange {exchange:?} is not there and this user may not declare it; grant the right, or have it \
-                 declared as a durable topic exchange: {what}"
-            )),
-            _ => unavailable(format!("exchange {exchange:?} could not be declared: {what}")),
-        }
-    }
-
     /// A fresh channel on which the group's queue is known to be there, as the group wants it.
     pub(crate) async fn group(
         &self,
@@ -122,6 +82,7 @@ impl Topology {
                 queue = queue.as_str()
             )));
         }
+        self.refuse_a_stream(link, &queue, None, deadline).await?;
         Ok((self.new_channel(link, deadline).await?, queue))
     }
 
@@ -129,23 +90,43 @@ impl Topology {
     async fn declare_group(
         &self,
         link: &Link,
-        channel: Channel,
+        mut channel: Channel,
         queue: &ShortString,
         spec: &GroupSpec,
         deadline: Instant,
     ) -> Result<Channel, TransportError> {
-        if self.exists(link, queue, deadline).await? {
-            self.check_delivery_limit(link, queue, deadline).await?;
-        } else {
-            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            channel
-                .queue_declare(queue.clone(), options, self.queue_arguments(link.limits_deliveries()))
-                .await
-                .map_err(|error| group_error(queue, "declared", &error))?;
+        // Declared first, asked later: a queue of our own making is the usual case, and needs no second channel.
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = self.queue_arguments(link.limits_deliveries());
+        let declared = channel.queue_declare(queue.clone(), options, arguments);
+        if let Err(error) = link.expected_closes().during(&channel, declared).await {
+            self.join_as_it_is(link, queue, &error, deadline).await?;
+            channel = self.new_channel(link, deadline).await?;
         }
         // All at once: one after another, many topics over a slow link would never be done in time.
         try_join_all(spec.topics.iter().map(|topic| self.bind(&channel, queue, topic))).await?;
         Ok(channel)
+    }
+
+    /// Joins a queue that exists and was declared otherwise, or that this user may not declare.
+    async fn join_as_it_is(
+        &self,
+        link: &Link,
+        queue: &ShortString,
+        error: &lapin::Error,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        let may_exist =
+            matches!(soft(error), Some(AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::ACCESSREFUSED));
+        // Where it does not exist, its declaration was refused for its own sake.
+        if !may_exist || !self.exists(link, queue, deadline).await? {
+            return Err(group_error(queue, "declared", error));
+        }
+        let said = text(error);
+        if inequivalent(&said) == Some(DELIVERY_LIMIT) {
+            warn_of_delivery_limit(queue);
+        }
+        self.refuse_a_stream(link, queue, Some(error), deadline).await
     }
 
     async fn bind(
@@ -163,33 +144,6 @@ impl Topology {
             .map_err(|error| group_error(queue, &format!("bound to topic {topic}"), &error))
     }
 
-    /// Warns of a queue whose messages the broker drops when it has delivered them often: one that was declared when the
-    /// broker was older and had no such limit. A broker tells the arguments of a queue only by refusing others.
-    async fn check_delivery_limit(
-        &self,
-        link: &Link,
-        queue: &ShortString,
-        deadline: Instant,
-    ) -> Result<(), TransportError> {
-        let arguments = self.queue_arguments(link.limits_deliveries());
-        if !arguments.inner().contains_key(DELIVERY_LIMIT) {
-            return Ok(());
-        }
-        let channel = self.new_channel(link, deadline).await?;
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        if let Err(error) = channel.queue_declare(queue.clone(), options, arguments).await
-            && text(&error).contains(DELIVERY_LIMIT)
-        {
-            warn!(
-                queue = queue.as_str(),
-                "the broker drops what it has delivered from this queue twenty times, as it does while a store is \
-                 away, since the queue was declared without x-delivery-limit -1; give it a policy with \
-                 delivery-limit -1, unless it has one, or delete it when it is empty"
-            );
-        }
-        Ok(())
-    }
-
     /// Whether a queue is there, whatever its arguments. Asked on a channel of its own, which a "no" closes.
     async fn exists(
         &self,
@@ -199,7 +153,8 @@ impl Topology {
     ) -> Result<bool, TransportError> {
         let channel = self.new_channel(link, deadline).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        match channel.queue_declare(queue.clone(), options, FieldTable::default()).await {
+        let asked = channel.queue_declare(queue.clone(), options, FieldTable::default());
+        match link.expected_closes().during(&channel, asked).await {
             Ok(_) => Ok(true),
             Err(error) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) => Ok(false),
             Err(error) => Err(group_error(queue, "looked up", &error)),
@@ -209,7 +164,11 @@ impl Topology {
     /// Opens a channel. A connection that does not even do that in time is dead, whatever it says of itself. That takes
     /// time enough: where a queue that does not answer has used most of it up, that queue is at fault, and the other
     /// groups keep the connection. One that says no has no room for another channel, and is retired.
-    async fn new_channel(&self, link: &Link, deadline: Instant) -> Result<Channel, TransportError> {
+    pub(crate) async fn new_channel(
+        &self,
+        link: &Link,
+        deadline: Instant,
+    ) -> Result<Channel, TransportError> {
         let asked = Instant::now();
         match timeout_at(deadline, link.connection().create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -228,6 +187,17 @@ impl Topology {
             }
         }
     }
+}
+
+/// Warns of a queue whose messages the broker drops when it has delivered them often: one that was declared when the
+/// broker was older and had no such limit. A broker tells the arguments of a queue only by refusing others.
+fn warn_of_delivery_limit(queue: &ShortString) {
+    warn!(
+        queue = queue.as_str(),
+        "the broker drops what it has delivered from this queue twenty times, as it does while a store is \
+         away, since the queue was declared without x-delivery-limit -1; give it a policy with \
+         delivery-limit -1, unless it has one, or delete it when it is empty"
+    );
 }
 
 /// The error of a declaration or a subscription that did not come about.
@@ -259,6 +229,7 @@ mod tests {
             dotnet_queues: false,
             message_ttl: None,
             silence: Duration::ZERO,
+            joined: Joined::default(),
         }
     }
 

@@ -1,19 +1,25 @@
 //! The transport itself: its builder, and what the bus calls.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cap_core::error::TransportError;
 use cap_core::message::Message;
 use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::{BoxError, UnverifiedTransport};
 use lapin::types::ShortString;
+use tracing::warn;
 
 use crate::NAME;
 use crate::address::Address;
 use crate::connection::{ConnectSettings, Connector};
 use crate::consumer::RabbitMqConsumer;
+use crate::credentials::{Credentials, Provider};
 use crate::error::unusable;
+use crate::exchange::Joined;
+use crate::identity::{self, ClientIdentity};
 use crate::options::{QueueType, RabbitMqOptions};
 use crate::publisher::Publisher;
 use crate::topology::Topology;
@@ -29,6 +35,7 @@ const LONGEST_TTL: Duration = Duration::from_millis(u32::MAX as u64);
 /// Nothing is connected, and no setting is looked at, before the bus starts.
 pub struct RabbitMq {
     options: RabbitMqOptions,
+    provider: Option<Provider>,
     started: OnceLock<Started>,
 }
 
@@ -49,7 +56,7 @@ impl RabbitMq {
     /// A transport with settings from elsewhere, such as a configuration file.
     #[must_use]
     pub fn with_options(options: RabbitMqOptions) -> Self {
-        Self { options, started: OnceLock::new() }
+        Self { options, provider: None, started: OnceLock::new() }
     }
 
     /// Adds more hosts of the same cluster: [`RabbitMqOptions::hosts`].
@@ -63,6 +70,56 @@ impl RabbitMq {
     #[must_use]
     pub fn ca_certificates(mut self, pem: impl Into<String>) -> Self {
         self.options.ca_certificates = Some(pem.into());
+        self
+    }
+
+    /// Shows a certificate to a broker that asks for one: [`RabbitMqOptions::identity`].
+    #[must_use]
+    pub fn identity(mut self, identity: ClientIdentity) -> Self {
+        self.options.identity = Some(identity);
+        self
+    }
+
+    /// Logs in by that certificate: [`RabbitMqOptions::certificate_login`].
+    #[must_use]
+    pub fn certificate_login(mut self) -> Self {
+        self.options.certificate_login = true;
+        self
+    }
+
+    /// Decides about plain `amqp://` to other hosts: [`RabbitMqOptions::unverified_transport`].
+    #[must_use]
+    pub fn unverified_transport(mut self, treatment: UnverifiedTransport) -> Self {
+        self.options.unverified_transport = treatment;
+        self
+    }
+
+    /// Asks for user and password, or a token, at each connect, in the place of those of the url.
+    ///
+    /// The provider has `connect_timeout` to answer and may be dropped half-way. Credentials that
+    /// [expire](Credentials::expires_in) are asked for anew before they do, and handed to the broker on the connection
+    /// that stands (`update-secret`); where they are another user's, the connection is replaced. A provider that fails,
+    /// or gives what the broker refuses, is an outage: it is logged as an error, everything waits, and the next attempt
+    /// asks again.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use cap_rabbitmq::{Credentials, RabbitMq};
+    ///
+    /// # async fn fetch_token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let transport = RabbitMq::new("amqps://rabbit.example/orders").credentials(|| async {
+    ///     let token = fetch_token().await?;
+    ///     Ok(Credentials::token(token).expires_in(Duration::from_secs(300)))
+    /// });
+    /// # let _ = transport;
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.provider = Some(Provider::new(provider));
         self
     }
 
@@ -121,22 +178,33 @@ impl RabbitMq {
 }
 
 impl Started {
-    fn new(options: &RabbitMqOptions, context: &TransportContext) -> Result<Self, TransportError> {
+    fn new(
+        options: &RabbitMqOptions,
+        provider: Option<&Provider>,
+        context: &TransportContext,
+    ) -> Result<Self, TransportError> {
         check(options)?;
-        let address = Address::parse(&options.url, &options.hosts).map_err(|reason| {
+        let mut address = Address::parse(&options.url, &options.hosts).map_err(|reason| {
             unusable(format!("the url is not of the form amqp://user:password@host:5672/vhost: {reason}"))
         })?;
         check_tls(options, &address)?;
+        check_unverified(options, &address)?;
+        if options.certificate_login {
+            address.log_in_by_certificate();
+        }
+        let tls = identity::tls(options.ca_certificates.as_ref(), options.identity.as_ref());
         let topology = Topology {
             exchange: exchange_name(&options.exchange, &context.version)?,
             queue_type: options.queue_type,
             dotnet_queues: options.dotnet_queues,
             message_ttl: options.message_ttl,
             silence: options.confirm_timeout / 2,
+            joined: Joined::default(),
         };
         let settings = |purpose: &str| ConnectSettings {
             address: address.clone(),
-            ca_certificates: options.ca_certificates.clone(),
+            provider: provider.cloned(),
+            tls: tls.clone(),
             timeout: options.connect_timeout,
             heartbeat_seconds: u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX),
             name: format!("{} ({purpose})", context.node),
@@ -183,7 +251,35 @@ fn check_tls(options: &RabbitMqOptions, address: &Address) -> Result<(), Transpo
             "option ca_certificates holds no certificate in PEM form; it takes the text, not a path",
         )),
         _ => Ok(()),
+    }?;
+    match &options.identity {
+        None if options.certificate_login => {
+            Err(unusable("option certificate_login is set, but no identity is given to log in by"))
+        }
+        Some(_) if !address.is_tls() => {
+            Err(unusable("option identity is given, but the url is not amqps://: nobody would ask for it"))
+        }
+        Some(identity) => identity::check(identity)
+            .map_err(|reason| unusable(format!("option identity cannot be used: {reason}"))),
+        None => Ok(()),
     }
+}
+
+/// Without TLS everyone on the way to another host reads the password and the messages, and may change them.
+fn check_unverified(options: &RabbitMqOptions, address: &Address) -> Result<(), TransportError> {
+    if address.is_tls() || options.unverified_transport == UnverifiedTransport::Accept {
+        return Ok(());
+    }
+    let Some(host) = address.hosts().iter().find(|host| !UnverifiedTransport::is_local(&host.name)) else {
+        return Ok(());
+    };
+    if options.unverified_transport == UnverifiedTransport::Error {
+        return Err(unusable(format!(
+            "the connection to {host} would not be encrypted, and option unverified_transport is \"error\"; use amqps://"
+        )));
+    }
+    warn!(%host, "RabbitMQ connection to another host is not encrypted; use amqps://, or set unverified_transport");
+    Ok(())
 }
 
 /// The exchange of one version of the bus, as .NET CAP names it.
@@ -211,7 +307,7 @@ impl Transport for RabbitMq {
     }
 
     fn start(&self, context: &TransportContext) -> Result<(), TransportError> {
-        let started = Started::new(&self.options, context)?;
+        let started = Started::new(&self.options, self.provider.as_ref(), context)?;
         self.started.set(started).map_err(|_| unusable("this transport is used by another bus already"))
     }
 
@@ -266,6 +362,7 @@ impl fmt::Debug for RabbitMq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitMq")
             .field("options", &self.options)
+            .field("provider", &self.provider)
             .field("started", &self.started.get().is_some())
             .finish()
     }

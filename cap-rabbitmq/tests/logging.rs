@@ -5,47 +5,21 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use cap_core::transport::{Sent, Transport};
+use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::RabbitMq;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
+use support::log::Log;
 use support::proxy::Proxy;
 use support::{Place, message, soon};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-
-/// A log that the test can read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// From version 4 on the broker drops what it has delivered often, and it is version 4 here by hearsay.
 #[tokio::test]
 async fn a_queue_from_before_the_delivery_limit_is_warned_of() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::here("info");
     let place = Place::new();
     let proxy = Proxy::start_as(Some(4)).await;
     let channel = support::plain_channel().await;
@@ -63,10 +37,47 @@ async fn a_queue_from_before_the_delivery_limit_is_warned_of() {
             drop(soon(transport.consume(&spec)).await.unwrap());
         }
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let warned: Vec<_> = log.lines().filter(|line| line.contains(" WARN cap_rabbitmq")).collect();
     assert_eq!(warned.len(), 2, "{log}");
     assert!(warned.iter().all(|line| line.contains("x-delivery-limit") && line.contains(".old")), "{log}");
+}
+
+/// Issue 8, rows B and 15: neither queues that are new, nor those that are there, nor such as somebody else has declared
+/// in his own way are worth an error of lapin's; nor is the end of a transport that is at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_starts_and_ends_log_nothing_above_info() {
+    let (log, _guard) = Log::here("info");
+    let place = Place::new();
+    let channel = support::plain_channel().await;
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let foreign = place.queue("foreign");
+    let argument = FieldTable::from(BTreeMap::from([("x-max-length".into(), AMQPValue::LongInt(1000))]));
+    channel.queue_declare(foreign.as_str().into(), durable, argument).await.unwrap();
+    channel.queue_declare(place.queue("dead").as_str().into(), durable, FieldTable::default()).await.unwrap();
+    for round in 0..4 {
+        let transport = place.started();
+        soon(transport.probe()).await.unwrap();
+        let mut consumers = Vec::new();
+        for name in ["one", "two", "foreign", "dead"] {
+            let mut spec = place.spec(name, &["p"], 10);
+            spec.existing = name == "dead";
+            consumers.push(soon(transport.consume(&spec)).await.unwrap());
+        }
+        let message = message("1", "p", "{}");
+        assert_eq!(*soon(transport.send(&[message.clone()])).await[0].as_ref().unwrap(), Sent::Routed);
+        let to = Destination::Group(place.queue("one").into());
+        let delayed = Delayed { message, delay: std::time::Duration::from_millis(200), to };
+        soon(transport.delay(&[delayed])).await.remove(0).unwrap();
+        let tags: Vec<_> = support::receive(&mut consumers[0], 1).await.iter().map(|got| got.tag).collect();
+        if round % 2 == 0 {
+            consumers[0].settle(&tags, Acknowledge::Accept).await.unwrap();
+        }
+        drop(consumers);
+        soon(transport.close()).await;
+    }
+    assert_eq!(log.troubles(), [""; 0]);
+    assert!(log.text().contains("connected to RabbitMQ"), "the log was on");
 }
 
 /// lapin's thread has a subscriber of its own making, so the one that counts is set for the whole process.
@@ -90,7 +101,7 @@ async fn neither_bodies_nor_passwords_are_logged() {
     assert_eq!(LevelFilter::current(), LevelFilter::DEBUG, "no more is asked for than the subscriber wants");
     soon(transport.close()).await;
     let uri: lapin::uri::AMQPUri = support::amqp_url().parse().unwrap();
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("connected to RabbitMQ"), "{log}");
     assert!(log.contains("ERROR io_loop: lapin::channel: Channel closed"), "{log}");
     // The body as text, or as the numbers of its bytes.

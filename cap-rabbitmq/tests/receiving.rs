@@ -268,31 +268,6 @@ async fn groups_whose_names_are_cut_in_the_middle_of_a_character() {
 }
 
 #[tokio::test]
-async fn an_exchange_of_another_kind_is_refused_with_advice() {
-    let place = Place::new();
-    let channel = support::plain_channel().await;
-    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel
-        .exchange_declare(
-            place.exchange.as_str().into(),
-            ExchangeKind::Fanout,
-            durable,
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
-    let transport = place.started();
-    let advice = "RabbitMQ: exchange \"{}\" is there with other properties; give the bus another exchange";
-    let advice = advice.replace("{}", &place.exchange);
-    let error = soon(transport.consume(&place.spec("q", &["p"], 1))).await.unwrap_err();
-    assert_eq!(error.kind(), TransportErrorKind::Refused);
-    assert!(error.to_string().starts_with(&advice), "{error}");
-    // No message is to blame for it.
-    let error = soon(transport.send(&[message("1", "p", "{}")])).await.remove(0).unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().starts_with(&advice), "{error}");
-}
-
-#[tokio::test]
 async fn another_version_has_another_exchange() {
     let place = Place::new();
     let channel = support::plain_channel().await;

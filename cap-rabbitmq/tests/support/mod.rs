@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
+pub(crate) mod log;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 
