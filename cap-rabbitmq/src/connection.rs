@@ -145,6 +145,11 @@ impl Connector {
         Ok(link)
     }
 
+    /// The connection that stands, if there is one and nobody is opening another.
+    pub(crate) fn current(&self) -> Option<Arc<Link>> {
+        self.link.try_lock().ok()?.as_ref().filter(|link| link.is_usable()).cloned()
+    }
+
     async fn connect_to_any(&self) -> Result<Link, TransportError> {
         let Some(provider) = &self.settings.provider else {
             return self.connect_with(&self.settings.address).await;
@@ -257,13 +262,13 @@ fn refusal(address: &Address, host: &Host, error: &lapin::Error) -> TransportErr
         })
     } else if what.contains("NOT_ALLOWED") {
         refused(format!("check that user {:?} may use vhost {:?}", address.user(), address.vhost()))
-    } else if address.is_tls() && what.to_lowercase().contains("certificate") {
-        refused("check that the broker's certificate is trusted here, and ours there".to_owned())
     } else if address.is_tls() {
-        unavailable(format!(
-            "cannot connect to {host}: {what}; check that this port speaks TLS, of version 1.2 at least, and that its \
-             certificate is trusted here"
-        ))
+        let error = unavailable(format!(
+            "cannot connect to {host}: {what}; check that this port speaks TLS, of version 1.2 at least, that its \
+             certificate is trusted here, and ours there"
+        ));
+        let objects = what.contains("fatal alert") || what.to_lowercase().contains("certificate");
+        if objects { error.requiring_operator() } else { error }
     } else {
         unavailable(format!("cannot connect to {host}: {what}"))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cap_core::error::TransportError;
 use cap_core::transport::{Delayed, Sent};
@@ -11,9 +11,10 @@ use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptio
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
 
-use crate::batch::Batch;
+use crate::batch::{Answer, Batch};
 use crate::connection::{Link, before};
 use crate::delay_topology::{DelayQueue, Exit};
 use crate::error::{refused, soft, text, unavailable};
@@ -24,12 +25,22 @@ use crate::topology::Topology;
 /// More queues than this are not remembered; they are declared again.
 const REMEMBERED: usize = 10_000;
 
+/// So many other queues are tried in the place of one that takes nothing.
+const ALTERNATIVES: u64 = 3;
+
+/// How long a broker that is well may take to open a channel.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// So many queues are declared at once, each on a channel of its own.
 const AT_ONCE: usize = 16;
 
 /// The delay queues that are known to be there, by the word of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Declared(Mutex<OneLink>);
+pub(crate) struct Declared {
+    known: Mutex<OneLink>,
+    /// Those that take no messages, whatever the connection. Their names end with their day, so they are few.
+    silent: Mutex<HashSet<ShortString>>,
+}
 
 #[derive(Debug, Default)]
 struct OneLink {
@@ -55,8 +66,21 @@ impl Declared {
         self.lock().queues.remove(queue);
     }
 
+    fn is_silent(&self, queue: &ShortString) -> bool {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).contains(queue)
+    }
+
+    /// Whether it is new.
+    fn add_silent(&self, queue: &ShortString) -> bool {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent.len() >= REMEMBERED {
+            silent.clear();
+        }
+        silent.insert(queue.clone())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, OneLink> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,10 +94,9 @@ impl Publisher {
     /// Has the broker keep messages for a time each. A queue that turns out to be gone is declared once more.
     pub(crate) async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
         let now = SystemTime::now();
-        let queues: Vec<_> = messages
-            .iter()
-            .map(|message| DelayQueue::new(&self.topology.exchange, &message.to, message.delay, now))
-            .collect();
+        let queues: Vec<_> = messages.iter().map(|message| self.queue_for(message, now)).collect();
+        // As long as it is the same, a missing answer is no broken connection.
+        let link = self.connector.current();
         let mut answers: Vec<Option<Result<(), TransportError>>> =
             queues.iter().map(|queue| queue.as_ref().err().map(|error| Err(error.clone()))).collect();
         for _ in 0..2 {
@@ -93,6 +116,12 @@ impl Publisher {
                 None => Outgoing::new(&message.message).map(|outgoing| outgoing.by_way_of(queue.entrance())),
             });
             let sent = self.send_all(Batch::of(batch)).await;
+            let unknown = |answer: &Answer| matches!(answer, Err(error) if error.is_unavailable());
+            let silent = open.iter().zip(&sent).filter(|(_, answer)| unknown(answer));
+            let silent: HashSet<_> = silent.map(|((_, _, queue), _)| &queue.name).collect();
+            if let (Some(link), false) = (&link, silent.is_empty()) {
+                self.avoid(link, silent).await;
+            }
             for ((index, _, queue), sent) in open.iter().zip(sent) {
                 if !matches!(sent, Ok(Sent::Routed)) {
                     self.declared.forget(&queue.name);
@@ -106,6 +135,40 @@ impl Publisher {
         }
         let gone = || Err(unavailable("a delay queue was deleted as soon as it was declared"));
         answers.into_iter().map(|answer| answer.unwrap_or_else(gone)).collect()
+    }
+
+    /// The queue that a message waits in. In the place of one that takes nothing it waits in one for a little longer.
+    fn queue_for(&self, message: &Delayed, now: SystemTime) -> Result<DelayQueue, TransportError> {
+        let mut queue = DelayQueue::new(&self.topology.exchange, &message.to, message.delay, now)?;
+        for longer in 1..=ALTERNATIVES {
+            if !self.declared.is_silent(&queue.name) {
+                break;
+            }
+            let delay = message.delay + Duration::from_millis(longer);
+            queue = DelayQueue::new(&self.topology.exchange, &message.to, delay, now)?;
+        }
+        Ok(queue)
+    }
+
+    /// Avoids queues that confirmed nothing in time, if the broker answers all else on the same connection: a quorum
+    /// queue that has lost its leader, as after a crash of its node, takes no message until it has another, which on
+    /// RabbitMQ 3.10 may be never.
+    async fn avoid(&self, link: &Arc<Link>, silent: HashSet<&ShortString>) {
+        if !link.is_usable() || link.connection().status().blocked() {
+            return;
+        }
+        let answers = self.topology.open_channel(link, Instant::now() + ANSWER);
+        if !matches!(timeout(ANSWER, answers).await, Ok(Ok(_))) {
+            return;
+        }
+        for queue in silent {
+            if self.declared.add_silent(queue) {
+                warn!(
+                    queue = queue.as_str(),
+                    "delay queue confirms no messages, using another one from now on"
+                );
+            }
+        }
     }
 
     /// Sees to it that queues are there, and gives back those that could not be declared.

@@ -16,9 +16,11 @@
 //! # What it does on the broker
 //!
 //! - One durable topic exchange, `cap.default.router`; the routing key is the topic, the queue is the group.
-//! - A queue that is there is joined as it was declared, whatever its arguments; one that is missing is declared as a
-//!   durable quorum queue without a time to live, or [as .NET CAP does](RabbitMq::dotnet_queues). Bindings are
-//!   only added.
+//! - A queue that is there is joined as it was declared, whatever its arguments, unless it is a stream, which is an error
+//!   of the start; one that is missing is declared as a durable quorum queue without a time to live, or
+//!   [as .NET CAP does](RabbitMq::dotnet_queues). Bindings are only added.
+//! - The exchange may have been declared with arguments, such as an alternate exchange, which is a warning; one of another
+//!   kind is an error of the start.
 //! - Each message is persistent, `mandatory`, and counts as sent once the broker has confirmed it. A message that no
 //!   queue wants is reported as unrouted; one that the broker refuses is refused alone, not with its batch.
 //! - Two connections, one for publishing and one for consuming, so that a broker that blocks publishers does not
@@ -59,10 +61,16 @@
 //! tables and arrays as JSON, down to 32 levels. Names that are not UTF-8 and tables that nest deeper are made harmless
 //! before lapin's reader sees them; it would give up the connection, or the process.
 //!
+//! # Logging in
+//!
+//! By the url's user and password; by those, or a token, that [a provider](RabbitMq::credentials) gives; or by a
+//! [certificate](RabbitMq::certificate_login). `amqps://` takes TLS 1.2 and 1.3.
+//!
 //! # Logging
 //!
 //! Its own events are under the target `cap_rabbitmq`; those of lapin, the AMQP client underneath, under `lapin`. lapin's
-//! warning about a message that no queue wants holds the whole message, and is left out.
+//! warning about a message that no queue wants holds the whole message, and is left out; so is its error about a channel
+//! that the broker closes to answer a question of ours, such as whether a queue is there.
 
 mod acks;
 mod address;
