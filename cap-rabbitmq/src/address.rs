@@ -2,8 +2,6 @@
 
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 
-use crate::credentials::Credentials;
-
 /// Stands for a url in texts that people see.
 const HIDDEN: &str = "<hidden>";
 
@@ -66,10 +64,10 @@ impl Address {
     }
 
     /// The same with other credentials.
-    pub(crate) fn with_credentials(&self, credentials: &Credentials) -> Self {
+    pub(crate) fn with_credentials(&self, user: &str, password: &str) -> Self {
         let mut address = self.clone();
-        address.login.authority.userinfo.username.clone_from(&credentials.user);
-        address.login.authority.userinfo.password.clone_from(&credentials.secret);
+        user.clone_into(&mut address.login.authority.userinfo.username);
+        password.clone_into(&mut address.login.authority.userinfo.password);
         address
     }
 

@@ -156,7 +156,9 @@ impl Connector {
         };
         let limit = self.settings.timeout;
         let credentials = provider.ask(limit).await?;
-        let mut link = self.connect_with(&self.settings.address.with_credentials(&credentials)).await?;
+        let mut link = self
+            .connect_with(&self.settings.address.with_credentials(&credentials.user, &credentials.secret))
+            .await?;
         let (connection, control) = (Arc::clone(&link.connection), link.control.clone());
         link.renewal.spawn(renew(connection, control, provider.clone(), credentials, limit));
         Ok(link)

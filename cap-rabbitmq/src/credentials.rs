@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_provider_has_a_deadline_and_may_fail_or_panic() {
         let fails = Provider::new(|| async { Err("vault is sealed".into()) });
-        let hangs = Provider::new(|| std::future::pending());
+        let hangs = Provider::new(std::future::pending);
         #[allow(clippy::panic, reason = "the subject of this test")]
         let panics = Provider::new(|| async { panic!("s3cret") });
         for (provider, expected) in [(fails, "vault is sealed"), (hangs, "within"), (panics, "panicked")] {

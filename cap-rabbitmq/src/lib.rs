@@ -52,6 +52,9 @@
 //! | queue, to a topic, and the auto-deleted fanout exchange before it | `cap.delay.exchange.<exchange>.<ms>.<day>` | the same, but `x-dead-letter-exchange` `cap.delay.exit.<exchange>` and no routing key |
 //! | fanout exchange, bound to the bus's exchange; and a classic queue that has room for nothing, so that a message that nobody wants does not stay | `cap.delay.exit.<exchange>` | of the queue: `x-max-length` 0 |
 //!
+//! A delay queue that confirms nothing although the broker answers, such as a quorum queue that lost its leader when its
+//! node crashed, is avoided: new messages wait in one whose delay is up to three milliseconds longer.
+//!
 //! `<day>` is the number of days since 1970 (UTC) on which the queue takes messages, and a group or exchange of more than
 //! 200 bytes is shortened and ends in a hash.
 //!

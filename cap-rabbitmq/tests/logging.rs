@@ -65,7 +65,10 @@ async fn clean_starts_and_ends_log_nothing_above_info() {
             consumers.push(soon(transport.consume(&spec)).await.unwrap());
         }
         let message = message("1", "p", "{}");
-        assert_eq!(*soon(transport.send(&[message.clone()])).await[0].as_ref().unwrap(), Sent::Routed);
+        assert_eq!(
+            *soon(transport.send(std::slice::from_ref(&message))).await[0].as_ref().unwrap(),
+            Sent::Routed
+        );
         let to = Destination::Group(place.queue("one").into());
         let delayed = Delayed { message, delay: std::time::Duration::from_millis(200), to };
         soon(transport.delay(&[delayed])).await.remove(0).unwrap();

@@ -4,7 +4,6 @@
 
 mod support;
 
-use cap_core::error::TransportErrorKind;
 use cap_core::transport::{Acknowledge, Consumer, Sent, Tag, Transport};
 use futures_util::FutureExt;
 use lapin::ExchangeKind;

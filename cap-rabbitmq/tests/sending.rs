@@ -177,7 +177,7 @@ async fn headers_that_the_broker_refuses_are_known_beforehand() {
             match known {
                 Ok(()) => assert!(sent.is_ok(), "{name}: {sent:?}"),
                 Err(kind) => {
-                    assert!(kind == TransportErrorKind::Invalid && sent.is_err(), "{name}: {sent:?}")
+                    assert!(kind == TransportErrorKind::Invalid && sent.is_err(), "{name}: {sent:?}");
                 }
             }
         }

@@ -6,9 +6,12 @@ mod support;
 
 use std::time::Duration;
 
+use cap_core::UnverifiedTransport;
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::transport::{Transport, TransportContext};
-use cap_rabbitmq::{QueueType, RabbitMq, RabbitMqOptions};
+use cap_rabbitmq::{ClientIdentity, QueueType, RabbitMq, RabbitMqOptions};
+use rcgen::KeyPair;
+use support::log::Log;
 
 fn start(transport: &RabbitMq) -> Result<(), TransportError> {
     transport.start(&TransportContext { node: "node".into(), version: "v1".into() })
@@ -89,6 +92,9 @@ fn options_and_builder_say_the_same() {
     options.url = "amqp://u:s3cret@host".to_owned();
     options.hosts = vec!["other".to_owned()];
     options.ca_certificates = Some("pem".to_owned());
+    options.identity = Some(ClientIdentity::pem("certificate", "s3cret"));
+    options.certificate_login = true;
+    options.unverified_transport = UnverifiedTransport::Accept;
     options.exchange = "x".to_owned();
     options.queue_type = QueueType::Classic;
     options.dotnet_queues = true;
@@ -99,6 +105,9 @@ fn options_and_builder_say_the_same() {
     let built = RabbitMq::new("amqp://u:s3cret@host")
         .hosts(["other"])
         .ca_certificates("pem")
+        .identity(ClientIdentity::pem("certificate", "s3cret"))
+        .certificate_login()
+        .unverified_transport(UnverifiedTransport::Accept)
         .exchange("x")
         .queue_type(QueueType::Classic)
         .dotnet_queues()
@@ -108,4 +117,58 @@ fn options_and_builder_say_the_same() {
         .heartbeat(Duration::from_secs(4));
     assert_eq!(format!("{built:?}"), format!("{:?}", RabbitMq::with_options(options)));
     assert!(!format!("{built:?}").contains("s3cret"));
+}
+
+/// Issue 9, row 16.
+#[test]
+fn plain_connections_to_other_hosts_are_warned_of_refused_or_accepted() {
+    use UnverifiedTransport::{Accept, Error, Warn};
+    for (url, hosts, foreign) in [
+        ("amqp://u:s3cret@localhost,127.0.0.1,[::1]:7", vec![], false),
+        ("amqp://u:s3cret@rabbit-1", vec![], true),
+        ("amqp://u:s3cret@localhost", vec!["10.0.0.7:5672"], true),
+        ("amqps://u:s3cret@rabbit-1", vec!["rabbit-2"], false),
+    ] {
+        for treatment in [Warn, Error, Accept] {
+            let (log, _guard) = Log::here("info");
+            let transport = RabbitMq::new(url).hosts(hosts.clone()).unverified_transport(treatment);
+            if foreign && treatment == Error {
+                check_unusable(&transport, "would not be encrypted");
+            } else {
+                start(&transport).unwrap();
+            }
+            let warned = log.troubles();
+            assert_eq!(
+                warned.len(),
+                usize::from(foreign && treatment == Warn),
+                "{url} {treatment:?}: {warned:?}"
+            );
+            assert!(warned.iter().all(|line| line.contains("not encrypted") && !line.contains("s3cret")));
+        }
+    }
+}
+
+/// Issue 8, row 8: what is wrong with an identity is found without the network.
+#[test]
+fn an_identity_that_cannot_be_used_is_found_at_the_start() {
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (certificate, key) = (certificate.pem(), key.serialize_pem());
+    let plain = |identity| RabbitMq::new("amqps://u:s3cret@host").identity(identity);
+    start(&plain(ClientIdentity::pem(&certificate, &key))).unwrap();
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    for (identity, reason) in [
+        (ClientIdentity::pem("/etc/cap/client.pem", &key), "the text, not a path"),
+        (ClientIdentity::pem(&certificate, "/etc/cap/client.key"), "the text, not a path"),
+        (ClientIdentity::pem(&certificate, key.replace("PRIVATE", "ENCRYPTED PRIVATE")), "is encrypted"),
+        (ClientIdentity::pem(&certificate, key.replace("MIG", "xxx")), "identity cannot be used"),
+        (ClientIdentity::pem(&certificate, other), "identity cannot be used"),
+        (ClientIdentity::pkcs12("s3cret", "s3cret"), "identity cannot be used"),
+    ] {
+        check_unusable(&plain(identity), reason);
+    }
+    let identity = ClientIdentity::pem(certificate, key);
+    check_unusable(&RabbitMq::new("amqp://u:s3cret@localhost").identity(identity), "not amqps://");
+    check_unusable(&RabbitMq::new("amqps://u:s3cret@host").certificate_login(), "no identity");
 }

@@ -10,6 +10,7 @@ use cap_core::transport::{Sent, Transport};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::raw::{RawClient, long, short, value};
 use support::{Place, message, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -99,4 +100,45 @@ async fn an_authority_that_is_not_trusted_is_an_error_that_says_so() {
     assert!(error.to_string().contains("its certificate is trusted here"), "{error}");
     let error = soon(transport.consume(&place.spec("q", &["#"], 1))).await.unwrap_err();
     assert!(!error.to_string().contains("guest"), "{error}");
+}
+
+/// Issue 9, row 16: a certificate for another host is none for this one, whoever has signed it.
+#[tokio::test]
+async fn a_certificate_for_another_host_name_is_refused() {
+    let place = Place::new();
+    let front = TlsFront::start().await;
+    let url = front.url().replace("localhost", "127.0.0.1");
+    let transport = support::start(place.transport_at(&url).ca_certificates(&front.authority));
+    let error = soon(transport.probe()).await.unwrap_err();
+    assert!(error.is_unavailable() && error.requires_operator(), "{error}");
+    assert!(error.to_string().contains("not valid for name"), "{error}");
+}
+
+/// Issue 9, row 16: a server that speaks TLS 1.0 or 1.1 only.
+#[tokio::test]
+async fn old_versions_of_tls_are_refused() {
+    for version in [1, 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut hello = [0; 5];
+                client.read_exact(&mut hello).await.unwrap();
+                // ServerHello: version, random, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
+                let body = [&[3, version][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+                let length = u8::try_from(body.len()).unwrap();
+                let handshake = [&[2, 0, 0, length][..], &body].concat();
+                let record = [&[22, 3, version, 0, length + 4][..], &handshake].concat();
+                client.write_all(&record).await.unwrap();
+                drop(tokio::io::copy(&mut client, &mut tokio::io::sink()).await);
+            }
+        });
+        let place = Place::new();
+        let transport = support::start(place.transport_at(&format!("amqps://u:s3cret@localhost:{port}")));
+        let error = soon(transport.probe()).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+        assert!(error.to_string().contains("of version 1.2 at least"), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
 }

@@ -24,6 +24,8 @@ mod nodes;
 mod orders;
 mod outages;
 mod parked;
+mod quiet;
+mod refused;
 mod retries;
 mod shutdown;
 mod transactions;

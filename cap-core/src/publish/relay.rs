@@ -313,12 +313,11 @@ impl Relay {
         let row = item.lease.id;
         tracing::warn!(message_id, topic, row, attempt = attempts, error, "publishing failed");
         // No further attempt could succeed: the policy is for what may.
-        let (next, reason) = match kind {
-            TransportErrorKind::Invalid => (NextAttempt::GiveUp, Reason::Permanent),
-            _ => {
-                let counted = attempts - item.attempts_before_rerun;
-                (options.publish_retry.next(counted, fastrand::f64()), Reason::Exhausted)
-            }
+        let (next, reason) = if kind == TransportErrorKind::Invalid {
+            (NextAttempt::GiveUp, Reason::Permanent)
+        } else {
+            let counted = attempts - item.attempts_before_rerun;
+            (options.publish_retry.next(counted, fastrand::f64()), Reason::Exhausted)
         };
         match next {
             NextAttempt::After(Duration::ZERO) => {

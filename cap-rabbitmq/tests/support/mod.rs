@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
 pub(crate) mod log;
+pub(crate) mod private_broker;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 

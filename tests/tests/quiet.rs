@@ -1,0 +1,109 @@
+//! What the log says at starts, at shutdowns, and while an operator is needed.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cap_core::prelude::*;
+use cap_rabbitmq::Credentials;
+use cap_tests::{Scene, amqp_url, heard, scene, until};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+/// The log of the present thread, and of the connections that are opened from it. These tests run in one thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn here() -> (Self, impl Drop) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new("info"))
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        (log, tracing_subscriber::util::SubscriberInitExt::set_default(subscriber))
+    }
+
+    fn lines(&self, levels: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let wanted = |line: &&str| levels.iter().any(|level| line.contains(level));
+        text.lines().filter(wanted).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Issue 8, rows B and 15.
+#[tokio::test]
+async fn clean_starts_and_shutdowns_log_nothing_above_info() {
+    scene(async |scene: &Scene| {
+        let (log, _guard) = Log::here();
+        for round in 0..8_u32 {
+            let (tell, mut told) = mpsc::channel(16);
+            let builder = scene.builder().subscribe("work", move |number: u32| {
+                let tell = tell.clone();
+                async move { tell.send(number).await.unwrap() }
+            });
+            let cap =
+                builder.subscribe_with(Subscribe::to("more").group("other"), async |_: u32| ()).start().await;
+            let cap = cap.unwrap();
+            scene.note(&cap).await;
+            // Every second one is idle until its end.
+            if round % 2 == 0 {
+                cap.publish("work", &round).await.unwrap();
+                assert_eq!(heard(&mut told).await, round);
+            }
+            cap.shutdown().await.unwrap();
+        }
+        assert_eq!(log.lines(&[" WARN ", " ERROR "]), [""; 0]);
+        assert!(!log.lines(&["connected to RabbitMQ"]).is_empty(), "the log was on");
+    })
+    .await;
+}
+
+/// Issue 8, row 7: an outage that needs an operator, and is over as soon as the provider is right.
+#[tokio::test]
+async fn wrong_credentials_are_an_error_until_they_are_right() {
+    scene(async |scene: &Scene| {
+        let (log, _guard) = Log::here();
+        let right = Arc::new(AtomicBool::new(false));
+        let uri: lapin::uri::AMQPUri = amqp_url().parse().unwrap();
+        let (user, asked) = (uri.authority.userinfo, Arc::clone(&right));
+        let transport = scene.transport().credentials(move || {
+            let password =
+                if asked.load(Ordering::Relaxed) { user.password.clone() } else { "wrong".to_owned() };
+            let credentials = Credentials::new(&user.username, password);
+            async move { Ok(credentials) }
+        });
+        let (tell, mut told) = mpsc::channel(16);
+        let builder = scene.builder_on(scene.storage(), transport).subscribe("work", move |number: u32| {
+            let tell = tell.clone();
+            async move { tell.send(number).await.unwrap() }
+        });
+        let cap = scene.start(builder).await;
+        cap.publish("work", &7).await.unwrap();
+        let health = cap.health().await;
+        assert!(health.transport.error.is_some_and(|error| error.contains("and its password")));
+        let errors = log.lines(&[" ERROR cap_core"]);
+        assert_eq!(errors.len(), 2, "the transport and the group, once each: {errors:?}");
+        assert!(
+            errors.iter().all(|line| line.contains("ACCESS_REFUSED") && !line.contains("wrong")),
+            "{errors:?}"
+        );
+        right.store(true, Ordering::Relaxed);
+        assert_eq!(heard(&mut told).await, 7);
+        until("health", async || cap.health().await.is_healthy().then_some(())).await;
+    })
+    .await;
+}
