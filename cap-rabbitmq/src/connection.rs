@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use cap_core::error::TransportError;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::types::LongString;
 use lapin::uri::AMQPScheme;
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use lapin::{AsyncTcpStream, Channel, ChannelStatus, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::address::{Address, Host};
@@ -28,6 +28,10 @@ use crate::socket::{self, Control};
 
 /// How long saying goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long closing the channels before that may take, and how often it is looked at.
+const CHANNELS_TIMEOUT: Duration = Duration::from_millis(500);
+const CHANNELS_POLL: Duration = Duration::from_millis(5);
 
 /// What is needed to connect.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ pub(crate) struct Link {
     connection: Arc<Connection>,
     control: Control,
     retired: AtomicBool,
+    /// Of the channels that may still be open.
+    channels: StdMutex<Vec<ChannelStatus>>,
     /// Renews the credentials, for as long as somebody has the connection.
     renewal: JoinSet<()>,
 }
@@ -92,7 +98,28 @@ impl Link {
         self.control.cut();
     }
 
+    /// A channel that was opened on this connection.
+    pub(crate) fn note(&self, channel: &Channel) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(is_open);
+        channels.push(channel.status().clone());
+    }
+
+    fn has_open_channels(&self) -> bool {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_open)
+    }
+
+    /// Waits until lapin has closed the channels that were dropped. It does so in its own time, and takes it for an error
+    /// of the connection, which it logs, if that is closed first. It tells of it by no event.
+    async fn channels_closed(&self) {
+        while self.is_usable() && self.has_open_channels() {
+            sleep(CHANNELS_POLL).await;
+        }
+    }
+
     async fn close(&self) {
+        // One that somebody still has is not waited for any longer.
+        let _ = timeout(CHANNELS_TIMEOUT, self.channels_closed()).await;
         match timeout(CLOSE_TIMEOUT, self.connection.close(200, "closing".into())).await {
             Ok(Ok(())) => {}
             // Whoever closes races with channels that close themselves, and with the broker going away.
@@ -229,7 +256,13 @@ impl Connector {
         attempt.succeeded();
         self.next_address.store(turn, Ordering::Relaxed);
         let connection = Arc::new(connection);
-        let link = Link { connection, control, retired: AtomicBool::new(false), renewal: JoinSet::new() };
+        let link = Link {
+            connection,
+            control,
+            retired: AtomicBool::new(false),
+            channels: StdMutex::default(),
+            renewal: JoinSet::new(),
+        };
         link.control.set_max_frame(link.max_frame());
         Ok(link)
     }
@@ -274,6 +307,10 @@ fn refusal(address: &Address, host: &Host, error: &lapin::Error) -> TransportErr
     } else {
         unavailable(format!("cannot connect to {host}: {what}"))
     }
+}
+
+fn is_open(channel: &ChannelStatus) -> bool {
+    channel.connected() || channel.closing()
 }
 
 /// Cuts the connection when an attempt ends without one.

@@ -171,7 +171,10 @@ impl Topology {
     ) -> Result<Channel, TransportError> {
         let asked = Instant::now();
         match timeout_at(deadline, link.connection().create_channel()).await {
-            Ok(Ok(channel)) => Ok(channel),
+            Ok(Ok(channel)) => {
+                link.note(&channel);
+                Ok(channel)
+            }
             Ok(Err(error)) => {
                 link.retire();
                 Err(unavailable(format!(

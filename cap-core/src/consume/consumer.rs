@@ -131,17 +131,17 @@ impl Consumption {
         let prefetch = usize::from(self.context.options().prefetch);
         let mut left_behind = 0;
         loop {
-            let next = async {
-                tokio::select! {
-                    biased;
-                    () = self.intake.closed() => Err(Ended::WithGroup),
-                    batch = self.next_batch(consumer) => batch.map_err(Ended::ByBroker),
-                }
-            };
-            let deliveries = match stop.run_until_cancelled(next).await {
-                None => return Ended::WithIntake,
-                Some(Ok(deliveries)) => deliveries,
-                Some(Err(ended)) => return ended,
+            let deliveries = tokio::select! {
+                // The stop is looked at first: it ends the group's task, too, which may be gone before this task runs
+                // again. Only a group that is gone without a stop has died. All arms may be dropped: a receive that is
+                // given up takes no message with it.
+                biased;
+                () = stop.cancelled() => return Ended::WithIntake,
+                () = self.intake.closed() => return Ended::WithGroup,
+                batch = self.next_batch(consumer) => match batch {
+                    Ok(deliveries) => deliveries,
+                    Err(error) => return Ended::ByBroker(error),
+                },
             };
             let too_late = async {
                 stop.cancelled().await;
