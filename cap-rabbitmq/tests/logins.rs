@@ -63,7 +63,7 @@ const TOKEN_KEY: &[u8] = b"a key of thirty-two bytes, or so";
 fn token(lifetime: Duration) -> String {
     let until = (SystemTime::now() + lifetime).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = format!(
-        r#"{{"aud":["rabbit"],"sub":"shop","exp":{until},"scope":["rabbit.configure:*/*","rabbit.read:*/*","rabbit.write:*/*"]}}"#
+        r#"{{"aud":["rabbit"],"sub":"shop","exp":{until},"scope":["rabbit.configure:*/*/*","rabbit.read:*/*/*","rabbit.write:*/*/*"]}}"#
     );
     let signed =
         format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","kid":"key","typ":"JWT"}"#), BASE64.encode(claims));

@@ -24,19 +24,19 @@ eval "$(declare -f write_rabbitmq_settings | sed '1s/.*/write_plain_settings()/'
 
 write_rabbitmq_settings() {
     write_plain_settings "$@"
-    home=$1
-    cat "$settings/rabbitmq.conf" >>"$home/rabbitmq.conf"
+    node_home=$1
+    cat "$settings/rabbitmq.conf" >>"$node_home/rabbitmq.conf"
     local file
     for file in "$settings"/*; do
-        [ "${file##*/}" = rabbitmq.conf ] || cp "$file" "$home/"
+        [ "${file##*/}" = rabbitmq.conf ] || cp "$file" "$node_home/"
     done
-    sed -i "s|@HOME@|$home|g" "$home/rabbitmq.conf" "$home/advanced.config"
-    [ "$(id -un)" = "$rabbitmq_user" ] || chown "$rabbitmq_user" "$home"/*
+    sed -i "s|@HOME@|$node_home|g" "$node_home/rabbitmq.conf" "$node_home/advanced.config"
+    [ "$(id -un)" = "$rabbitmq_user" ] || chown "$rabbitmq_user" "$node_home"/*
 }
 
 control() {
-    (as_user "$rabbitmq_user" "$home" env -i PATH="$PATH" HOME="$home" LANG=C.UTF-8 ERL_EPMD_PORT="$private_epmd_port" \
-        RABBITMQ_NODENAME="cap-test-$$@localhost" RABBITMQ_CONF_ENV_FILE="$home/none.conf" \
+    (as_user "$rabbitmq_user" "$node_home" env -i PATH="$PATH" HOME="$node_home" LANG=C.UTF-8 ERL_EPMD_PORT="$private_epmd_port" \
+        RABBITMQ_NODENAME="cap-test-$$@localhost" RABBITMQ_CONF_ENV_FILE="$node_home/none.conf" \
         "${rabbitmq_server%-server}ctl" "$@") >/dev/null 2>&1 </dev/null 4>&-
 }
 
