@@ -121,7 +121,8 @@ impl Link {
         // One that somebody still has is not waited for any longer.
         let _ = timeout(CHANNELS_TIMEOUT, self.channels_closed()).await;
         match timeout(CLOSE_TIMEOUT, self.connection.close(200, "closing".into())).await {
-            Ok(Ok(())) => {}
+            // lapin's thread ends by itself; cut now, it would log an error about its socket.
+            Ok(Ok(())) => return,
             // Whoever closes races with channels that close themselves, and with the broker going away.
             Ok(Err(error)) => debug!(error = text(&error), "a RabbitMQ connection did not close cleanly"),
             Err(_) => debug!("RabbitMQ did not answer the closing of a connection in time"),
