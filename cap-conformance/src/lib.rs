@@ -103,6 +103,14 @@ macro_rules! storage_suite {
                 a_rerun_revives_no_old_lease,
                 no_lease_is_given_twice,
             ]
+            suspect [
+                only_an_expired_lease_makes_a_suspect,
+                a_crash_is_counted_and_recorded,
+                what_did_not_run_alone_is_not_counted,
+                a_mark_ends_with_its_lease,
+                a_crash_can_be_withdrawn,
+                a_rerun_forgets_crashes,
+            ]
             settle [
                 success_may_forget_the_state,
                 success_may_keep_the_state,

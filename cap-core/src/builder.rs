@@ -27,6 +27,7 @@ use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
     Subscribe, Subscription, build_groups, count_by_package,
 };
+use crate::suspect_gate::SuspectGate;
 use crate::transport::{Incoming, Transport, TransportContext};
 
 /// Puts a bus together; see [`Cap::builder`].
@@ -309,6 +310,7 @@ impl CapBuilder {
                 states: Arc::new(self.states),
                 classify: self.classify,
                 leases: LeaseBook::default(),
+                suspects: SuspectGate::default(),
                 due: DueTimes::default(),
                 phase: CurrentPhase::starting(),
                 undeclared: watch::channel(own_queues).0,

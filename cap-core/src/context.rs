@@ -20,6 +20,7 @@ use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenPlaces, RelayItem};
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Classify, States};
+use crate::suspect_gate::SuspectGate;
 use crate::writer::{SettleItem, StoreItem};
 
 /// What every part of a running bus shares. The tasks hold it; the user's handle owns the tasks.
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     /// What says more about handlers' errors.
     pub(crate) classify: Option<Classify>,
     pub(crate) leases: LeaseBook,
+    pub(crate) suspects: SuspectGate,
     pub(crate) due: DueTimes,
     pub(crate) storage_health: Tracker,
     pub(crate) transport_health: Tracker,

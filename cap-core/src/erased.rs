@@ -13,8 +13,8 @@ use crate::error::{StorageError, TransportError};
 use crate::message::Message;
 use crate::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use crate::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
-    WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
+    WriteBatch, WriteReport,
 };
 use crate::transport::{
     Acknowledge, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
@@ -38,6 +38,8 @@ pub(crate) trait DynStorage: Send + Sync {
         owner: &'a Owner,
         leases: &'a [Lease],
     ) -> StorageFuture<'a, Vec<Option<Claimed>>>;
+    fn mark_started<'a>(&'a self, owner: &'a Owner, marks: &'a [StartMark]) -> StorageFuture<'a, Vec<bool>>;
+    fn withdraw_crashes<'a>(&'a self, leases: &'a [Lease]) -> StorageFuture<'a, ()>;
     fn renew<'a>(&'a self, owner: &'a Owner, side: Side, leases: &'a [Lease])
     -> StorageFuture<'a, Vec<bool>>;
     fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)>;
@@ -93,6 +95,12 @@ impl<S: Storage + Monitor> DynStorage for S {
         leases: &'a [Lease],
     ) -> StorageFuture<'a, Vec<Option<Claimed>>> {
         Box::pin(Storage::claim_waiting(self, owner, leases))
+    }
+    fn mark_started<'a>(&'a self, owner: &'a Owner, marks: &'a [StartMark]) -> StorageFuture<'a, Vec<bool>> {
+        Box::pin(Storage::mark_started(self, owner, marks))
+    }
+    fn withdraw_crashes<'a>(&'a self, leases: &'a [Lease]) -> StorageFuture<'a, ()> {
+        Box::pin(Storage::withdraw_crashes(self, leases))
     }
     fn renew<'a>(
         &'a self,

@@ -68,7 +68,11 @@ fn spawn_groups(
         let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
         let (first, receiver) = oneshot::channel();
         connected.push(receiver);
-        targets.push(InboxTarget { group: Arc::clone(&group.name), intake: intake.clone() });
+        targets.push(InboxTarget {
+            group: Arc::clone(&group.name),
+            intake: intake.clone(),
+            gauge: Arc::clone(gauge),
+        });
         tasks.intake.spawn(run_consumer(
             Arc::clone(context),
             Arc::clone(group),

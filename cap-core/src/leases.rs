@@ -18,6 +18,8 @@ struct Book {
     rows: HashMap<(Side, i64), Held>,
     /// When every lease of a side was renewed last.
     renewed: HashMap<Side, Instant>,
+    /// Leases that were lost after the handler's start had been noted: others take this process for dead.
+    lost_after_start: Vec<Lease>,
 }
 
 #[derive(Debug)]
@@ -25,23 +27,44 @@ struct Held {
     epoch: i32,
     /// Fires when the lease is lost.
     lost: Option<CancellationToken>,
+    /// The start of its handler was noted in the storage.
+    started: bool,
 }
 
 impl LeaseBook {
     /// Notes that a row is worked on here. `lost` fires should another node take it over, or this one anew after it
     /// had lost it. `false`, and nothing is noted, if this node has the row under a newer lease already.
     pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) -> bool {
-        let rows = &mut self.lock().rows;
-        if rows.get(&(side, lease.id)).is_some_and(|held| held.epoch > lease.epoch) {
+        let mut book = self.lock();
+        if book.rows.get(&(side, lease.id)).is_some_and(|held| held.epoch > lease.epoch) {
             return false;
         }
-        let before = rows.insert((side, lease.id), Held { epoch: lease.epoch, lost });
-        if let Some(Held { epoch, lost: Some(lost) }) = before
-            && epoch != lease.epoch
+        let before = book.rows.insert((side, lease.id), Held { epoch: lease.epoch, lost, started: false });
+        if let Some(before) = before
+            && before.epoch != lease.epoch
         {
-            lost.cancel();
+            book.lost(Lease { id: lease.id, epoch: before.epoch }, &before);
         }
         true
+    }
+
+    /// Notes that the storage knows of the start of a suspect's handler.
+    pub(crate) fn started(&self, lease: Lease) {
+        if let Some(held) = self.lock().rows.get_mut(&(Side::Inbox, lease.id))
+            && held.epoch == lease.epoch
+        {
+            held.started = true;
+        }
+    }
+
+    /// The leases that were lost after their handler's start was noted, once.
+    pub(crate) fn take_lost_after_start(&self) -> Vec<Lease> {
+        std::mem::take(&mut self.lock().lost_after_start)
+    }
+
+    /// Puts back what could not be said to the storage.
+    pub(crate) fn put_back_lost_after_start(&self, leases: Vec<Lease>) {
+        self.lock().lost_after_start.extend(leases);
     }
 
     /// Notes that a row is done with.
@@ -59,14 +82,11 @@ impl LeaseBook {
 
     /// Notes that another node has the row by now.
     pub(crate) fn lose(&self, side: Side, lease: Lease) {
-        let rows = &mut self.lock().rows;
-        if let Some(held) = rows.get(&(side, lease.id))
-            && held.epoch == lease.epoch
+        let mut book = self.lock();
+        if book.rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
+            && let Some(held) = book.rows.remove(&(side, lease.id))
         {
-            if let Some(lost) = &held.lost {
-                lost.cancel();
-            }
-            rows.remove(&(side, lease.id));
+            book.lost(lease, &held);
         }
     }
 
@@ -95,6 +115,17 @@ impl LeaseBook {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn lost(&mut self, lease: Lease, held: &Held) {
+        if let Some(lost) = &held.lost {
+            lost.cancel();
+        }
+        if held.started {
+            self.lost_after_start.push(lease);
+        }
     }
 }
 

@@ -127,6 +127,7 @@ mod retry_policy;
 pub mod storage;
 mod storage_probe;
 mod subscribe;
+mod suspect_gate;
 mod tasks;
 pub mod transport;
 mod unverified_transport;

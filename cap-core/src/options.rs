@@ -63,6 +63,12 @@ pub struct CapOptions {
     pub handler_timeout: Option<Duration>,
     /// When a failed handler is tried again. Default: CAP's; see [`RetryPolicy`].
     pub retry: RetryPolicy,
+    /// How often the process may die while a message is being handled (abort, out of memory, stack overflow, `exit`)
+    /// until the message is parked, with the reason
+    /// [`ProcessCrashed`](crate::storage::Reason::ProcessCrashed). Such a death counts as no attempt of `retry`, and the first
+    /// one of a message is not counted, since a node leases many messages and nothing says which of them it ran. Zero:
+    /// never; crashes are then recorded only. Default: 5.
+    pub crash_limit: u32,
     /// When subscribers pause because what they depend on is away. Default: never.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// When a message that the broker refused is sent again. A broker that cannot be reached counts for nothing:
@@ -137,6 +143,7 @@ impl Default for CapOptions {
             user_in_identity: false,
             handler_timeout: None,
             retry: RetryPolicy::default(),
+            crash_limit: 5,
             circuit_breaker: None,
             publish_retry: RetryPolicy::default(),
             unrouted: Unrouted::Succeed,

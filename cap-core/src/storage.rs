@@ -12,6 +12,16 @@
 //! carries the [`Lease`] (row id and epoch) under which it was claimed or inserted, and is refused if the row has
 //! moved on. A node that was paused past its lease therefore cannot undo what another has taken over.
 //!
+//! # Suspects
+//!
+//! A lease of the inbox that expires without a release says little: a node leases many rows and runs few, so that of a
+//! process that died hardly any row is to blame. A row that is claimed after that is a [`Suspect`]. Only for suspects the
+//! core notes that a handler starts ([`Storage::mark_started`]), under the lease, and before it does. If that lease
+//! expires too, the claim that finds it counts one crash and records it among the attempts, provided that the mark says
+//! that no other suspect ran on that node. A mark counts for the lease under which it was set alone, so that a release, a
+//! retry, or a claim by a node that knows nothing of marks, makes it void. A process that lives and has lost a marked
+//! lease takes the crash back ([`Storage::withdraw_crashes`]).
+//!
 //! Time is the store's own clock throughout: durations go in and come out, and no node's clock decides anything.
 
 use std::any::Any;
@@ -83,11 +93,14 @@ pub enum Reason {
     /// Another message with this message id was received before. The row is stored under an id of its own, and its
     /// headers keep the id that it came with; when an operator runs it, it is handled as that.
     IdConflict,
+    /// The process has died while the message was being handled, as often as
+    /// [`CapOptions::crash_limit`](crate::CapOptions::crash_limit) allows.
+    ProcessCrashed,
 }
 
 impl Reason {
     /// Every reason, for stores that keep it as text.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Exhausted,
         Self::Permanent,
         Self::MissingHeaders,
@@ -97,6 +110,7 @@ impl Reason {
         Self::Cancelled,
         Self::Corrupt,
         Self::IdConflict,
+        Self::ProcessCrashed,
     ];
 
     /// The stable name, as stores keep it and people read it.
@@ -112,6 +126,7 @@ impl Reason {
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::IdConflict => "id-conflict",
+            Self::ProcessCrashed => "process-crashed",
         }
     }
 
@@ -383,6 +398,36 @@ pub struct Claimed {
     /// The row has failed for good and only the notice to a person is due, with this reason and error. It is not
     /// to be worked on.
     pub notice: Option<(Reason, String)>,
+    /// How often the process has died while this message was being handled, since an operator last re-ran it. Apart from
+    /// [`attempts`](Self::attempts), which a policy counts.
+    pub crashes: u32,
+    /// The lease before this one expired without a release. Only in the inbox, and never together with a notice.
+    pub suspect: Option<Suspect>,
+}
+
+/// What is known of a row whose last lease expired without a release.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspect {
+    /// A handler's start was noted for it once before, under whichever lease. It then runs while no other suspect of the
+    /// node does, so that there is no doubt about who is to blame.
+    pub started_before: bool,
+    /// The node that died, if this claim has counted a crash.
+    pub crashed: Option<Arc<str>>,
+}
+
+/// That the handler of a suspect is about to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartMark {
+    /// The lease that it runs under.
+    pub lease: Lease,
+    /// Whether no other suspect runs on this node meanwhile. Should the lease expire, a crash is counted only then.
+    pub alone: bool,
+}
+
+/// The error of a recorded crash, for stores: `process died while handling, node <name>`.
+#[must_use]
+pub fn crash_text(node: &str) -> String {
+    format!("process died while handling, node {node}")
 }
 
 /// What the collector deletes.
@@ -499,6 +544,33 @@ pub trait Storage: Send + Sync + 'static {
         let _ = owner;
         let none = leases.iter().map(|_| None).collect();
         async move { Ok(none) }
+    }
+
+    /// Notes under their leases that handlers of suspects of the inbox start, or that one that is running does so no longer
+    /// alone; the last mark under a lease counts. Gives back, in the same order, which leases are still held; of one that
+    /// is not nothing is noted. One statement for all; it is never called for a message that is no [`Suspect`].
+    ///
+    /// When a lease with a mark that says `alone` expires without a release, the claim that finds the row counts one
+    /// crash, sets the last error, and records it with the attempts, under the number of the attempt that was running and
+    /// the name of the node that died, in [this](crash_text) text. It counts as no attempt. A re-run sets the crashes back
+    /// to zero.
+    ///
+    /// A store that does not have this leaves it out, and claims no suspects.
+    fn mark_started(
+        &self,
+        owner: &Owner,
+        marks: &[StartMark],
+    ) -> impl Future<Output = Result<Vec<bool>, StorageError>> + Send {
+        let _ = owner;
+        let held = vec![true; marks.len()];
+        async move { Ok(held) }
+    }
+
+    /// Takes back the crashes that were counted for these leases, with their records: the process that had them lives.
+    /// Nothing happens for a lease for which none was counted.
+    fn withdraw_crashes(&self, leases: &[Lease]) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _ = leases;
+        async { Ok(()) }
     }
 
     /// Renews leases: each lasts the full lease time from now again. Gives back, in the same order, which are

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side};
+use cap_core::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side, Suspect};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -51,6 +51,7 @@ WITH due AS MATERIALIZED (
     RETURNING s.id, s.epoch, s.status, s.attempts, s.attempts_before_rerun, s.reruns, s.reason, s.last_error, c.due
 )
 SELECT t.id, t.epoch, t.status, t.attempts, t.attempts_before_rerun, t.reruns, t.reason, t.last_error,
+    0 AS crashes, false AS suspect, false AS started_before, NULL::text AS crashed,
     '' AS group_name, m.headers, m.body,
     (extract(epoch FROM statement_timestamp() - m.added) * 1000000)::bigint AS age,
     (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM candidates) AS claimed,
@@ -62,9 +63,15 @@ ORDER BY t.due, t.id";
 
 pub(crate) const INBOX: &str = "
 WITH due AS MATERIALIZED (
-    SELECT c.id, c.due FROM unnest($6::text[]) AS g(name)
+    SELECT c.* FROM unnest($6::text[]) AS g(name)
     CROSS JOIN LATERAL (
-        SELECT s.id, s.due FROM {schema}.inbox_state AS s
+        SELECT s.id, s.due,
+            s.owner IS NOT NULL AND s.status <> 3 AS suspect,
+            s.started_epoch IS NOT NULL AS started_before,
+            CASE
+                WHEN s.status <> 3 AND s.started_alone AND s.started_epoch = s.epoch THEN s.owner
+            END AS crashed
+        FROM {schema}.inbox_state AS s
         WHERE s.group_name = g.name AND s.version = $1 AND s.due <= statement_timestamp()
         ORDER BY s.due, s.id
         LIMIT $2
@@ -73,8 +80,8 @@ WITH due AS MATERIALIZED (
     ORDER BY c.due, c.id
     LIMIT $2
 ), candidates AS MATERIALIZED (
-    SELECT d.id, d.due FROM (
-        SELECT d.id, d.due, sum(octet_length(m.body)) OVER earlier AS before
+    SELECT d.* FROM (
+        SELECT d.*, sum(octet_length(m.body)) OVER earlier AS before
         FROM due AS d LEFT JOIN {schema}.inbox AS m ON m.id = d.id
         WINDOW earlier AS (ORDER BY d.due, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ) AS d
@@ -95,12 +102,20 @@ WITH due AS MATERIALIZED (
         owner = $3,
         due = statement_timestamp() + $4::bigint * interval '1 microsecond',
         epoch = s.epoch + 1,
-        status = CASE WHEN s.status = 1 THEN 0 ELSE s.status END
+        status = CASE WHEN s.status = 1 THEN 0 ELSE s.status END,
+        crashes = s.crashes + (c.crashed IS NOT NULL)::integer,
+        last_error = coalesce('process died while handling, node ' || c.crashed, s.last_error)
     FROM candidates AS c
     WHERE s.id = c.id
-    RETURNING s.id, s.epoch, s.status, s.attempts, s.attempts_before_rerun, s.reruns, s.reason, s.last_error, c.due
+    RETURNING s.id, s.epoch, s.status, s.attempts, s.attempts_before_rerun, s.reruns, s.reason, s.last_error, c.due,
+        s.crashes, c.suspect, c.started_before, c.crashed
+), recorded AS (
+    INSERT INTO {schema}.attempts (side, id, number, at, node, error, next_due, crash_epoch)
+    SELECT 1, t.id, t.attempts + 1, statement_timestamp(), t.crashed, t.last_error, statement_timestamp(), t.epoch - 1
+    FROM taken AS t WHERE t.crashed IS NOT NULL
 )
 SELECT t.id, t.epoch, t.status, t.attempts, t.attempts_before_rerun, t.reruns, t.reason, t.last_error,
+    t.crashes, t.suspect, t.started_before, t.crashed,
     m.group_name, m.headers, m.body,
     (extract(epoch FROM statement_timestamp() - m.added) * 1000000)::bigint AS age,
     (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM candidates) AS claimed,
@@ -120,9 +135,11 @@ WITH taken AS (
         epoch = s.epoch + 1
     FROM unnest($4::bigint[], $5::integer[]) AS w(id, epoch)
     WHERE s.id = w.id AND s.epoch = w.epoch AND s.status = 2 AND s.owner IS NULL AND s.version = $1
-    RETURNING s.id, s.epoch, s.status, s.attempts, s.attempts_before_rerun, s.reruns, s.reason, s.last_error
+    RETURNING s.id, s.epoch, s.status, s.attempts, s.attempts_before_rerun, s.reruns, s.reason, s.last_error,
+        s.crashes
 )
 SELECT t.id, t.epoch, t.status, t.attempts, t.attempts_before_rerun, t.reruns, t.reason, t.last_error,
+    t.crashes, false AS suspect, false AS started_before, NULL::text AS crashed,
     m.group_name, m.headers, m.body,
     (extract(epoch FROM statement_timestamp() - m.added) * 1000000)::bigint AS age
 FROM taken AS t
@@ -292,7 +309,15 @@ fn claimed(row: &PgRow, message: &PgRow, lease: Lease) -> Result<Result<Claimed,
         attempts_before_rerun: count_of(row.try_get("attempts_before_rerun")?),
         age: span_of(row.try_get("age")?),
         notice: is_notice.then_some((reason, error)),
+        crashes: count_of(row.try_get("crashes")?),
+        suspect: suspect(row)?,
     }))
+}
+
+fn suspect(row: &PgRow) -> Result<Option<Suspect>, sqlx::Error> {
+    let crashed = row.try_get::<Option<&str>, _>("crashed")?.map(Arc::from);
+    let suspect = Suspect { started_before: row.try_get("started_before")?, crashed };
+    Ok(row.try_get::<bool, _>("suspect")?.then_some(suspect))
 }
 
 /// Rows that cannot be read wait for a person, and stand in nobody's way.

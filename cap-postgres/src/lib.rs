@@ -46,6 +46,7 @@
 mod claim;
 mod columns;
 mod connections;
+mod crash;
 mod credentials;
 mod encoding;
 mod error;

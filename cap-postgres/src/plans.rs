@@ -98,6 +98,7 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
         &statements.count_many,
     ];
     all.extend(sides.into_iter().flat_map(both));
+    all.extend([statements.mark_started.clone(), statements.withdraw_crashes.clone()]);
     all.extend([statements.claim_waiting.clone(), statements.cancel.clone(), statements.attempts.clone()]);
     all.extend([statements.holders.clone(), statements.lock_holder.clone(), statements.set_aside.clone()]);
     all

@@ -7,7 +7,7 @@ use cap_core::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
-use crate::{claim, expiry, identity, insert, monitor, nodes, settle};
+use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Statements {
     pub(crate) claim_waiting: SqlStr,
     pub(crate) messages: Sides,
     pub(crate) renew: Sides,
+    pub(crate) mark_started: SqlStr,
+    pub(crate) withdraw_crashes: SqlStr,
     pub(crate) expire_by_state: Sides,
     pub(crate) expire_by_age: Sides,
     pub(crate) delete_expired: Sides,
@@ -112,6 +114,8 @@ impl Statements {
             messages: sides(claim::MESSAGES),
             claim: Sides { outbox: sql(claim::OUTBOX), inbox: sql(claim::INBOX) },
             renew: sides(claim::RENEW),
+            mark_started: sql(crash::MARK_STARTED),
+            withdraw_crashes: sql(crash::WITHDRAW_CRASHES),
             expire_by_state: sides(expiry::BY_STATE),
             expire_by_age: sides(expiry::BY_AGE),
             delete_expired: sides(expiry::DELETE),
@@ -157,9 +161,9 @@ fn for_side(template: &str, side: Side) -> String {
         Side::Outbox => ("{schema}.outbox", "{schema}.outbox_state", "0"),
         Side::Inbox => ("{schema}.inbox", "{schema}.inbox_state", "1"),
     };
-    let (group, group_column, group_value) = match side {
-        Side::Outbox => ("''::text", "", ""),
-        Side::Inbox => ("m.group_name", "group_name,", "m.group_name,"),
+    let (group, group_column, group_value, no_crashes) = match side {
+        Side::Outbox => ("''::text", "", "", ""),
+        Side::Inbox => ("m.group_name", "group_name,", "m.group_name,", "crashes = 0, started_epoch = NULL,"),
     };
     template
         .replace("{messages}", messages)
@@ -168,6 +172,7 @@ fn for_side(template: &str, side: Side) -> String {
         .replace("{group}", group)
         .replace("{group_column}", group_column)
         .replace("{group_value}", group_value)
+        .replace("{no_crashes}", no_crashes)
 }
 
 /// The audited step: a template of this crate becomes a statement. Nothing but the quoted name is put in.

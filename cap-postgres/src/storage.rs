@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use cap_core::UnverifiedTransport;
 use cap_core::error::{BoxError, StorageError};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
-    WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
+    WriteBatch, WriteReport,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::statements::Statements;
 use crate::trust::Trust;
-use crate::{claim, expiry, listen, nodes, schema, tls, write};
+use crate::{claim, crash, expiry, listen, nodes, schema, tls, write};
 
 /// How many connections there are for what people look at and change. They are opened when they are needed.
 const PEOPLES_CONNECTIONS: u32 = 2;
@@ -484,6 +484,16 @@ impl Storage for Postgres {
         }
         let mut session = self.session("claiming messages that the broker has kept").await?;
         session.run(|connection| claim::claim_waiting(connection, self.writing(owner), leases)).await
+    }
+
+    async fn mark_started(&self, _owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {
+        let mut session = self.session("noting that a handler starts").await?;
+        session.run(|connection| crash::mark_started(connection, self.statements(), marks)).await
+    }
+
+    async fn withdraw_crashes(&self, leases: &[Lease]) -> Result<(), StorageError> {
+        let mut session = self.session("taking crashes back").await?;
+        session.run(|connection| crash::withdraw_crashes(connection, self.statements(), leases)).await
     }
 
     async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>, StorageError> {

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{FAILED, check_owner, check_text, count_of, message_at, micros, reason_of, span_of};
+use crate::crash::Past;
 use crate::error::Fault;
 use crate::insert::Writing;
 use crate::session::{begin, now};
@@ -19,14 +20,16 @@ ORDER BY due, id
 LIMIT ?3";
 
 pub(crate) const DUE_INBOX: &str = "
-SELECT id, due, epoch, status, attempts, attempts_before_rerun, reason, last_error
+SELECT id, due, epoch, status, attempts, attempts_before_rerun, reason, last_error,
+    owner, crashes, started_epoch, started_alone
 FROM {prefix}inbox_state INDEXED BY {prefix}inbox_state_due
 WHERE version = ?1 AND due <= ?2 AND group_name = ?4
 ORDER BY due, id
 LIMIT ?3";
 
 pub(crate) const WAITING: &str = "
-SELECT id, epoch, status, attempts, attempts_before_rerun, reason, last_error
+SELECT id, epoch, status, attempts, attempts_before_rerun, reason, last_error,
+    owner, crashes, started_epoch, started_alone
 FROM {prefix}inbox_state
 WHERE id = ?1 AND epoch = ?2 AND status = 2 AND owner IS NULL AND version = ?3";
 
@@ -197,6 +200,10 @@ async fn take(
     side: Side,
     state: &SqliteRow,
 ) -> Result<Option<Claimed>, Fault> {
+    let past = match side {
+        Side::Outbox => Past::default(),
+        Side::Inbox => Past::of(state)?,
+    };
     let lease = Lease { id: state.try_get("id")?, epoch: state.try_get::<i32, _>("epoch")? + 1 };
     sqlx::query(writing.statements.claim.of(side))
         .bind(lease.id)
@@ -204,12 +211,13 @@ async fn take(
         .bind(writing.lease_end())
         .execute(&mut *connection)
         .await?;
+    past.record(connection, writing, state).await?;
     let message = sqlx::query(writing.statements.message.of(side)).bind(lease.id);
     let Some(message) = message.fetch_optional(&mut *connection).await? else {
         settle::end(connection, writing, side, lease).await?;
         return Ok(None);
     };
-    match claimed(state, &message, lease, writing.now)? {
+    match claimed(state, past, &message, lease, writing.now)? {
         Ok(claimed) => Ok(Some(claimed)),
         Err(error) => {
             let row = lease.id;
@@ -223,6 +231,7 @@ async fn take(
 /// The row as it is claimed, or what is wrong with its message.
 fn claimed(
     state: &SqliteRow,
+    past: Past,
     message: &SqliteRow,
     lease: Lease,
     now: i64,
@@ -244,6 +253,8 @@ fn claimed(
         attempts_before_rerun: count_of(state.try_get("attempts_before_rerun")?),
         age,
         notice: is_notice.then_some((reason, error)),
+        crashes: past.crashes,
+        suspect: past.suspect,
     }))
 }
 

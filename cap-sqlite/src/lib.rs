@@ -54,6 +54,7 @@
 
 mod claim;
 mod columns;
+mod crash;
 mod error;
 mod expiry;
 mod file;

@@ -9,13 +9,14 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
 const MAJOR: i64 = 1;
-const MINOR: i64 = 2;
+const MINOR: i64 = 3;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 3] = [
+const SCRIPTS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("schema/retention_of_nodes.sql"),
     include_str!("schema/inbox_digest.sql"),
+    include_str!("schema/process_crashes.sql"),
 ];
 
 /// The longest prefix, so that names stay readable.

@@ -11,7 +11,7 @@ use cap_core::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::TablePrefix;
-use crate::{claim, expiry, identity, insert, monitor, nodes, settle, transaction, work};
+use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, transaction, work};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ pub(crate) struct Statements {
     pub(crate) claim: Sides,
     pub(crate) message: Sides,
     pub(crate) renew: Sides,
+    pub(crate) mark_started: SqlStr,
+    pub(crate) count_crash: SqlStr,
+    pub(crate) record_crash: SqlStr,
+    pub(crate) withdraw_crash: SqlStr,
+    pub(crate) uncount_crash: SqlStr,
     pub(crate) expire_by_age: Sides,
     pub(crate) expire_by_state: Sides,
     pub(crate) delete_message: Sides,
@@ -112,6 +117,11 @@ impl Statements {
             claim: sides(claim::CLAIM),
             message: sides(claim::MESSAGE),
             renew: sides(claim::RENEW),
+            mark_started: sql(crash::MARK_STARTED),
+            count_crash: sql(crash::COUNT),
+            record_crash: sql(crash::RECORD),
+            withdraw_crash: sql(crash::WITHDRAW),
+            uncount_crash: sql(crash::UNCOUNT),
             expire_by_age: sides(expiry::BY_AGE),
             expire_by_state: sides(expiry::BY_STATE),
             delete_message: sides(expiry::DELETE_MESSAGE),
@@ -147,9 +157,9 @@ fn for_side(template: &str, side: Side) -> String {
         Side::Outbox => ("{prefix}outbox", "{prefix}outbox_state", "0"),
         Side::Inbox => ("{prefix}inbox", "{prefix}inbox_state", "1"),
     };
-    let (group, group_column) = match side {
-        Side::Outbox => ("''", ""),
-        Side::Inbox => ("m.group_name", "group_name,"),
+    let (group, group_column, no_crashes) = match side {
+        Side::Outbox => ("''", "", ""),
+        Side::Inbox => ("m.group_name", "group_name,", "crashes = 0, started_epoch = NULL,"),
     };
     template
         .replace("{messages}", messages)
@@ -157,6 +167,7 @@ fn for_side(template: &str, side: Side) -> String {
         .replace("{side}", number)
         .replace("{group}", group)
         .replace("{group_column}", group_column)
+        .replace("{no_crashes}", no_crashes)
 }
 
 /// The audited step: a template of this crate becomes a statement. Nothing but the prefix is put in.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cap_core::error::StorageError;
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
-    WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
+    WriteBatch, WriteReport,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqlitePool};
@@ -22,7 +22,7 @@ use crate::file::File;
 use crate::schema::TablePrefix;
 use crate::session::Session;
 use crate::statements::Statements;
-use crate::{expiry, listen, nodes, private, schema, write};
+use crate::{crash, expiry, listen, nodes, private, schema, write};
 
 /// How long the bus waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -281,6 +281,16 @@ impl Storage for Sqlite {
         }
         let mut session = self.writer("claiming messages that the broker has kept").await?;
         session.run(|connection| claim::claim_waiting(connection, self.statements(), owner, leases)).await
+    }
+
+    async fn mark_started(&self, _owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {
+        let mut session = self.writer("noting that a handler starts").await?;
+        session.run(|connection| crash::mark_started(connection, self.statements(), marks)).await
+    }
+
+    async fn withdraw_crashes(&self, leases: &[Lease]) -> Result<(), StorageError> {
+        let mut session = self.writer("taking crashes back").await?;
+        session.run(|connection| crash::withdraw_crashes(connection, self.statements(), leases)).await
     }
 
     async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>, StorageError> {

@@ -164,6 +164,12 @@ impl Scene {
         lock(&self.exchanges).push(format!("{}.{}", self.name, cap.options().version));
     }
 
+    /// Notes the queues of groups that a bus of another process has made.
+    pub fn note_queues<'a>(&self, groups: impl IntoIterator<Item = &'a str>) {
+        lock(&self.queues).extend(groups.into_iter().map(|group| self.queue(group)));
+        lock(&self.exchanges).push(format!("{}.v1", self.name));
+    }
+
     /// A peer on the broker that is not cap.
     pub async fn foreign(&self) -> Foreign {
         Foreign::connect(&self.name).await

@@ -10,6 +10,7 @@
 mod annotated;
 mod bad_input;
 mod broker_retries;
+mod crashes;
 mod delays;
 mod encodings;
 mod expiry;

@@ -12,6 +12,7 @@ mod node;
 pub mod nodes;
 pub mod rerun;
 pub mod settle;
+pub mod suspect;
 pub mod waiting;
 
 use cap_core::monitor::Monitor;
@@ -35,6 +36,12 @@ pub trait StorageFixture: Send + Sync + 'static {
     /// Whether the store can claim a row before it is due; see [`claim_waiting`](Storage::claim_waiting). A store that
     /// cannot says `false`, and the cases for it pass without having asked. Default: it can.
     fn claims_waiting(&self) -> bool {
+        true
+    }
+
+    /// Whether the store notes that handlers of suspects start; see [`mark_started`](Storage::mark_started). A store that
+    /// does not says `false`, and the cases for it pass without having asked. Default: it does.
+    fn marks_starts(&self) -> bool {
         true
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use super::intake::Intake;
 use super::outcome::{Decision, decide};
 use crate::context::Context;
 use crate::faults::{point, sabotaged};
@@ -28,6 +29,10 @@ pub(crate) enum End {
     Again(Job),
     /// A message that nobody here takes waits for a person.
     Parked,
+    /// A suspect's turn has come.
+    Turn(Box<Intake>),
+    /// A suspect's start was noted, or must not happen.
+    Marked(Job, bool),
 }
 
 /// What ends a message; apart from the executor, so that it can run beside it.
@@ -51,7 +56,8 @@ impl Ending {
             .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
         let mut publishes = delivery.take_publishes();
         publishes.extend(answer);
-        let retention = self.context.retention(ticket.attempts, ticket.age);
+        // What has crashed a process keeps its row, as what has failed does: its record says why.
+        let retention = self.context.retention(ticket.attempts.saturating_add(ticket.crashes), ticket.age);
         Ok(Settlement {
             lease: ticket.lease,
             verdict: Verdict::Succeeded { retention, reason: None },
@@ -111,7 +117,7 @@ impl Ending {
                     row = ticket.lease.id,
                     "the lease was lost; the handler's transaction is rolled back"
                 );
-                self.context.leases.remove(Side::Inbox, ticket.lease);
+                self.context.leases.lose(Side::Inbox, ticket.lease);
                 handover.not_committed();
                 End::Over(ticket)
             }

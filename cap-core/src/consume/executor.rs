@@ -20,14 +20,17 @@ use super::ending::{End, Ending};
 use super::foreign::IncomingHook;
 use super::intake::Intake;
 use super::pausing::{Circuits, Pausing};
+use super::suspects::{Suspects, mark_started};
 use crate::circuit::Admission;
 use crate::context::Context;
+
 use crate::faults::{point, sabotaged};
 use crate::message::headers::names;
 use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
-    Delivery, DeliveryParts, Done, ErasedHandler, Group, Job, Jobs, Layer, Next, Ticket, Worker,
+    Delivery, DeliveryParts, Done, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
 };
+use crate::suspect_gate::Pass;
 use crate::writer::SettleItem;
 
 /// How busy a group is.
@@ -35,6 +38,8 @@ use crate::writer::SettleItem;
 pub(crate) struct GroupGauge {
     pub(crate) running: AtomicUsize,
     pub(crate) queued: AtomicUsize,
+    /// Suspects that wait for their turn.
+    pub(crate) suspects: AtomicUsize,
     pub(crate) circuits: Arc<Circuits>,
 }
 
@@ -63,6 +68,7 @@ pub(crate) async fn run_group(
         held_back: 0,
         ready: VecDeque::new(),
         pausing,
+        suspects: Suspects::default(),
         gauge,
     };
     // Dropping the workers at the end aborts those that have not come back by the deadline.
@@ -120,6 +126,7 @@ struct Executor {
     /// Messages that need wait no longer.
     ready: VecDeque<Intake>,
     pausing: Pausing,
+    suspects: Suspects,
     gauge: Arc<GroupGauge>,
 }
 
@@ -129,7 +136,10 @@ impl Executor {
         let limit = usize::from(self.context.options().prefetch);
         loop {
             self.gauge.running.store(self.running, Ordering::Relaxed);
-            self.gauge.queued.store(intake.len() + self.held_back + self.ready.len(), Ordering::Relaxed);
+            let suspects = self.suspects.waiting.len();
+            self.gauge.suspects.store(suspects, Ordering::Relaxed);
+            let queued = intake.len() + self.held_back + self.ready.len() + suspects;
+            self.gauge.queued.store(queued, Ordering::Relaxed);
             let stopping = stop.is_cancelled();
             if stopping && self.running == 0 {
                 return;
@@ -139,11 +149,13 @@ impl Executor {
                 self.start(message).await;
                 continue;
             }
+            // Where one runs at a time, a suspect that waits for its turn is not overtaken either.
+            let in_order = self.group.concurrency > 1 || !self.suspects.has_turn;
             tokio::select! {
                 biased;
                 Some(done) = finished.recv() => self.finished(done).await,
                 Some(end) = self.ending.next(), if !self.ending.is_empty() => self.ended(end).await,
-                Some(message) = intake.recv(), if room && self.held_back < limit => self.take(message).await,
+                Some(message) = intake.recv(), if room && in_order && self.held_back < limit => self.take(message).await,
                 () = stop.cancelled(), if !stopping => {}
             }
         }
@@ -163,6 +175,15 @@ impl Executor {
         };
         if !self.holds(&message) {
             return;
+        }
+        let limit = self.context.options().crash_limit;
+        if let Some(suspect) = &message.suspect
+            && limit > 0
+            && message.crashes >= limit
+        {
+            let died = suspect.crashed.as_ref().map(|node| format!(", node {node}")).unwrap_or_default();
+            let error = format!("process died while handling{died}, {} times in all", message.crashes);
+            return self.park(message, Reason::ProcessCrashed, error);
         }
         if let Some(key) = self.key(member, &message) {
             if let Some(waiting) = self.keys.get_mut(&key) {
@@ -184,7 +205,7 @@ impl Executor {
         message.message.headers.get(header).map(str::to_owned)
     }
 
-    async fn start(&mut self, message: Intake) {
+    async fn start(&mut self, mut message: Intake) {
         let topic: Arc<str> = message.message.name().unwrap_or_default().into();
         let Some(member) = self.group.member_for(&topic) else {
             return self.park_unhandled(message);
@@ -192,16 +213,22 @@ impl Executor {
         let key = self.key(member, &message);
         // While it waited the node may have lost it; another has handled it by now.
         if !self.holds(&message) {
+            self.end_turn(message.pass.take());
             return self.free(key);
+        }
+        if message.suspect.is_some() && message.pass.is_none() {
+            return self.wait_for_turn(message);
         }
         let probe = match self.pausing.admit(member) {
             Admission::Run => false,
             Admission::Probe => true,
             Admission::Wait => {
+                self.end_turn(message.pass.take());
                 self.held_back += 1;
                 return self.pausing.wait(member, message);
             }
             Admission::Rest(after) => {
+                self.end_turn(message.pass.take());
                 self.free(key);
                 return self.give_back(message.lease, after);
             }
@@ -214,6 +241,8 @@ impl Executor {
             age: message.age,
             key,
             probe,
+            crashes: message.crashes,
+            pass: message.pass,
         };
         let mut shared = message.message;
         Arc::make_mut(&mut shared).headers.insert(names::EXECUTION_INSTANCE, &*self.context.owner.node);
@@ -229,8 +258,43 @@ impl Executor {
             timeout: self.group.members[member].timeout,
         });
         self.running += 1;
-        point("handler.before").await;
-        self.send(Job { delivery, ticket }).await;
+        let job = Job { delivery, ticket };
+        if job.ticket.pass.is_none() {
+            point("handler.before").await;
+            return self.send(job).await;
+        }
+        let context = Arc::clone(&self.context);
+        self.ending.push(Box::pin(async move {
+            let marked = mark_started(&context, job.ticket.lease).await;
+            End::Marked(job, marked)
+        }));
+    }
+
+    /// Has a suspect wait until no other one of the group has its turn, and then for those of other groups. It takes no
+    /// place of the group's concurrency meanwhile.
+    fn wait_for_turn(&mut self, mut message: Intake) {
+        if self.suspects.has_turn {
+            return self.suspects.waiting.push_back(message);
+        }
+        self.suspects.has_turn = true;
+        let context = Arc::clone(&self.context);
+        self.ending.push(Box::pin(async move {
+            let suspect = message.suspect.clone().unwrap_or_default();
+            message.pass = Some(context.suspects.turn(message.lease, &suspect).await);
+            End::Turn(Box::new(message))
+        }));
+    }
+
+    /// Ends a suspect's turn, if it is one, and gives it to the next.
+    fn end_turn(&mut self, pass: Option<Pass>) {
+        if pass.is_none() {
+            return;
+        }
+        drop(pass);
+        self.suspects.has_turn = false;
+        if let Some(next) = self.suspects.waiting.pop_front() {
+            self.wait_for_turn(next);
+        }
     }
 
     fn ending(&self) -> Ending {
@@ -286,9 +350,7 @@ impl Executor {
             Err(error) => self.pausing.failed(ticket.member, error, ticket.probe),
         };
         ending.circuit_open = self.pausing.is_open(ticket.member);
-        let waited = self.pausing.take_waiting(ticket.member);
-        self.held_back -= waited.len();
-        self.ready.extend(waited);
+        self.let_waiting_go_on(ticket.member);
         match (outcome, enlisted) {
             (Ok(response), None) => match ending.settlement(&ticket, &delivery, response) {
                 Ok(mut settlement) => {
@@ -298,6 +360,17 @@ impl Executor {
                     }
                     let (settlement, handover) = ending.with_handover(settlement);
                     let item = SettleItem::new(Side::Inbox, settlement).with_handover(handover);
+                    if ticket.pass.is_some() {
+                        // The next suspect waits until this one's success is stored: were the process to die before, it
+                        // would be blamed.
+                        let (item, stored) = item.awaited();
+                        return self.ending.push(Box::pin(async move {
+                            if ending.context.settle.send(item).await.is_ok() {
+                                let _ = stored.await;
+                            }
+                            End::Over(ticket)
+                        }));
+                    }
                     match self.context.settle.try_send(item) {
                         // A full lane means that the store is behind, and holds this group up. It is not waited for
                         // here: those that are ending wait for it, too, and would not be looked at meanwhile.
@@ -340,12 +413,33 @@ impl Executor {
             End::Over(ticket) => self.over(ticket),
             End::Again(job) => self.send(job).await,
             End::Parked => self.running -= 1,
+            End::Turn(message) => self.ready.push_front(*message),
+            End::Marked(job, true) => {
+                point("handler.before").await;
+                self.send(job).await;
+            }
+            End::Marked(job, false) => self.not_started(job.ticket),
         }
+    }
+
+    /// A suspect's start could not be noted: its lease is lost, or the bus stops. A probe that it was tells nothing.
+    fn not_started(&mut self, ticket: Ticket) {
+        let _ = self.pausing.failed(ticket.member, &HandlerError::cancelled(), ticket.probe);
+        self.let_waiting_go_on(ticket.member);
+        self.over(ticket);
+    }
+
+    /// Those that waited for a probe need wait no longer, if it has ended.
+    fn let_waiting_go_on(&mut self, member: usize) {
+        let waited = self.pausing.take_waiting(member);
+        self.held_back -= waited.len();
+        self.ready.extend(waited);
     }
 
     /// Frees the message's place, and its key for the next.
     fn over(&mut self, ticket: Ticket) {
         self.running -= 1;
+        self.end_turn(ticket.pass);
         self.free(ticket.key);
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Message;
-use crate::storage::{Claimed, Lease};
+use crate::storage::{Claimed, Lease, Suspect};
+use crate::suspect_gate::Pass;
 
 /// A stored message on its way to its handler.
 #[derive(Debug)]
@@ -19,6 +20,12 @@ pub(crate) struct Intake {
     pub(crate) attempts_before_rerun: u32,
     /// How old it was when this node got it.
     pub(crate) age: Duration,
+    /// How often the process has died while it was being handled.
+    pub(crate) crashes: u32,
+    /// Its last lease expired without a release.
+    pub(crate) suspect: Option<Suspect>,
+    /// It is a suspect and its turn has come.
+    pub(crate) pass: Option<Pass>,
     /// Fires when the handler should stop: the bus stops, or the lease is lost.
     pub(crate) cancelled: CancellationToken,
 }
@@ -26,7 +33,17 @@ pub(crate) struct Intake {
 impl Intake {
     /// One that was stored a moment ago.
     pub(crate) fn fresh(lease: Lease, message: Arc<Message>, cancelled: CancellationToken) -> Self {
-        Self { lease, message, attempts: 0, attempts_before_rerun: 0, age: Duration::ZERO, cancelled }
+        Self {
+            lease,
+            message,
+            attempts: 0,
+            attempts_before_rerun: 0,
+            age: Duration::ZERO,
+            crashes: 0,
+            suspect: None,
+            pass: None,
+            cancelled,
+        }
     }
 
     /// One that was claimed.
@@ -37,6 +54,9 @@ impl Intake {
             attempts: claimed.attempts,
             attempts_before_rerun: claimed.attempts_before_rerun,
             age: claimed.age,
+            crashes: claimed.crashes,
+            suspect: claimed.suspect,
+            pass: None,
             cancelled,
         }
     }

@@ -9,6 +9,7 @@ mod foreign;
 mod intake;
 mod outcome;
 mod pausing;
+mod suspects;
 
 pub(crate) use consumer::run_consumer;
 pub(crate) use executor::{GroupGauge, run_group};

@@ -36,12 +36,18 @@ impl Monitor for MemoryStorage {
     async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
         let (mut store, _) = self.lock();
         let attempts = store.table(side).row(id).map_or(&[][..], |row| &row.attempts);
-        let numbered = (1..).zip(attempts).map(|(number, attempt)| FailedAttempt {
-            number,
-            at: self.show_moment(attempt.at),
-            node: attempt.node.to_string(),
-            error: attempt.error.clone(),
-            next: attempt.next.and_then(|next| self.for_people(next)),
+        let mut counted = 0;
+        let numbered = attempts.iter().map(|attempt| {
+            // A crash has the number of the attempt that was running, and uses up none.
+            let number = counted + 1;
+            counted += u32::from(attempt.crash.is_none());
+            FailedAttempt {
+                number,
+                at: self.show_moment(attempt.at),
+                node: attempt.node.to_string(),
+                error: attempt.error.clone(),
+                next: attempt.next.and_then(|next| self.for_people(next)),
+            }
         });
         Ok(numbered.collect())
     }
@@ -183,7 +189,8 @@ impl Table {
 }
 
 fn recorded(row: &Row) -> u32 {
-    u32::try_from(row.attempts.len()).unwrap_or(u32::MAX)
+    let counted = row.attempts.iter().filter(|attempt| attempt.crash.is_none()).count();
+    u32::try_from(counted).unwrap_or(u32::MAX)
 }
 
 /// Acts on each row once, however often its id was given.

@@ -46,9 +46,20 @@ pub(super) struct State {
     pub(super) expires: Option<Moment>,
     /// It failed for good and only the notice to a person is due.
     pub(super) notice: bool,
+    /// How often the process has died while its handler ran.
+    pub(super) crashes: u32,
+    /// The start of a suspect's handler that was noted last, and under which epoch.
+    pub(super) started: Option<Started>,
 }
 
-/// A failed attempt. Its number is its place in the list.
+/// The start of a suspect's handler.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Started {
+    pub(super) epoch: i32,
+    pub(super) alone: bool,
+}
+
+/// A failed attempt. Its number is its place among those that are no crashes.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) at: Moment,
@@ -56,6 +67,8 @@ pub(super) struct Attempt {
     pub(super) error: String,
     /// When the next one was due then, if there was to be one.
     pub(super) next: Option<Moment>,
+    /// The process died: under the lease with this epoch.
+    pub(super) crash: Option<i32>,
 }
 
 impl State {
@@ -72,6 +85,8 @@ impl State {
             owner: None,
             expires: None,
             notice: false,
+            crashes: 0,
+            started: None,
         }
     }
 

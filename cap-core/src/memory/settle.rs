@@ -108,5 +108,11 @@ fn count_attempt(row: &mut Row, now: Moment, owner: &Owner, error: &str, next: O
     let Some(state) = &mut row.state else { return };
     state.attempts = state.attempts.saturating_add(1);
     state.last_error = Some(error.to_owned());
-    row.attempts.push(Attempt { at: now, node: Arc::clone(&owner.node), error: error.to_owned(), next });
+    row.attempts.push(Attempt {
+        at: now,
+        node: Arc::clone(&owner.node),
+        error: error.to_owned(),
+        next,
+        crash: None,
+    });
 }

@@ -17,7 +17,7 @@ use crate::faults::sabotaged;
 use crate::message::MAX_WORKER;
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement, Side,
-    Storage, Verdict, Wake, WriteBatch, WriteReport,
+    StartMark, Storage, Verdict, Wake, WriteBatch, WriteReport,
 };
 
 const NAME: &str = "memory";
@@ -196,6 +196,19 @@ impl Storage for MemoryStorage {
         consume_budget().await;
         let (mut store, now) = self.lock();
         Ok(leases.iter().map(|lease| store.inbox.claim_waiting(now, owner, *lease)).collect())
+    }
+
+    async fn mark_started(&self, _owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {
+        let (mut store, _) = self.lock();
+        Ok(marks.iter().map(|mark| store.inbox.mark_started(*mark)).collect())
+    }
+
+    async fn withdraw_crashes(&self, leases: &[Lease]) -> Result<(), StorageError> {
+        let (mut store, _) = self.lock();
+        for lease in leases {
+            store.inbox.withdraw_crash(*lease);
+        }
+        Ok(())
     }
 
     async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>, StorageError> {

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::index::Index;
-use super::row::{Lane, Moment, Row, State};
+use super::row::{Attempt, Lane, Moment, Row, Started, State};
 use crate::faults::sabotaged;
 use crate::message::Message;
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Entry, Expiry, Identity, Lease, Meeting, NewIncoming, NewOutgoing, Owner,
-    Reason, Side, Status, Stored,
+    Reason, Side, StartMark, Status, Stored, Suspect, crash_text,
 };
 
 /// Every row of one side.
@@ -232,6 +232,14 @@ impl Table {
     fn claim_row(&mut self, now: Moment, owner: &Owner, id: i64) -> Option<Claimed> {
         let row = self.rows.get_mut(&id)?;
         let state = row.state.as_mut()?;
+        let suspect = suspect(row.epoch, state);
+        if let Some(node) = suspect.as_ref().and_then(|suspect| suspect.crashed.as_ref()) {
+            let error = crash_text(node);
+            state.crashes = state.crashes.saturating_add(1);
+            state.last_error = Some(error.clone());
+            let (node, crash) = (Arc::clone(node), Some(row.epoch));
+            row.attempts.push(Attempt { at: now, node, error, next: Some(now), crash });
+        }
         row.epoch = row.epoch.wrapping_add(1);
         if state.status == Status::Delayed {
             state.status = Status::Scheduled;
@@ -248,9 +256,33 @@ impl Table {
             attempts_before_rerun: state.attempts_before_rerun,
             age: now.saturating_sub(row.added),
             notice,
+            crashes: state.crashes,
+            suspect: suspect.filter(|_| !row.group.is_empty()),
         };
         self.index.add(row);
         Some(claimed)
+    }
+
+    /// Notes that a suspect's handler starts, and says whether its lease is still held.
+    pub(super) fn mark_started(&mut self, mark: StartMark) -> bool {
+        if !self.is_held_under(mark.lease) {
+            return false;
+        }
+        let state = self.rows.get_mut(&mark.lease.id).and_then(|row| row.state.as_mut());
+        if let Some(state) = state {
+            state.started = Some(Started { epoch: mark.lease.epoch, alone: mark.alone });
+        }
+        true
+    }
+
+    /// Takes back the crash that was counted for a lease.
+    pub(super) fn withdraw_crash(&mut self, lease: Lease) {
+        let Some(row) = self.rows.get_mut(&lease.id) else { return };
+        let before = row.attempts.len();
+        row.attempts.retain(|attempt| attempt.crash != Some(lease.epoch));
+        if let Some(state) = row.state.as_mut().filter(|_| row.attempts.len() < before) {
+            state.crashes = state.crashes.saturating_sub(1);
+        }
     }
 
     /// Lengthens a lease, and says whether it is still held.
@@ -303,6 +335,13 @@ impl Table {
         }
         expired.len() as u64
     }
+}
+
+/// What a row that is claimed is suspected of: its last lease was neither ended nor given back. A notice is none of it.
+fn suspect(epoch: i32, state: &State) -> Option<Suspect> {
+    let owner = state.owner.as_ref().filter(|_| state.status != Status::Failed)?;
+    let blamed = state.started.is_some_and(|started| started.epoch == epoch && started.alone);
+    Some(Suspect { started_before: state.started.is_some(), crashed: blamed.then(|| Arc::clone(owner)) })
 }
 
 /// The lanes that a claim looks at, each once.

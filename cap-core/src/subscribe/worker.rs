@@ -17,6 +17,7 @@ use super::reply::Outcome;
 use crate::message::headers::names;
 use crate::panics::panic_text;
 use crate::storage::Lease;
+use crate::suspect_gate::Pass;
 
 /// What a driven handler takes its deliveries from; see
 /// [`HandlerPointers::drive`](super::HandlerPointers::drive).
@@ -34,7 +35,7 @@ pub(crate) struct Job {
 }
 
 /// What is known of a message besides what its handler sees.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) lease: Lease,
     /// Its handler's place in the group.
@@ -49,6 +50,10 @@ pub(crate) struct Ticket {
     pub(crate) key: Option<String>,
     /// Whether it is tried on behalf of all while its subscriber's circuit is open.
     pub(crate) probe: bool,
+    /// How often the process has died while it was being handled.
+    pub(crate) crashes: u32,
+    /// It is a suspect whose turn this is: the turn ends as this is dropped.
+    pub(crate) pass: Option<Pass>,
 }
 
 /// A delivery that was run.

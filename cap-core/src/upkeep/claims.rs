@@ -4,6 +4,7 @@
 //! next one is. The slow poll is for work of other processes that died before they could say anything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::heartbeat::catch_up;
 use crate::backoff::Backoff;
-use crate::consume::Intake;
+use crate::consume::{GroupGauge, Intake};
 use crate::context::Context;
 use crate::due::Woken;
 use crate::error::{StorageError, StorageErrorKind};
@@ -74,6 +75,7 @@ async fn claim_outbox(context: &Context) -> Result<Option<Duration>, StorageErro
 pub(crate) struct InboxTarget {
     pub(crate) group: Arc<str>,
     pub(crate) intake: mpsc::Sender<Intake>,
+    pub(crate) gauge: Arc<GroupGauge>,
 }
 
 /// Claims inbox rows for the groups of this process until intake stops.
@@ -118,7 +120,10 @@ async fn claim_inbox(context: &Context, target: &InboxTarget) -> Result<Option<D
     const FULL: Duration = Duration::from_millis(100);
     let room = target.intake.capacity().min(context.options().batch_size);
     let Ok(mut places) = target.intake.try_reserve_many(room) else { return Ok(Some(FULL)) };
-    if room == 0 {
+    // Suspects run one at a time. Whoever has enough of them to do leaves further ones to other nodes; what is delivered
+    // goes on.
+    let suspects = target.gauge.suspects.load(Ordering::Relaxed);
+    if room == 0 || suspects >= usize::from(context.options().prefetch) {
         return Ok(Some(FULL));
     }
     let request = ClaimRequest { side: Side::Inbox, groups: vec![Arc::clone(&target.group)], limit: room };
@@ -156,9 +161,26 @@ async fn claim(context: &Context, request: &ClaimRequest) -> Result<Claims, Stor
             if !claims.rows.is_empty() {
                 tracing::debug!(side = ?request.side, count = claims.rows.len(), "claimed");
             }
+            for claimed in &claims.rows {
+                note_crash(claimed);
+            }
         }
     }
     result
+}
+
+fn note_crash(claimed: &Claimed) {
+    let Some(node) = claimed.suspect.as_ref().and_then(|suspect| suspect.crashed.as_deref()) else { return };
+    metrics::counter!("cap_process_crashes_total").increment(1);
+    tracing::warn!(
+        row = claimed.lease.id,
+        message_id = claimed.message.id(),
+        topic = claimed.message.name(),
+        group = &*claimed.group,
+        node,
+        crashes = claimed.crashes,
+        "a process died while handling this message"
+    );
 }
 
 /// A row that has failed for good and of which nobody may have been told, as its node died.

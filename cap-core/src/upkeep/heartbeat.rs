@@ -23,6 +23,7 @@ pub(crate) async fn run_heartbeat(context: Arc<Context>) {
             for side in [Side::Outbox, Side::Inbox] {
                 renew_all(&context, side).await;
             }
+            withdraw_crashes(&context).await;
         }
     };
     everything.run_until_cancelled(beats).await;
@@ -70,6 +71,19 @@ async fn renew(context: &Context, side: Side, leases: &[Lease]) -> bool {
         Err(_) => context.storage_health.down(&"renewing leases took too long"),
     }
     false
+}
+
+/// Takes back the crashes that others have counted for leases that this process has lost: it lives, and was paused, blocked
+/// or cut off. What cannot be said now is said at the next beat.
+async fn withdraw_crashes(context: &Context) {
+    let leases = context.leases.take_lost_after_start();
+    if leases.is_empty() {
+        return;
+    }
+    let withdrawn = context.storage.withdraw_crashes(&leases);
+    if !matches!(tokio::time::timeout(context.owner.lease / 3, withdrawn).await, Ok(Ok(()))) {
+        context.leases.put_back_lost_after_start(leases);
+    }
 }
 
 /// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.

@@ -316,7 +316,9 @@ fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
     if !applied && !repeated && !told {
         tracing::warn!(row = lease.id, side = ?item.side, "the lease on a message was lost; another node has it");
     }
-    if !applied || !goes_on || item.left_to_claims {
+    if !applied {
+        context.leases.lose(item.side, lease);
+    } else if !goes_on || item.left_to_claims {
         context.leases.remove(item.side, lease);
     }
     if goes_on && item.left_to_claims {

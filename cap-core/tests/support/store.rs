@@ -9,8 +9,8 @@ use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::memory::MemoryStorage;
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, Storage, Wake, WriteBatch,
-    WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
+    WriteBatch, WriteReport,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,11 @@ impl Shaky {
     /// Has those writes fail from now on of which the test says so.
     pub fn fail_when(&self, kind: StorageErrorKind, picky: impl Fn(&WriteBatch) -> bool + Send + 'static) {
         self.state().picky = Some((Box::new(picky), kind));
+    }
+
+    /// On a store that others use too.
+    pub fn over(inner: MemoryStorage) -> Self {
+        Self { inner, state: Arc::default() }
     }
 
     /// Has calls fail from now on.
@@ -153,6 +158,16 @@ impl Storage for Shaky {
     async fn claim_waiting(&self, owner: &Owner, leases: &[Lease]) -> Result<Vec<Option<Claimed>>> {
         self.check(Call::Claim)?;
         self.inner.claim_waiting(owner, leases).await
+    }
+
+    async fn mark_started(&self, owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>> {
+        self.check(Call::Other)?;
+        self.inner.mark_started(owner, marks).await
+    }
+
+    async fn withdraw_crashes(&self, leases: &[Lease]) -> Result<()> {
+        self.check(Call::Other)?;
+        self.inner.withdraw_crashes(leases).await
     }
 
     async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>> {

@@ -6,7 +6,7 @@ const COLUMNS: &str = "
     s.status, s.reason, s.reruns, s.last_error, s.due, s.expires, s.owner,
     CASE
         WHEN s.id IS NOT NULL THEN s.attempts
-        ELSE (SELECT count(*)::integer FROM {schema}.attempts AS a WHERE a.side = {side} AND a.id = m.id)
+        ELSE (SELECT count(*)::integer FROM {schema}.attempts AS a WHERE a.side = {side} AND a.id = m.id AND a.crash_epoch IS NULL)
     END AS attempts";
 
 /// A template with the columns put in.
@@ -93,13 +93,15 @@ SELECT m.id, m.version, {group_value} 0, a.failed, a.failed, 1,
     1073741824, statement_timestamp()
 FROM {messages} AS m
 CROSS JOIN LATERAL (
-    SELECT count(*)::integer AS failed FROM {schema}.attempts AS a WHERE a.side = {side} AND a.id = m.id
+    SELECT count(*)::integer AS failed FROM {schema}.attempts AS a
+    WHERE a.side = {side} AND a.id = m.id AND a.crash_epoch IS NULL
 ) AS a
 WHERE m.id = ANY($1::bigint[])
     AND ($2::boolean OR EXISTS (SELECT FROM {states} AS s WHERE s.id = m.id AND s.status = 3))
 ORDER BY m.id
 ON CONFLICT (id) DO UPDATE SET
     status = 0,
+    {no_crashes}
     attempts_before_rerun = x.attempts,
     reruns = x.reruns + 1,
     due = statement_timestamp(),

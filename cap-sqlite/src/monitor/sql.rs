@@ -15,7 +15,7 @@ const COLUMNS: &str = "
 /// How many attempts were recorded of a message.
 const FAILED: &str = "(
         SELECT count(*) FROM {prefix}attempts AS a INDEXED BY {prefix}attempts_of
-        WHERE a.side = {side} AND a.id = m.id
+        WHERE a.side = {side} AND a.id = m.id AND a.crash_epoch IS NULL
     )";
 
 /// A template with the columns put in.
@@ -77,6 +77,7 @@ FROM {messages} AS m
 WHERE m.id = ?1 AND (?3 OR EXISTS (SELECT 1 FROM {states} AS s WHERE s.id = m.id AND s.status = 3))
 ON CONFLICT (id) DO UPDATE SET
     status = 0,
+    {no_crashes}
     attempts_before_rerun = x.attempts,
     reruns = x.reruns + 1,
     due = ?2,

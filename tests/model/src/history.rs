@@ -312,6 +312,7 @@ impl<S: Subject> History<'_, S> {
             });
             prop_assert_eq!(notice, claimed.notice.clone(), "the notice of row {}", row.id);
             let expected = (row.attempts.len(), state.attempts_before_rerun, row.group.as_str());
+            prop_assert_eq!(row.suspect, claimed.suspect.is_some(), "row {} as a suspect", row.id);
             let (all, before) = (claimed.attempts as usize, claimed.attempts_before_rerun as usize);
             prop_assert_eq!(expected, (all, before, &*claimed.group), "row {}", row.id);
             prop_assert_eq!(&row.message, &claimed.message);

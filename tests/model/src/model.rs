@@ -48,6 +48,8 @@ pub struct ModelRow {
     pub added: Moment,
     /// How often it was claimed.
     pub epoch: i32,
+    /// Whether the lease before the last claim had expired without a release.
+    pub suspect: bool,
     /// Each attempt that failed.
     pub attempts: Vec<ModelAttempt>,
     /// None once it has succeeded with nothing to tell.
@@ -126,6 +128,8 @@ impl ModelRow {
     /// Gives the row to a node, and shows it as the node gets it.
     fn take(&mut self, now: Moment, owner: &Owner) -> Self {
         self.epoch += 1;
+        let had_owner = |state: &ModelState| state.owner.is_some() && state.status != Status::Failed;
+        self.suspect = self.side == Side::Inbox && self.state.as_ref().is_some_and(had_owner);
         if let Some(state) = &mut self.state {
             if state.status == Status::Delayed {
                 state.status = Status::Scheduled;
@@ -289,6 +293,7 @@ impl Model {
             digest,
             added: now,
             epoch: i32::from(held),
+            suspect: false,
             attempts: Vec::new(),
             state: Some(state),
         });
