@@ -17,11 +17,12 @@ use crate::launch::{Queues, Started, spawn};
 use crate::leases::LeaseBook;
 use crate::message::{Headers, IdGenerator};
 use crate::monitor::Monitor;
-use crate::notice::{Failure, OnFailed};
+use crate::notice::{Failure, NoticeQueues, OnFailed};
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenPlaces};
+use crate::repeats::Repeats;
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
@@ -186,6 +187,23 @@ impl CapBuilder {
         self
     }
 
+    /// The topics that senders may have replies go to: [`CapOptions::callbacks_to`].
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// let builder = Cap::builder().callbacks_to(["shop.replies.#", "place.order.mark.status"]);
+    /// ```
+    pub fn callbacks_to<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.options.callbacks_to = Some(patterns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether a handler that returns `()` sends a reply: [`CapOptions::reply_to_unit`].
+    pub fn reply_to_unit(mut self, reply: bool) -> Self {
+        self.options.reply_to_unit = reply;
+        self
+    }
+
     /// Says more about handlers' errors than they say themselves: which are permanent, which wait longer, which mean
     /// that something is down; see [`Classify`]. Subscribers that have a classifier of their own go by that. Errors
     /// that say what they mean, being a [`HandlerError`](crate::HandlerError) of another kind than failed, are left
@@ -290,7 +308,7 @@ impl CapBuilder {
         let (store, store_queue) = mpsc::channel(options.batch_size * 2);
         let (settle, settle_queue) = mpsc::channel(options.batch_size * 2);
         let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
-        let (notices, notice_queue) = mpsc::channel(64);
+        let (notices, notice_queue) = NoticeQueues::new();
         let own_queues = groups.iter().filter(|group| !group.existing).count();
         let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
         let cap = Cap::new(groups, |bus| {
@@ -322,6 +340,7 @@ impl CapBuilder {
                 relay,
                 backlog: false.into(),
                 notices: self.on_failed.is_some().then_some(notices),
+                repeats: Repeats::default(),
                 stop: Stop::default(),
                 bus,
             }

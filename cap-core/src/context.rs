@@ -13,11 +13,12 @@ use crate::erased::{DynStorage, DynTransport};
 use crate::error::{TransportError, TransportErrorKind};
 use crate::health::{Phase, Tracker};
 use crate::leases::LeaseBook;
-use crate::notice::Failure;
+use crate::notice::NoticeQueues;
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenPlaces, RelayItem};
+use crate::repeats::Repeats;
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Classify, States};
 use crate::suspect_gate::SuspectGate;
@@ -57,7 +58,9 @@ pub(crate) struct Context {
     /// More is waiting in the store than the relay may hold: new messages queue up behind it there.
     pub(crate) backlog: AtomicBool,
     /// To the task that tells a person; `None` when nobody wants to know.
-    pub(crate) notices: Option<mpsc::Sender<Failure>>,
+    pub(crate) notices: Option<NoticeQueues>,
+    /// What has been logged already.
+    pub(crate) repeats: Repeats,
     pub(crate) stop: Stop,
     /// What handlers and the callback that tells a person have of the bus itself.
     pub(crate) bus: OwnBus,

@@ -165,6 +165,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn send<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<Sent, TransportError>>>;
     fn destination(&self) -> String;
     fn probe(&self) -> TransportFuture<'_, ()>;
+    fn routing_key_is_topic(&self) -> bool;
     fn can_delay(&self) -> bool;
     fn can_delay_retries(&self) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
@@ -196,6 +197,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn probe(&self) -> TransportFuture<'_, ()> {
         Box::pin(Transport::probe(self))
+    }
+    fn routing_key_is_topic(&self) -> bool {
+        Transport::routing_key_is_topic(self)
     }
     fn can_delay(&self) -> bool {
         Transport::can_delay(self)

@@ -6,6 +6,8 @@ use thiserror::Error;
 
 use crate::message::MessageId;
 
+pub use crate::error_text::{LONGEST_ERROR, error_chain, error_text, json_error_text};
+
 /// Any error, boxed: what a handler may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -57,9 +59,10 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    /// An error of the store named `store`. The message is shown to people: no secret belongs in it.
+    /// An error of the store named `store`. The message is shown to people: no secret belongs in it. It is bounded and
+    /// escaped as [`error_text`] does.
     pub fn new(kind: StorageErrorKind, store: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, store, message: message.into(), source: None }
+        Self { kind, store, message: error_text(message.into()), source: None }
     }
 
     /// Keeps the error that this one comes from.
@@ -127,9 +130,10 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// An error of the transport named `transport`. The message is shown to people: no secret belongs in it.
+    /// An error of the transport named `transport`. The message is shown to people: no secret belongs in it. It is
+    /// bounded and escaped as [`error_text`] does.
     pub fn new(kind: TransportErrorKind, transport: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, transport, message: message.into(), operator: false }
+        Self { kind, transport, message: error_text(message.into()), operator: false }
     }
 
     /// What kind of trouble it is.
@@ -314,22 +318,6 @@ pub enum PublishError {
         /// What the store said.
         source: StorageError,
     },
-}
-
-/// An error chain as one line: each cause behind a colon, unless the text before it says the same already.
-#[must_use]
-pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Shows a type's name in errors without its path: `Vec<Order>` for `alloc::vec::Vec<shop::Order>`.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::circuit::CircuitHealth;
-use crate::error::{StorageError, StorageErrorKind, TransportError};
+use crate::error::{StorageError, StorageErrorKind, TransportError, error_text};
 use crate::monitor::Count;
 
 /// How the bus is, as [`Cap::health`](crate::Cap::health) tells it.
@@ -214,19 +214,20 @@ impl Tracker {
             tracked.component.up = false;
             tracked.component.since = SystemTime::now();
         }
-        tracked.component.error = Some(trouble.to_string());
+        let error = error_text(trouble);
+        tracked.component.error = Some(error.clone());
         let component = &tracked.component.name;
         tracked.told = match (tracked.told, trouble.needs_a_person()) {
             (Told::Nothing | Told::Up | Told::Down, true) => {
                 tracing::error!(
                     component,
-                    error = %trouble,
+                    error,
                     "down, and not by itself up again: a person must mend it. Work waits until then"
                 );
                 Told::DownUntilMended
             }
             (Told::Nothing | Told::Up, false) => {
-                tracing::warn!(component, error = %trouble, "down; work waits and goes on by itself");
+                tracing::warn!(component, error, "down; work waits and goes on by itself");
                 Told::Down
             }
             (told, _) => told,

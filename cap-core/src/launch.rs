@@ -8,8 +8,9 @@ use crate::bus::{Cap, GroupRuntime};
 use crate::consume::{IncomingHook, run_consumer, run_group};
 use crate::context::Context;
 use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
-use crate::notice::{Failure, OnFailed, tell};
+use crate::notice::{Notices, OnFailed, tell};
 use crate::publish::{RelayItem, run_relay};
+use crate::repeats::run_repeats;
 use crate::subscribe::Layer;
 use crate::upkeep::{
     InboxTarget, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
@@ -21,7 +22,7 @@ pub(crate) struct Queues {
     pub(crate) store: mpsc::Receiver<StoreItem>,
     pub(crate) settle: mpsc::Receiver<SettleItem>,
     pub(crate) relay: mpsc::Receiver<RelayItem>,
-    pub(crate) notices: mpsc::Receiver<Failure>,
+    pub(crate) notices: Notices,
 }
 
 /// Starts everything that runs from the start to the end of a bus.
@@ -37,6 +38,7 @@ pub(crate) fn spawn(
     let (node_started, storage_started) = oneshot::channel();
     tasks.upkeep.spawn(run_node(Arc::clone(context), worker, node_started));
     tasks.upkeep.spawn(run_heartbeat(Arc::clone(context)));
+    tasks.upkeep.spawn(run_repeats(Arc::clone(context)));
     tasks.upkeep.spawn(listen(Arc::clone(context)));
     tasks.lanes.spawn(run_store_lane(Arc::clone(context), queues.store));
     tasks.lanes.spawn(run_settle_lane(Arc::clone(context), queues.settle));

@@ -100,12 +100,14 @@ mod batch;
 mod builder;
 mod bus;
 mod bus_monitor;
+mod callback_policy;
 mod circuit;
 mod consume;
 mod context;
 mod due;
 mod erased;
 pub mod error;
+mod error_text;
 #[doc(hidden)]
 pub mod faults;
 mod health;
@@ -123,6 +125,7 @@ mod parked;
 mod phase;
 pub mod prelude;
 mod publish;
+mod repeats;
 mod retry_policy;
 pub mod storage;
 mod storage_probe;
@@ -137,6 +140,7 @@ mod writer;
 pub use builder::CapBuilder;
 pub use bus::{Cap, ShutdownError};
 pub use bus_monitor::BusMonitor;
+pub use callback_policy::CallbackNotAllowed;
 pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use error::{BoxError, PublishError, StartError};
@@ -178,6 +182,7 @@ macro_rules! link_handlers {
 pub mod __private {
     pub use inventory;
 
+    pub use crate::callback_policy::CallbackNotAllowed;
     pub use crate::circuit::CircuitBreaker;
     pub use crate::retry_policy::RetryPolicy;
     pub use crate::subscribe::Classify;

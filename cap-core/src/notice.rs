@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Cap, OwnBus};
 use crate::context::Context;
+use crate::error::error_text;
 use crate::faults::sabotaged;
 use crate::message::Message;
+use crate::repeats::{Event, Repeats};
 use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::writer::SettleItem;
 
@@ -67,20 +69,41 @@ impl Failure {
         self.bus.get()
     }
 
-    fn log(&self) {
-        tracing::error!(
-            row = self.id,
-            side = ?self.side,
-            message_id = self.message.id(),
-            topic = self.message.name(),
-            group = &*self.group,
-            reason = self.reason.as_str(),
-            attempts = self.attempts,
-            error = self.error,
-            "a message failed for good and waits for a person, in cap.parked()"
-        );
+    /// Says it in the log. Of several in one group for one reason the first is written, the others are counted; each is
+    /// in [`Cap::parked`].
+    fn log(&self, repeats: &Repeats) {
+        let (row, side, group, reason) = (self.id, self.side, &*self.group, self.reason.as_str());
+        let (message_id, topic) = (self.message.id(), self.message.name());
+        let (attempts, error) = (self.attempts, &*self.error);
+        if repeats.is_first(Event::FailedForGood, &self.group, reason) {
+            tracing::error!(
+                row,
+                ?side,
+                message_id,
+                topic,
+                group,
+                reason,
+                attempts,
+                error,
+                "{FAILED_FOR_GOOD}"
+            );
+        } else {
+            tracing::debug!(
+                row,
+                ?side,
+                message_id,
+                topic,
+                group,
+                reason,
+                attempts,
+                error,
+                "{FAILED_FOR_GOOD}"
+            );
+        }
     }
 }
+
+const FAILED_FOR_GOOD: &str = "a message failed for good and waits for a person, in cap.parked()";
 
 type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
 
@@ -97,17 +120,47 @@ impl fmt::Debug for OnFailed {
 /// A callback that takes longer is given up on, so that one that hangs does not silence the rest.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The ends of the queues of those that are to be told of.
+pub(crate) struct Notices {
+    /// Messages whose handler has failed, or that could not be published.
+    failures: mpsc::Receiver<Failure>,
+    /// Messages that were parked as they came: of those anybody who may write to a topic can make as many as they like.
+    parked: mpsc::Receiver<Failure>,
+}
+
+/// The other ends.
+#[derive(Debug)]
+pub(crate) struct NoticeQueues {
+    failures: mpsc::Sender<Failure>,
+    parked: mpsc::Sender<Failure>,
+}
+
+/// So many wait in memory in each of the two queues. More wait in the store.
+const QUEUED: usize = 64;
+
+impl NoticeQueues {
+    pub(crate) fn new() -> (Self, Notices) {
+        let ((failures, next_failure), (parked, next_parked)) =
+            (mpsc::channel(QUEUED), mpsc::channel(QUEUED));
+        (Self { failures, parked }, Notices { failures: next_failure, parked: next_parked })
+    }
+
+    fn of(&self, reason: Reason) -> &mpsc::Sender<Failure> {
+        if reason.is_about_input() { &self.parked } else { &self.failures }
+    }
+}
+
 /// Calls the callback for one failure after another, and marks each as told once it has returned. A failure whose
 /// node dies before that is told by another when the lease runs out.
-pub(crate) async fn tell(context: Arc<Context>, mut failures: mpsc::Receiver<Failure>, on_failed: OnFailed) {
+pub(crate) async fn tell(context: Arc<Context>, mut notices: Notices, on_failed: OnFailed) {
     let drain = context.stop.relay.clone();
-    while let Some(failure) = next(&mut failures, &drain).await {
+    while let Some(failure) = notices.next(&drain).await {
         let (side, lease) = (failure.side, failure.lease);
         // While it waited its lease may have been lost; another tells of it, or has told by now.
         if sabotaged("tell-nobody") || !context.leases.holds(side, lease) {
             continue;
         }
-        failure.log();
+        failure.log(&context.repeats);
         let call = AssertUnwindSafe(async { (on_failed.0)(failure).await }).catch_unwind();
         match tokio::time::timeout(LIMIT, call).await {
             Ok(Ok(())) => {}
@@ -120,32 +173,51 @@ pub(crate) async fn tell(context: Arc<Context>, mut failures: mpsc::Receiver<Fai
     }
 }
 
-/// The next failure; `None` once the bus drains and none is left.
-async fn next(failures: &mut mpsc::Receiver<Failure>, drain: &CancellationToken) -> Option<Failure> {
-    if let Some(failure) = drain.run_until_cancelled(failures.recv()).await {
-        return failure;
+impl Notices {
+    /// The next failure, what was parked as it came behind all others; `None` once the bus drains and none is left.
+    async fn next(&mut self, drain: &CancellationToken) -> Option<Failure> {
+        let next = async {
+            // Biased: parked input waits for as long as there are failures. A receive that is dropped takes nothing
+            // with it, here and when the bus drains.
+            tokio::select! {
+                biased;
+                Some(failure) = self.failures.recv() => Some(failure),
+                Some(failure) = self.parked.recv() => Some(failure),
+                else => None,
+            }
+        };
+        if let Some(failure) = drain.run_until_cancelled(next).await {
+            return failure;
+        }
+        self.failures.close();
+        self.parked.close();
+        match self.failures.recv().await {
+            Some(failure) => Some(failure),
+            None => self.parked.recv().await,
+        }
     }
-    failures.close();
-    failures.recv().await
 }
 
 impl Context {
     /// Has a person told of a failure, or says it in the log where no callback does.
-    pub(crate) fn failed_for_good(&self, failure: Failure) {
+    pub(crate) fn failed_for_good(&self, mut failure: Failure) {
+        failure.error = error_text(failure.error);
         if self.notifies() {
             self.notify(failure);
         } else {
-            failure.log();
+            failure.log(&self.repeats);
         }
     }
 
     /// Hands a failure to the task that tells a person. When its queue is full the notice is left to the claims,
     /// which find it when the lease has run out.
-    pub(crate) fn notify(&self, failure: Failure) {
+    pub(crate) fn notify(&self, mut failure: Failure) {
+        failure.error = error_text(failure.error);
         let (side, lease) = (failure.side, failure.lease);
         // Before it is sent: who takes it looks whether it is held.
         self.leases.add(side, lease, None);
-        let sent = self.notices.as_ref().is_some_and(|notices| notices.try_send(failure).is_ok());
+        let sent =
+            self.notices.as_ref().is_some_and(|notices| notices.of(failure.reason).try_send(failure).is_ok());
         if !sent {
             self.leases.remove(side, lease);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::callback_policy::{CallbackNotAllowed, callback_patterns};
 use crate::circuit::CircuitBreaker;
 use crate::error::StartError;
 use crate::message::{MAX_WORKER, validate_group, validate_topic};
@@ -25,6 +26,7 @@ use crate::retry_policy::RetryPolicy;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct CapOptions {
     /// The group of handlers that name none. Default: `cap.queue.` and the program's name in lower case, as CAP
     /// takes it from the entry assembly.
@@ -38,6 +40,24 @@ pub struct CapOptions {
     /// other. .NET CAP writes it without, and each consumer puts its own prefix before it: set this to true in a
     /// fleet with .NET services that has a prefix. Default: false.
     pub dotnet_callback_prefix: bool,
+    /// The topics that a sender may have replies go to with `cap-callback-name`: patterns as of a subscription, compared
+    /// with the topic as it is sent, any prefix included. A reply is published with the rights of this service, so
+    /// without a list everybody who may write to one of its topics can publish wherever it can. A subscription may
+    /// have a list of its own. An empty list allows no replies. Where a handler sends a reply with
+    /// [`rewrite_callback`](crate::CapHeaders::rewrite_callback) is not checked. Default: any topic.
+    pub callbacks_to: Option<Vec<String>>,
+    /// What happens to a message that asks for a reply to another topic. Default: it is parked.
+    pub callback_not_allowed: CallbackNotAllowed,
+    /// Whether a handler that returns `()` sends a reply, with an empty body, where the sender asks for one. .NET CAP
+    /// does, and its callers wait for it. Default: true.
+    pub reply_to_unit: bool,
+    /// Whether a received message must name the topic that it was sent to: `cap-msg-name` equal to the routing key, on a
+    /// transport that has one (RabbitMQ). The handler is chosen by the name, so a broker's topic permissions mean nothing
+    /// within a group unless the two agree. One that differs is parked with
+    /// [`Reason::NameMismatch`](crate::storage::Reason::NameMismatch). Not looked at: queues of somebody else's
+    /// (`queue = ".."`), names given by [`map_incoming`](crate::CapBuilder::map_incoming), and messages whose routing key
+    /// is the group's own queue, as when an operator moves them there. Default: true.
+    pub match_routing_key: bool,
     /// Keeps fleets apart that share a broker and a store: part of group names and of the exchange's name, and a
     /// node works only on rows of its own version. One to 20 characters. Default: `v1`.
     pub version: String,
@@ -63,6 +83,10 @@ pub struct CapOptions {
     pub handler_timeout: Option<Duration>,
     /// When a failed handler is tried again. Default: CAP's; see [`RetryPolicy`].
     pub retry: RetryPolicy,
+    /// Whether errors may quote what a message carries: `invalid type: string "4111 1111 ..", expected i64` instead of
+    /// `invalid type: string, expected i64`. Errors are stored, logged and given to `on_failed`. What a handler says in
+    /// its own words is never looked at. Default: false.
+    pub payload_in_errors: bool,
     /// How often the process may die while a message is being handled (abort, out of memory, stack overflow, `exit`)
     /// until the message is parked, with the reason
     /// [`ProcessCrashed`](crate::storage::Reason::ProcessCrashed). Such a death counts as no attempt of `retry`, and the first
@@ -135,6 +159,10 @@ impl Default for CapOptions {
             group_prefix: None,
             topic_prefix: None,
             dotnet_callback_prefix: false,
+            callbacks_to: None,
+            callback_not_allowed: CallbackNotAllowed::Park,
+            reply_to_unit: true,
+            match_routing_key: true,
             version: "v1".to_owned(),
             node_name: node_name(),
             worker_id: None,
@@ -143,6 +171,7 @@ impl Default for CapOptions {
             user_in_identity: false,
             handler_timeout: None,
             retry: RetryPolicy::default(),
+            payload_in_errors: false,
             crash_limit: 5,
             circuit_breaker: None,
             publish_retry: RetryPolicy::default(),
@@ -182,6 +211,9 @@ impl CapOptions {
         }
         if let Some(Err(error)) = self.topic_prefix.as_deref().map(validate_topic) {
             return fail("topic_prefix", error.to_string());
+        }
+        if let Some(Err(problem)) = self.callbacks_to.as_deref().map(callback_patterns) {
+            return fail("callbacks_to", problem);
         }
         if self.version.chars().count() > 20 || validate_group(&self.version).is_err() {
             return fail("version", format!("{:?} is not a name of 1 to 20 characters", self.version));
@@ -337,6 +369,7 @@ mod tests {
         check("version", |o| o.version = String::new());
         check("default_group", |o| o.default_group = "a b".into());
         check("topic_prefix", |o| o.topic_prefix = Some("a.*".into()));
+        check("callbacks_to", |o| o.callbacks_to = Some(vec!["a".into(), "b c".into()]));
         check("worker_id", |o| o.worker_id = Some(1024));
         check("lease", |o| o.lease = Duration::from_millis(999));
         check("prefetch", |o| o.prefetch = 0);

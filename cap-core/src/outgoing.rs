@@ -110,7 +110,7 @@ pub(crate) fn has_generated_id(row: &NewOutgoing) -> bool {
 
 /// The headers that the bus writes itself cannot be given.
 fn check_callers_headers(topic: &str, headers: &Headers) -> Result<(), PublishError> {
-    const RESERVED: [&str; 10] = [
+    const RESERVED: [&str; 12] = [
         names::MESSAGE_NAME,
         names::MESSAGE_TYPE,
         names::SENT_TIME,
@@ -121,6 +121,8 @@ fn check_callers_headers(topic: &str, headers: &Headers) -> Result<(), PublishEr
         names::AUDIT,
         names::RETRY,
         names::BROKER_DELAY,
+        names::VERIFIED_USER,
+        names::DELIVERY,
     ];
     let fail = |name: &str, reason| {
         Err(PublishError::Header { topic: topic.to_owned(), name: name.chars().take(100).collect(), reason })

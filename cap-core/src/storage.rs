@@ -93,6 +93,10 @@ pub enum Reason {
     /// Another message with this message id was received before. The row is stored under an id of its own, and its
     /// headers keep the id that it came with; when an operator runs it, it is handled as that.
     IdConflict,
+    /// The message asks for a reply to a topic that [`callbacks_to`](crate::CapOptions::callbacks_to) does not allow.
+    CallbackNotAllowed,
+    /// The message names another topic than the routing key that it was sent with.
+    NameMismatch,
     /// The process has died while the message was being handled, as often as
     /// [`CapOptions::crash_limit`](crate::CapOptions::crash_limit) allows.
     ProcessCrashed,
@@ -100,7 +104,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for stores that keep it as text.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Exhausted,
         Self::Permanent,
         Self::MissingHeaders,
@@ -110,6 +114,8 @@ impl Reason {
         Self::Cancelled,
         Self::Corrupt,
         Self::IdConflict,
+        Self::CallbackNotAllowed,
+        Self::NameMismatch,
         Self::ProcessCrashed,
     ];
 
@@ -126,6 +132,8 @@ impl Reason {
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::IdConflict => "id-conflict",
+            Self::CallbackNotAllowed => "callback-not-allowed",
+            Self::NameMismatch => "name-mismatch",
             Self::ProcessCrashed => "process-crashed",
         }
     }
@@ -133,7 +141,21 @@ impl Reason {
     /// Whether it is given to messages before any handler has run.
     #[must_use]
     pub const fn is_of_receipt(self) -> bool {
-        matches!(self, Self::MissingHeaders | Self::Undecodable | Self::NoSubscriber | Self::Corrupt)
+        matches!(
+            self,
+            Self::MissingHeaders
+                | Self::Undecodable
+                | Self::NoSubscriber
+                | Self::Corrupt
+                | Self::CallbackNotAllowed
+                | Self::NameMismatch
+        )
+    }
+
+    /// Whether it is about what was received, rather than about a handler or the broker: whoever may write to a topic
+    /// can cause as many of these as they like.
+    pub(crate) fn is_about_input(self) -> bool {
+        self.is_of_receipt() || self == Self::IdConflict
     }
 
     /// The reason of a stable name.

@@ -155,6 +155,13 @@ pub trait Transport: Send + Sync + 'static {
         messages: &[Arc<Message>],
     ) -> impl Future<Output = Vec<Result<Sent, TransportError>>> + Send;
 
+    /// Whether a sender addresses a topic by a routing key, on which the broker's permissions go, while the message names
+    /// its topic once more in a header. Then the bus compares the two; see
+    /// [`CapOptions::match_routing_key`](crate::CapOptions::match_routing_key).
+    fn routing_key_is_topic(&self) -> bool {
+        false
+    }
+
     /// Whether it can [`delay`](Self::delay). Called after `start`.
     fn can_delay(&self) -> bool {
         false

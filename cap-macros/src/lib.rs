@@ -71,6 +71,9 @@ use crate::parse::Arguments;
 /// | `classify = function` | What says more about its errors than they say themselves: a function from `HandlerError` to `HandlerError`. | `CapBuilder::classify_errors` |
 /// | `circuit = CircuitBreaker::after(5)` | When the handler pauses because what it depends on is down: any expression of the type `CircuitBreaker`. | `circuit_breaker` of the bus |
 /// | `order_by = "customer"` | A header: messages with the same value in it are handled one after the other, in the order of delivery. | delivery order where the concurrency is 1, else none |
+/// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
+/// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
+/// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
 /// | `crate = path::to::cap_core` | Where cap-core is, for a program that knows it under another name. | `::cap_core` |
 ///
 /// # Several topics
@@ -141,6 +144,9 @@ pub fn cap_subscribe(
 /// | --- | --- | --- |
 /// | `"orders"` | A prefix, which comes before each method's topic, with a dot between. A method's topic with `partial = false` stays as it is written. | topics stay as they are written |
 /// | `group = "shop"` | The group of methods that name neither a group nor a queue. | `default_group` of the bus |
+/// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
+/// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
+/// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
 /// | `crate = path::to::cap_core` | Where cap-core is, for a program that knows it under another name. | `::cap_core` |
 #[proc_macro_attribute]
 pub fn cap_subscriber(

@@ -4,17 +4,41 @@ use std::time::Duration;
 
 use syn::{Error, Expr, ExprLit, Ident, Lit, LitBool, LitStr, Path, Result};
 
-use crate::names::check_group;
+use crate::names::{check_group, check_topic};
 use crate::parse::{Setting, Value};
 use crate::problems::Problems;
 use crate::retry::Retry;
 
 /// The keys of `#[cap_subscribe]` on a function.
-pub(crate) const OF_A_FUNCTION: &[&str] =
-    &["group", "queue", "concurrency", "timeout", "retry", "classify", "circuit", "order_by", "crate"];
+pub(crate) const OF_A_FUNCTION: &[&str] = &[
+    "group",
+    "queue",
+    "concurrency",
+    "timeout",
+    "retry",
+    "classify",
+    "circuit",
+    "order_by",
+    "callbacks_to",
+    "callback_not_allowed",
+    "reply_to_unit",
+    "crate",
+];
 /// The keys of `#[cap_subscribe]` on a method.
-pub(crate) const OF_A_METHOD: &[&str] =
-    &["group", "queue", "concurrency", "timeout", "retry", "classify", "circuit", "order_by", "partial"];
+pub(crate) const OF_A_METHOD: &[&str] = &[
+    "group",
+    "queue",
+    "concurrency",
+    "timeout",
+    "retry",
+    "classify",
+    "circuit",
+    "order_by",
+    "callbacks_to",
+    "callback_not_allowed",
+    "reply_to_unit",
+    "partial",
+];
 /// The keys of `#[cap_subscriber]`.
 pub(crate) const OF_A_SUBSCRIBER: &[&str] = &["group", "crate"];
 
@@ -29,6 +53,9 @@ pub(crate) struct Settings {
     pub(crate) classify: Option<Expr>,
     pub(crate) circuit: Option<Expr>,
     pub(crate) order_by: Option<LitStr>,
+    pub(crate) callbacks_to: Option<Vec<LitStr>>,
+    pub(crate) callback_not_allowed: Option<Expr>,
+    pub(crate) reply_to_unit: Option<LitBool>,
     pub(crate) partial: Option<LitBool>,
     pub(crate) krate: Option<Path>,
 }
@@ -65,8 +92,11 @@ impl Settings {
             "concurrency" => self.concurrency = Some(concurrency(&value)?),
             "timeout" => self.timeout = Some(timeout(&value)?),
             "order_by" => self.order_by = Some(header(&value)?),
-            "partial" => self.partial = Some(partial(&value)?),
+            "partial" => self.partial = Some(truth(&value, "partial")?),
             "queue" => self.queue = Some(queue(&value)?),
+            "callbacks_to" => self.callbacks_to = Some(callbacks_to(&value)?),
+            "callback_not_allowed" => self.callback_not_allowed = Some(value),
+            "reply_to_unit" => self.reply_to_unit = Some(truth(&value, "reply_to_unit")?),
             "classify" => self.classify = Some(value),
             "circuit" => self.circuit = Some(value),
             _ => self.retry = Some(Retry::read(value)?),
@@ -150,9 +180,23 @@ fn header(value: &Expr) -> Result<LitStr> {
     Ok(header)
 }
 
-fn partial(value: &Expr) -> Result<LitBool> {
+/// The topics of an array, each checked as a pattern.
+fn callbacks_to(value: &Expr) -> Result<Vec<LitStr>> {
+    const WANTED: &str = "the callback topics are an array of strings: `callbacks_to = [\"shop.replies.#\"]`";
+    let Expr::Array(array) = value else { return Err(Error::new_spanned(value, WANTED)) };
+    let checked = array.elems.iter().map(|element| {
+        let pattern = text(element, WANTED)?;
+        match check_topic(&pattern.value()) {
+            Ok(()) => Ok(pattern),
+            Err(problem) => Err(Error::new(pattern.span(), format!("the callback topic {problem}"))),
+        }
+    });
+    checked.collect()
+}
+
+fn truth(value: &Expr, key: &str) -> Result<LitBool> {
     match literal(value) {
-        Some(Lit::Bool(partial)) => Ok(partial.clone()),
-        _ => Err(Error::new_spanned(value, "`partial` is true or false")),
+        Some(Lit::Bool(truth)) => Ok(truth.clone()),
+        _ => Err(Error::new_spanned(value, format!("`{key}` is true or false"))),
     }
 }

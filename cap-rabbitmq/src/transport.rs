@@ -328,6 +328,10 @@ impl Transport for RabbitMq {
         self.started()?.publisher.probe().await
     }
 
+    fn routing_key_is_topic(&self) -> bool {
+        true
+    }
+
     fn can_delay(&self) -> bool {
         true
     }

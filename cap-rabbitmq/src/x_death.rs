@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use cap_core::error::json_error_text;
 use cap_core::message::Headers;
 use cap_core::{Delivery, FromDelivery, HandlerError};
 use serde::Deserialize;
@@ -93,6 +94,7 @@ impl XDeath {
     pub fn read(headers: &Headers) -> Result<Self, HandlerError> {
         let Some(text) = headers.get(HEADER) else { return Ok(Self::default()) };
         let entries: Vec<Entry> = serde_json::from_str(text).map_err(|error| {
+            let error = json_error_text(&error);
             HandlerError::undecodable(format!("the header {HEADER} is not what RabbitMQ writes: {error}"))
         })?;
         Ok(Self(entries.into_iter().map(Death::from).collect()))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use cap_core::error::json_error_text;
 use cap_core::message::{Headers, MAX_NAME_LENGTH, Message, MessageId};
 use cap_core::storage::{Reason, Side, Status};
 use sqlx::Row as _;
@@ -97,7 +98,7 @@ pub(crate) fn message_at(row: &SqliteRow) -> Result<Result<Arc<Message>, String>
     let body = Bytes::from(row.try_get::<Vec<u8>, _>("body")?);
     Ok(match headers {
         Ok(headers) => Ok(Arc::new(Message { headers, body })),
-        Err(error) => Err(format!("the stored headers cannot be read: {error}")),
+        Err(error) => Err(format!("the stored headers cannot be read: {}", json_error_text(&error))),
     })
 }
 

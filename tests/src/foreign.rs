@@ -59,6 +59,14 @@ impl Foreign {
         assert!(confirm.take_message().is_none(), "no queue wants {routing_key}");
     }
 
+    /// Publishes a message to a queue by its name, as an operator does who moves it there.
+    pub async fn publish_to_queue(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let sent = self.channel.basic_publish("".into(), queue.into(), options, body, properties);
+        let confirm = soon(async { sent.await.unwrap().await.unwrap() }).await;
+        assert!(confirm.is_ack() && confirm.take_message().is_none(), "no queue {queue}");
+    }
+
     /// Publishes a message with these headers and nothing else.
     pub async fn send(&self, routing_key: &str, headers: &[(&str, &str)], body: &[u8]) {
         self.publish(routing_key, BasicProperties::default().with_headers(long_strings(headers)), body).await;

@@ -30,3 +30,4 @@ mod refused;
 mod retries;
 mod shutdown;
 mod transactions;
+mod trust;

@@ -17,6 +17,7 @@ use crate::error::{StorageError, StorageErrorKind, TransportError, error_chain};
 use crate::faults::{point, sabotaged};
 use crate::health::Tracker;
 use crate::notice::Failure;
+use crate::repeats::Event;
 use crate::storage::{Entry, Lease, NewIncoming, Reason, Settlement, Side, Stored, Verdict};
 use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
@@ -375,7 +376,11 @@ impl Consumption {
                 is_ours.then(|| Intake::fresh(lease, message, cancelled))
             }
             Entry::Parked { reason, error, notify, .. } => {
-                tracing::error!(message_id, topic, group = &*group, row = id, error, "parked a message");
+                if self.context.repeats.is_first(Event::Parked, &group, reason.as_str()) {
+                    tracing::error!(message_id, topic, group = &*group, row = id, error, "message parked");
+                } else {
+                    tracing::debug!(message_id, topic, group = &*group, row = id, error, "message parked");
+                }
                 metrics::counter!("cap_parked_total").increment(1);
                 if reason == Reason::IdConflict {
                     metrics::counter!("cap_id_conflicts_total").increment(1);

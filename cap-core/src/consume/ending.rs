@@ -12,9 +12,11 @@ use super::outcome::{Decision, decide};
 use crate::context::Context;
 use crate::faults::{point, sabotaged};
 use crate::message::Message;
+use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::panics::{caught, panic_text};
-use crate::publish::{Handover, answer};
+use crate::publish::{Answer, Handover, answer};
+use crate::repeats::Event;
 use crate::storage::{Lease, NewOutgoing, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
     Completion, Delivery, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
@@ -52,10 +54,15 @@ impl Ending {
         response: Option<Response>,
     ) -> Result<Settlement, HandlerError> {
         let control = delivery.response_control(std::mem::take);
-        let answer = answer(&self.context.composer, delivery, response, control)
+        let policy = &self.group.members[ticket.member].callbacks;
+        let answer = answer(&self.context.composer, policy, delivery, response, control)
             .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
         let mut publishes = delivery.take_publishes();
-        publishes.extend(answer);
+        match answer {
+            Answer::None => {}
+            Answer::To(answer) => publishes.push(*answer),
+            Answer::Refused(topic) => self.log_refused_reply(delivery, &topic),
+        }
         // What has crashed a process keeps its row, as what has failed does: its record says why.
         let retention = self.context.retention(ticket.attempts.saturating_add(ticket.crashes), ticket.age);
         Ok(Settlement {
@@ -63,6 +70,34 @@ impl Ending {
             verdict: Verdict::Succeeded { retention, reason: None },
             publishes,
         })
+    }
+
+    fn log_failed_attempt(&self, ticket: &Ticket, delivery: &Delivery, error: &str, decision: &Decision) {
+        let handler = &*self.group.members[ticket.member].function;
+        // What differs in numbers only is one kind, such as an error that names its order.
+        let kind = error.chars().filter(|character| !character.is_ascii_digit()).take(100);
+        let kind = format!("{handler}: {}", kind.collect::<String>());
+        let (message_id, topic, group) = (delivery.message_id().as_str(), delivery.topic(), delivery.group());
+        let attempt = delivery.attempt();
+        if self.context.repeats.is_first(Event::AttemptFailed, &self.group.name, kind) {
+            tracing::warn!(message_id, topic, group, handler, attempt, error, ?decision, "handler failed");
+        } else {
+            tracing::debug!(message_id, topic, group, handler, attempt, error, ?decision, "handler failed");
+        }
+    }
+
+    fn log_refused_reply(&self, delivery: &Delivery, callback: &str) {
+        metrics::counter!("cap_callbacks_refused_total").increment(1);
+        if self.context.repeats.is_first(Event::ReplyNotSent, &self.group.name, callback) {
+            tracing::warn!(
+                message_id = delivery.message_id().as_str(),
+                topic = delivery.topic(),
+                group = delivery.group(),
+                callback,
+                user = delivery.message().headers.get(names::VERIFIED_USER),
+                "reply not sent: callbacks_to does not allow the requested callback topic"
+            );
+        }
     }
 
     /// Reserves places in the relay for what is published along.
@@ -145,7 +180,7 @@ impl Ending {
         let classify = self.group.members[ticket.member].classify.or(self.context.classify);
         match classify {
             Some(classify) if error.kind() == HandlerErrorKind::Failed => {
-                let text = error.text();
+                let text = error.text_with(self.context.options().payload_in_errors);
                 caught("the classifier of errors", || classify(error))
                     .unwrap_or_else(|panic| HandlerError::failed(format!("{panic}; the error was: {text}")))
             }
@@ -165,7 +200,7 @@ impl Ending {
             message_id = delivery.message_id().as_str(),
             topic = delivery.topic(),
             group = delivery.group(),
-            error = error.text(),
+            error = error.text_with(self.context.options().payload_in_errors),
             ?rest,
             "the handler failed while its circuit was open; the attempt is not counted"
         );
@@ -175,7 +210,7 @@ impl Ending {
 
     /// Records a failure and decides what follows.
     pub(crate) async fn failed(self, mut ticket: Ticket, delivery: Delivery, error: HandlerError) -> End {
-        let text = error.text();
+        let text = error.text_with(self.context.options().payload_in_errors);
         let attempt = delivery.attempt();
         let stopping = self.context.stop.intake.is_cancelled();
         let counted = ticket.attempts + 1 - ticket.attempts_before_rerun;
@@ -184,16 +219,7 @@ impl Ending {
             Decision::Again if self.circuit_open => Decision::Later(Duration::ZERO),
             decision => decision,
         };
-        tracing::warn!(
-            message_id = delivery.message_id().as_str(),
-            topic = delivery.topic(),
-            group = delivery.group(),
-            handler = self.group.members[ticket.member].function,
-            attempt,
-            error = text,
-            ?decision,
-            "the handler did not succeed"
-        );
+        self.log_failed_attempt(&ticket, &delivery, &text, &decision);
         if sabotaged("publish-on-failure") {
             self.publish_apart(delivery.take_publishes()).await;
         }

@@ -4,23 +4,29 @@ use std::sync::Arc;
 
 use super::consumer::Consumption;
 use super::foreign::remember;
-use crate::error::{StorageError, error_chain};
+use crate::error::{StorageError, error_chain, error_text};
 use crate::identity::OWN_ID_PREFIX;
 use crate::message::headers::names;
 use crate::message::{Headers, Message, MessageId, validate_topic};
+use crate::options::CapOptions;
 use crate::storage::{Digest, Entry, Identity, NewIncoming, Reason};
+use crate::subscribe::Member;
 use crate::transport::Incoming;
 
 impl Consumption {
     /// Makes a delivery a row, or a parked row with its reason.
     fn row(&self, mut delivery: Incoming) -> NewIncoming {
+        // Before the hook sees them, too: what a sender writes there is nobody's word.
+        strip_reserved(&mut delivery.headers);
         let hooked = self.hook.apply(&mut delivery);
         let mut headers = delivery.headers;
-        for name in [names::EXCEPTION, names::AUDIT, names::RETRY, names::BROKER_DELAY] {
-            headers.remove(name);
-        }
+        strip_reserved(&mut headers);
         headers.insert(names::GROUP, &*self.group.name);
-        let mut problem = self.problem(&mut headers, &delivery.routing_key);
+        if let Some(user) = verified_user(&delivery.properties) {
+            headers.insert(names::VERIFIED_USER, user);
+        }
+        let named_by_hook = *hooked.as_ref().unwrap_or(&false);
+        let mut problem = self.problem(&mut headers, &delivery.routing_key, named_by_hook);
         if let Err(panic) = hooked {
             problem = Some((Reason::MissingHeaders, panic));
         }
@@ -75,7 +81,7 @@ impl Consumption {
 
     fn parked(&self, reason: Reason, error: String) -> Entry {
         let (keep, notify) = (self.context.options().failed_expire_after, self.context.notifies());
-        Entry::Parked { reason, error, keep, notify }
+        Entry::Parked { reason, error: error_text(error), keep, notify }
     }
 
     /// The same row under another id: a store refuses one that another row has.
@@ -102,7 +108,12 @@ impl Consumption {
 
     /// Why nobody here can handle a message with these headers. Values that no store's column could hold are moved
     /// to a header of another name, so that the row can still be found.
-    fn problem(&self, headers: &mut Headers, routing_key: &str) -> Option<(Reason, String)> {
+    fn problem(
+        &self,
+        headers: &mut Headers,
+        routing_key: &str,
+        named_by_hook: bool,
+    ) -> Option<(Reason, String)> {
         let (id, name) = (names::MESSAGE_ID, names::MESSAGE_NAME);
         if let Some(text) = headers.get(id)
             && (text.len() > MessageId::MAX_LENGTH || text.contains('\0'))
@@ -135,10 +146,17 @@ impl Consumption {
             return Some((Reason::MissingHeaders, error));
         }
         let topic = headers.get(name).unwrap_or_default();
-        if self.group.member_for(topic).is_none() {
+        if !named_by_hook && self.is_misnamed(topic, routing_key) {
+            let error = format!(
+                "the header {name} says {topic:?}, and the message was sent with the routing key {routing_key:?}; \
+                 a broker that limits who may write to which topic has allowed the latter only"
+            );
+            return Some((Reason::NameMismatch, error));
+        }
+        let Some(member) = self.group.member_for(topic) else {
             let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
             return Some((Reason::NoSubscriber, error));
-        }
+        };
         let callback = headers.get(names::CALLBACK_NAME).filter(|callback| !callback.is_empty());
         if let Some(Err(error)) = callback.map(validate_topic) {
             return Some((
@@ -146,8 +164,42 @@ impl Consumption {
                 format!("the header {} is no topic: {error}", names::CALLBACK_NAME),
             ));
         }
-        None
+        let refused = refused_callback(self.context.options(), &self.group.members[member], headers);
+        refused.map(|error| (Reason::CallbackNotAllowed, error))
     }
+
+    /// Whether a message names another topic than it was sent to. Not looked at in a queue of somebody else's, which gets
+    /// its messages by any way, nor for one that an operator has moved here through the default exchange, by the queue's
+    /// name.
+    fn is_misnamed(&self, topic: &str, routing_key: &str) -> bool {
+        self.context.options().match_routing_key
+            && self.context.transport.routing_key_is_topic()
+            && !self.group.existing
+            && topic != routing_key
+            && *routing_key != *self.group.name
+    }
+}
+
+/// Removes what only the bus itself may write on a received message.
+fn strip_reserved(headers: &mut Headers) {
+    headers.retain(|name| !names::is_written_on_receipt(name));
+}
+
+/// The sender's user, if the broker has verified it.
+pub(super) fn verified_user(properties: &Headers) -> Option<&str> {
+    properties.get("user-id").filter(|user| !user.is_empty() && !user.contains(char::is_control))
+}
+
+/// Why a message is not handled whose sender asks for a reply to a topic that this service does not publish to for
+/// others; `None` if it is handled.
+pub(super) fn refused_callback(options: &CapOptions, member: &Member, headers: &Headers) -> Option<String> {
+    let written = headers.get(names::CALLBACK_NAME).filter(|callback| !callback.is_empty())?;
+    let topic = options.answered_callback(written);
+    member.callbacks.parks(&topic).then(|| {
+        let user = headers.get(names::VERIFIED_USER);
+        let sender = user.map(|user| format!(" by the user {user:?}")).unwrap_or_default();
+        format!("a reply to the topic {topic:?} is requested{sender}; callbacks_to does not allow that topic")
+    })
 }
 
 /// The property in which a broker names the user whose connection a message came by.

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::ending::{End, Ending};
+use super::entry::refused_callback;
 use super::foreign::IncomingHook;
 use super::intake::Intake;
 use super::pausing::{Circuits, Pausing};
@@ -175,6 +176,10 @@ impl Executor {
         };
         if !self.holds(&message) {
             return;
+        }
+        let headers = &message.message.headers;
+        if let Some(error) = refused_callback(self.context.options(), &self.group.members[member], headers) {
+            return self.park(message, Reason::CallbackNotAllowed, error);
         }
         let limit = self.context.options().crash_limit;
         if let Some(suspect) = &message.suspect

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub mod names {
     /// Identifies the message: a snowflake as a decimal string, or any other unique text such as a GUID.
     pub const MESSAGE_ID: &str = "cap-msg-id";
-    /// The topic, with the bus's topic prefix. Dispatch goes by this header, not by the routing key.
+    /// The topic, with the bus's topic prefix. Dispatch goes by this header; on RabbitMQ it must equal the routing key.
     pub const MESSAGE_NAME: &str = "cap-msg-name";
     /// The short name of the payload's type. Informative.
     pub const MESSAGE_TYPE: &str = "cap-msg-type";
@@ -23,6 +23,15 @@ pub mod names {
     pub const CORRELATION_SEQUENCE: &str = "cap-corr-seq";
     /// The topic to which the handler's return value is published.
     pub const CALLBACK_NAME: &str = "cap-callback-name";
+    /// On a reply: the topic of the message that it answers.
+    pub const REQUEST_NAME: &str = "cap-request-name";
+    /// On a reply: the user who sent the message that it answers, as the broker has verified it
+    /// ([`VERIFIED_USER`]). Absent if the broker has verified none.
+    pub const REQUEST_USER: &str = "cap-request-user";
+    /// On a received message: the user who sent it, where the broker has verified that; from RabbitMQ's property
+    /// `user-id`, which the broker compares with the connection's login. What a sender writes here is removed on
+    /// receipt. Never sent to a broker.
+    pub const VERIFIED_USER: &str = "cap-verified-user";
     /// When the message was sent, or is due: `MM/dd/yyyy HH:mm:ss`, in UTC.
     pub const SENT_TIME: &str = "cap-senttime";
     /// The delay of a delayed message, in the .NET `TimeSpan` form `[d.]hh:mm:ss[.fffffff]`.
@@ -41,10 +50,26 @@ pub mod names {
     /// sent to a broker.
     pub const BROKER_DELAY: &str = "cap-broker-delay";
 
+    /// On a message that was parked for want of headers: its routing key and properties, as JSON, for
+    /// [`map_incoming`](crate::CapBuilder::map_incoming) at a re-run. What a sender writes here is removed on receipt.
+    /// Never sent to a broker.
+    pub const DELIVERY: &str = "cap-delivery";
+    /// What earlier versions wrote in the place of [`DELIVERY`].
+    pub(crate) const ROUTING_KEY: &str = "cap-routing-key";
+    /// What earlier versions put before the names of the properties.
+    pub(crate) const PROPERTY: &str = "cap-property-";
+
+    /// Whether only the bus writes this header, and only on a message that it has received: from a sender it is nobody's
+    /// word.
+    pub(crate) fn is_written_on_receipt(name: &str) -> bool {
+        matches!(name, EXCEPTION | AUDIT | RETRY | BROKER_DELAY | VERIFIED_USER | DELIVERY | ROUTING_KEY)
+            || name.starts_with(PROPERTY)
+    }
+
     /// Whether a header stays in the store and is not sent to a broker.
     #[must_use]
     pub fn stays(name: &str) -> bool {
-        matches!(name, EXCEPTION | AUDIT | BROKER_DELAY)
+        matches!(name, EXCEPTION | AUDIT | BROKER_DELAY | VERIFIED_USER | DELIVERY)
     }
 
     /// The W3C trace context.
@@ -112,6 +137,11 @@ impl Headers {
     /// Removes a header and gives back whether it was there. The order of the others stays.
     pub fn remove(&mut self, name: &str) -> bool {
         self.0.shift_remove(name).is_some()
+    }
+
+    /// Keeps the headers whose names are wanted, in their order.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        self.0.retain(|name, _| wanted(name));
     }
 
     /// Every header in order.

@@ -1,50 +1,68 @@
 //! The answer to a consumed message.
 
+use super::trace::copy_trace;
+use crate::callback_policy::CallbackPolicy;
 use crate::error::PublishError;
-use crate::message::Headers;
 use crate::message::headers::names;
 use crate::outgoing::{Composer, Draft};
 use crate::storage::NewOutgoing;
 use crate::subscribe::{Callback, Delivery, Response, ResponseControl};
 
-/// The answer to a consumed message: what the callback topic is to be told (cap-compat section 9). `None` when the
-/// sender wants none.
+/// What becomes of a handler's return value.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Nobody wants it.
+    None,
+    /// It is published.
+    To(Box<NewOutgoing>),
+    /// The sender wants it at this topic, which this service does not publish to for others.
+    Refused(String),
+}
+
+/// The answer to a consumed message: what the callback topic is to be told (cap-compat section 9).
 pub(crate) fn answer(
     composer: &Composer,
+    policy: &CallbackPolicy,
     delivery: &Delivery,
     response: Option<Response>,
     control: ResponseControl,
-) -> Result<Option<NewOutgoing>, PublishError> {
+) -> Result<Answer, PublishError> {
     let asked = &delivery.message().headers;
-    let wanted = match control.callback {
-        Callback::To(topic) => Some(topic),
-        Callback::None => None,
-        Callback::AsAsked => asked.get(names::CALLBACK_NAME).map(str::to_owned),
+    let written = asked.get(names::CALLBACK_NAME).filter(|topic| !topic.is_empty());
+    let topic = match (control.callback, written) {
+        (Callback::To(topic), _) if !topic.is_empty() => composer.options.answered_callback(&topic),
+        (Callback::AsAsked, Some(_)) if response.is_none() && !policy.reply_to_unit => {
+            return Ok(Answer::None);
+        }
+        (Callback::AsAsked, Some(topic)) => {
+            let topic = composer.options.answered_callback(topic);
+            if !policy.allows(&topic) {
+                return Ok(Answer::Refused(topic));
+            }
+            topic
+        }
+        _ => return Ok(Answer::None),
     };
-    let Some(topic) = wanted.filter(|topic| !topic.is_empty()) else { return Ok(None) };
     let mut headers = control.headers;
     headers.remove(names::MESSAGE_ID);
     headers.insert(names::CORRELATION_ID, delivery.message_id().as_str());
     let sequence =
         asked.get(names::CORRELATION_SEQUENCE).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     headers.insert(names::CORRELATION_SEQUENCE, sequence.saturating_add(1).to_string());
+    // On whose behalf this service publishes there.
+    headers.insert(names::REQUEST_NAME, delivery.topic());
+    match asked.get(names::VERIFIED_USER) {
+        Some(user) => headers.insert(names::REQUEST_USER, user),
+        None => drop(headers.remove(names::REQUEST_USER)),
+    }
     copy_trace(asked, &mut headers);
     let draft = Draft {
-        topic: composer.options.answered_callback(&topic),
+        topic,
         body: response.map(|response| response.body).unwrap_or_default(),
         type_name: "Object".into(),
         headers,
         verbatim_topic: true,
         ..Draft::default()
     };
-    composer.compose(draft).map(Some)
-}
-
-/// The trace goes on.
-pub(super) fn copy_trace(from: &Headers, to: &mut Headers) {
-    for name in [names::TRACE_PARENT, names::TRACE_STATE, names::BAGGAGE] {
-        if let Some(value) = from.get(name) {
-            to.insert(name, value);
-        }
-    }
+    composer.compose(draft).map(|new| Answer::To(Box::new(new)))
 }

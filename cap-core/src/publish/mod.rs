@@ -9,9 +9,10 @@ mod open_places;
 mod probing;
 mod publisher;
 mod relay;
+mod trace;
 mod within;
 
-pub(crate) use answer::answer;
+pub(crate) use answer::{Answer, answer};
 pub(crate) use full_destinations::FullDestinations;
 pub use handover::Handover;
 pub(crate) use late_commits::{LateCommits, resume_late_commits};

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::answer::copy_trace;
 use super::handover::Handover;
+use super::trace::copy_trace;
 use super::within::Within;
 use crate::context::Context;
 use crate::error::{PublishError, ShortTypeName, StorageError, StorageErrorKind};

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Delivery;
 use super::error::HandlerError;
 use super::state::{CheckContext, State};
-use crate::error::ShortTypeName;
+use crate::error::{ShortTypeName, json_error_text};
 use crate::message::MessageId;
 
 /// What can be an argument of a handler.
@@ -60,6 +60,8 @@ impl<T: DeserializeOwned + Send> FromDelivery for T {
             HandlerError::undecodable(if delivery.message().body.is_empty() {
                 format!("the body is empty (null); the handler wants {wanted}")
             } else {
+                let error =
+                    if delivery.payload_in_errors() { error.to_string() } else { json_error_text(&error) };
                 format!("the body cannot be read as {wanted}: {error}")
             })
         })

@@ -189,6 +189,11 @@ impl Delivery {
         &self.0.parts.composer
     }
 
+    /// Whether an error may quote the body.
+    pub(crate) fn payload_in_errors(&self) -> bool {
+        self.0.parts.composer.options.payload_in_errors
+    }
+
     /// Adds messages that leave if and only if this delivery succeeds. `false` if its handler has ended: what it
     /// published may have been taken by then.
     #[must_use]

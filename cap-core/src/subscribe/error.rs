@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{BoxError, error_chain};
+use crate::error::{BoxError, error_chain, error_text, json_error_text};
+use crate::error_text::error_chain_without_payload;
 use crate::panics::caught;
 use crate::retry_policy::RetryPolicy;
 
@@ -169,10 +170,20 @@ impl HandlerError {
         None
     }
 
-    /// The error as the bus records it: one line with its causes.
+    /// The error as the bus records it: one line with its causes, [bounded and escaped](error_text), and without what
+    /// errors of serde quote of the message (as [`json_error_text`] says).
     #[must_use]
     pub fn text(&self) -> String {
-        caught("the text of the handler's error", || error_chain(&*self.source)).unwrap_or_else(|panic| panic)
+        self.text_by(error_chain_without_payload)
+    }
+
+    /// As [`text`](Self::text); with what errors quote of the message if `payload` says so.
+    pub(crate) fn text_with(&self, payload: bool) -> String {
+        if payload { self.text_by(error_chain) } else { self.text() }
+    }
+
+    fn text_by(&self, chain: fn(&(dyn std::error::Error + 'static)) -> String) -> String {
+        caught("the text of the handler's error", || chain(&*self.source)).unwrap_or_else(error_text)
     }
 
     /// Takes any error: one that is a `HandlerError`, itself or as a cause, keeps its meaning; any other is a
@@ -196,7 +207,10 @@ impl HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.source, f)
+        match self.source.downcast_ref::<serde_json::Error>() {
+            Some(json) => f.write_str(&json_error_text(json)),
+            None => fmt::Display::fmt(&self.source, f),
+        }
     }
 }
 

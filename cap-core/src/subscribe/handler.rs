@@ -9,6 +9,7 @@ use super::function::HandlerFn;
 use super::reply::Outcome;
 use super::state::CheckContext;
 use super::worker::Worker;
+use crate::callback_policy::CallbackNotAllowed;
 use crate::circuit::CircuitBreaker;
 use crate::retry_policy::RetryPolicy;
 
@@ -60,6 +61,12 @@ pub struct SubscriptionOptions {
     pub classify: Option<Classify>,
     /// A queue of somebody else's to consume, by its full name, instead of a group's own.
     pub queue: Option<&'static str>,
+    /// The topics that senders may have replies go to; see [`CapOptions::callbacks_to`](crate::CapOptions::callbacks_to).
+    pub callbacks_to: Option<&'static [&'static str]>,
+    /// What happens to a message that asks for a reply to another topic.
+    pub callback_not_allowed: Option<CallbackNotAllowed>,
+    /// Whether `()` is a reply; see [`CapOptions::reply_to_unit`](crate::CapOptions::reply_to_unit).
+    pub reply_to_unit: Option<bool>,
 }
 
 /// What the macros submit for collection at link time.
@@ -90,6 +97,9 @@ pub struct Subscribe {
     pub(crate) circuit: Option<CircuitBreaker>,
     pub(crate) classify: Option<Classify>,
     pub(crate) queue: Option<String>,
+    pub(crate) callbacks_to: Option<Vec<String>>,
+    pub(crate) callback_not_allowed: Option<CallbackNotAllowed>,
+    pub(crate) reply_to_unit: Option<bool>,
 }
 
 impl Subscribe {
@@ -106,6 +116,9 @@ impl Subscribe {
             circuit: None,
             classify: None,
             queue: None,
+            callbacks_to: None,
+            callback_not_allowed: None,
+            reply_to_unit: None,
         }
     }
 
@@ -158,6 +171,30 @@ impl Subscribe {
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
+        self
+    }
+
+    /// The topics that senders may have replies go to, instead of those that the bus allows; see
+    /// [`CapOptions::callbacks_to`](crate::CapOptions::callbacks_to). What is no pattern is refused at the start.
+    #[must_use]
+    pub fn callbacks_to<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.callbacks_to = Some(patterns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What happens to a message that asks for a reply to another topic; see
+    /// [`CapOptions::callback_not_allowed`](crate::CapOptions::callback_not_allowed).
+    #[must_use]
+    pub fn callback_not_allowed(mut self, what: CallbackNotAllowed) -> Self {
+        self.callback_not_allowed = Some(what);
+        self
+    }
+
+    /// Whether a handler that returns `()` sends a reply; see
+    /// [`CapOptions::reply_to_unit`](crate::CapOptions::reply_to_unit).
+    #[must_use]
+    pub fn reply_to_unit(mut self, reply: bool) -> Self {
+        self.reply_to_unit = Some(reply);
         self
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::error::Classify;
 use super::handler::{ErasedHandler, Submission, Subscribe, Subscription};
 use super::state::CheckContext;
+use crate::callback_policy::{CallbackNotAllowed, CallbackPolicy, callback_patterns};
 use crate::circuit::CircuitBreaker;
 use crate::message::{TopicPattern, validate_group};
 use crate::options::CapOptions;
@@ -29,6 +30,9 @@ pub(crate) struct Registration {
     circuit: Option<CircuitBreaker>,
     classify: Option<Classify>,
     queue: Option<String>,
+    callbacks_to: Option<Vec<String>>,
+    callback_not_allowed: Option<CallbackNotAllowed>,
+    reply_to_unit: Option<bool>,
     function: String,
     package: &'static str,
     handler: ErasedHandler,
@@ -47,6 +51,11 @@ impl Registration {
             circuit: options.circuit.map(|circuit| circuit()),
             classify: options.classify,
             queue: options.queue.map(str::to_owned),
+            callbacks_to: options
+                .callbacks_to
+                .map(|patterns| patterns.iter().map(|&text| text.to_owned()).collect()),
+            callback_not_allowed: options.callback_not_allowed,
+            reply_to_unit: options.reply_to_unit,
             function: subscription.function.to_owned(),
             package: subscription.package,
             handler: ErasedHandler::Pointers(subscription.handler),
@@ -64,9 +73,22 @@ impl Registration {
             circuit: subscribe.circuit,
             classify: subscribe.classify,
             queue: subscribe.queue,
+            callbacks_to: subscribe.callbacks_to,
+            callback_not_allowed: subscribe.callback_not_allowed,
+            reply_to_unit: subscribe.reply_to_unit,
             function: function.to_owned(),
             package: BUILDER,
             handler,
+        }
+    }
+
+    /// The rules for its replies. The patterns have been checked.
+    fn callback_policy(&self, options: &CapOptions) -> CallbackPolicy {
+        let patterns = self.callbacks_to.as_ref().or(options.callbacks_to.as_ref());
+        CallbackPolicy {
+            allowed: patterns.map(|patterns| callback_patterns(patterns).unwrap_or_default()),
+            refused: self.callback_not_allowed.unwrap_or(options.callback_not_allowed),
+            reply_to_unit: self.reply_to_unit.unwrap_or(options.reply_to_unit),
         }
     }
 
@@ -90,6 +112,7 @@ pub(crate) struct Member {
     pub(crate) order_by: Option<String>,
     pub(crate) circuit: Option<CircuitBreaker>,
     pub(crate) classify: Option<Classify>,
+    pub(crate) callbacks: CallbackPolicy,
 }
 
 /// The handlers of one group, the most specific topic first.
@@ -133,6 +156,9 @@ pub(crate) fn build_groups(
         }
         if let Some(problem) = registration.circuit.and_then(|circuit| circuit.problem()) {
             problems.push(format!("{function}: its circuit breaker {problem}"));
+        }
+        if let Some(Err(problem)) = registration.callbacks_to.as_deref().map(callback_patterns) {
+            problems.push(format!("{function}: {problem}"));
         }
         if registration.queue.is_some() && registration.group.is_some() {
             problems.push(format!(
@@ -189,6 +215,7 @@ fn group(
     let members = members
         .into_iter()
         .map(|(pattern, registration)| Member {
+            callbacks: registration.callback_policy(options),
             pattern,
             function: registration.function,
             handler: registration.handler,

@@ -10,7 +10,7 @@ use super::{LIMIT, write};
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
 use crate::context::Context;
-use crate::error::{StorageError, error_chain};
+use crate::error::{StorageError, error_chain, error_text};
 use crate::faults::sabotaged;
 use crate::publish::Handover;
 use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
@@ -30,7 +30,10 @@ pub(crate) struct SettleItem {
 }
 
 impl SettleItem {
-    pub(crate) fn new(side: Side, settlement: Settlement) -> Self {
+    pub(crate) fn new(side: Side, mut settlement: Settlement) -> Self {
+        if let Some(error) = error_in(&mut settlement.verdict) {
+            *error = error_text(&*error);
+        }
         Self {
             side,
             settlement,
@@ -206,7 +209,7 @@ pub(super) fn refuse(context: &Context, error: &StorageError, mut item: SettleIt
         error = text,
         "storage rejected the outcome of a message"
     );
-    if let Some(own) = error_text(&mut item.settlement.verdict)
+    if let Some(own) = error_in(&mut item.settlement.verdict)
         && let Some(plain) = made_plain(own)
     {
         *own = plain;
@@ -235,7 +238,7 @@ pub(super) fn refuse(context: &Context, error: &StorageError, mut item: SettleIt
     Some(SettleItem { left_to_claims: true, ..SettleItem::new(item.side, settlement) })
 }
 
-fn error_text(verdict: &mut Verdict) -> Option<&mut String> {
+fn error_in(verdict: &mut Verdict) -> Option<&mut String> {
     match verdict {
         Verdict::Retry { error, .. }
         | Verdict::RetryAtBroker { error, .. }
@@ -246,7 +249,7 @@ fn error_text(verdict: &mut Verdict) -> Option<&mut String> {
 
 /// The text in plain ASCII, with everything else escaped, at a length that fits anywhere; `None` if it is so already.
 fn made_plain(text: &str) -> Option<String> {
-    const LONGEST: usize = 8 * 1024;
+    const LONGEST: usize = 4 * 1024;
     let is_plain = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
     if text.len() <= LONGEST && text.chars().all(is_plain) {
         return None;

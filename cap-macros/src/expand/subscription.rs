@@ -67,6 +67,14 @@ impl Owner<'_> {
         let timeout = option(timeout);
         let retry = option(retry);
         let order_by = option(settings.order_by.as_ref());
+        let callbacks_to = option(settings.callbacks_to.as_ref().map(|patterns| quote!(&[#(#patterns),*])));
+        let callback_not_allowed = option(settings.callback_not_allowed.as_ref().map(|what| {
+            quote_spanned! {own(Span::call_site())=> {
+                let what: #cap::CallbackNotAllowed = #what;
+                what
+            }}
+        }));
+        let reply_to_unit = option(settings.reply_to_unit.as_ref());
         quote! {
             #cap::SubscriptionOptions {
                 group: #group,
@@ -77,6 +85,9 @@ impl Owner<'_> {
                 circuit: #circuit,
                 classify: #classify,
                 queue: #queue,
+                callbacks_to: #callbacks_to,
+                callback_not_allowed: #callback_not_allowed,
+                reply_to_unit: #reply_to_unit,
             }
         }
     }
