@@ -50,13 +50,23 @@ impl Message {
         self.headers.size() + self.body.len()
     }
 
-    /// Reads the payload. An empty body is read as JSON null.
+    /// Reads the payload. An empty body is read as JSON null. A byte order mark before the JSON is passed over, as some
+    /// senders write one.
     ///
     /// # Errors
     ///
     /// When the body is not JSON of that type.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(if self.body.is_empty() { b"null" } else { &self.body })
+        serde_json::from_slice(match self.json() {
+            b"" => b"null",
+            json => json,
+        })
+    }
+
+    /// The body as JSON has it: without the byte order mark that some senders write before it.
+    fn json(&self) -> &[u8] {
+        const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.body)
     }
 
     /// The message in the form of CAP's `Content` column: `{"Headers":{..},"Value":..}`.
@@ -65,9 +75,9 @@ impl Message {
     /// `data:<type>;base64,<body>`, as CAP shows what it cannot decode (cap-compat section 2.3).
     #[must_use]
     pub fn content(&self) -> String {
-        let value = if self.body.is_empty() {
+        let value = if self.json().is_empty() {
             "null".to_owned()
-        } else if let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body) {
+        } else if let Ok(raw) = serde_json::from_slice::<&RawValue>(self.json()) {
             raw.get().to_owned()
         } else {
             let kind = self.headers.get(names::MESSAGE_TYPE).unwrap_or("UnknownType");
@@ -88,6 +98,29 @@ mod tests {
         assert_eq!(message.payload::<Option<i32>>().unwrap(), None);
         assert!(message.payload::<i32>().is_err());
         assert_eq!(message.content(), r#"{"Headers":{},"Value":null}"#);
+    }
+
+    /// Issue 8, row 16.
+    #[test]
+    fn a_byte_order_mark_before_json_is_passed_over() {
+        let message = |body: &[u8]| Message::new(Headers::new(), body.to_vec());
+        assert_eq!(message(b"\xef\xbb\xbf[1,2]").payload::<Vec<i32>>().unwrap(), [1, 2]);
+        assert_eq!(message(b"\xef\xbb\xbf \"\xef\xbb\xbf\"").payload::<String>().unwrap(), "\u{feff}");
+        assert_eq!(message(b"\xef\xbb\xbf").payload::<Option<i32>>().unwrap(), None);
+        assert_eq!(message(b"\xef\xbb\xbf7").content(), r#"{"Headers":{},"Value":7}"#);
+        // Only one, only at the start, and only of UTF-8.
+        for body in [
+            &b"\xef\xbb\xbf\xef\xbb\xbf1"[..],
+            b" \xef\xbb\xbf1",
+            b"\xef\xbb1",
+            b"\xff\xfe1\x00",
+            b"1\xef\xbb\xbf",
+        ] {
+            assert!(message(body).payload::<i32>().is_err(), "{body:?}");
+        }
+        let binary = message(b"\xef\xbb\xbf\xff");
+        assert_eq!(&binary.body[..], b"\xef\xbb\xbf\xff", "the body itself stays as it came");
+        assert!(binary.content().contains("base64,77u//w=="), "{}", binary.content());
     }
 
     #[test]
