@@ -48,28 +48,51 @@ pub enum StorageErrorKind {
 }
 
 /// A store could not do what it was asked.
-#[derive(Debug, Error)]
-#[error("{store}: {message}")]
+///
+/// Its text says what its source says, where an adapter has put that into it; [`source`](std::error::Error::source) then
+/// gives what lies behind that, so that whoever prints the whole chain reads nothing twice.
+#[derive(Debug)]
 pub struct StorageError {
     kind: StorageErrorKind,
     store: &'static str,
     message: String,
-    #[source]
-    source: Option<BoxError>,
+    cause: Option<BoxError>,
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.store, self.message)
+    }
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let mut cause = self.cause();
+        while let Some(error) = cause.filter(|error| self.message.contains(&error.to_string())) {
+            cause = error.source();
+        }
+        cause
+    }
 }
 
 impl StorageError {
     /// An error of the store named `store`. The message is shown to people: no secret belongs in it. It is bounded and
     /// escaped as [`error_text`] does.
     pub fn new(kind: StorageErrorKind, store: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, store, message: error_text(message.into()), source: None }
+        Self { kind, store, message: error_text(message.into()), cause: None }
     }
 
     /// Keeps the error that this one comes from.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.cause = Some(source.into());
         self
+    }
+
+    /// The error that this one comes from, to be looked at by its type, whether or not the text says it already.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
     }
 
     /// What kind of trouble it is.
@@ -311,12 +334,13 @@ pub enum PublishError {
     },
     /// The store failed. If it [was away](StorageError::is_unavailable), as when the bus was shut down over it,
     /// whether the message is stored is not known.
-    #[error("a message to {topic:?} could not be stored: {source}")]
+    #[error("a message to {topic:?} could not be stored: {}", error_chain(.source))]
     Storage {
         /// The topic published to.
         topic: String,
-        /// What the store said.
-        source: StorageError,
+        /// What the store said, which is part of the text. So it is no [source](std::error::Error::source) that whoever
+        /// prints the whole chain would read again; the raw name tells the derive so.
+        r#source: StorageError,
     },
 }
 
@@ -358,6 +382,47 @@ mod tests {
         ] {
             assert_eq!(ShortTypeName(full).to_string(), short);
         }
+    }
+
+    /// The error and its sources, as `anyhow` and others print them.
+    fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+        let causes = std::iter::successors(error.source(), |error| error.source());
+        causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
+    /// Issue 8, row 16.
+    #[test]
+    fn whoever_prints_the_whole_chain_reads_nothing_twice() {
+        let storage = || {
+            let cause = std::io::Error::other("disk full");
+            StorageError::new(StorageErrorKind::Refused, "SQLite", "disk full (code 13)").with_source(cause)
+        };
+        let transport = || TransportError::new(TransportErrorKind::Unusable, "RabbitMQ", "disk full");
+        let name = || NameError::new("topic", "a b", "disk full");
+        let errors: [Box<dyn std::error::Error>; 6] = [
+            Box::new(storage()),
+            Box::new(PublishError::Storage { topic: "t".into(), source: storage() }),
+            Box::new(PublishError::Name(name())),
+            Box::new(StartError::Storage(storage())),
+            Box::new(StartError::Transport(transport())),
+            Box::new(crate::HandlerError::failed(PublishError::Storage {
+                topic: "t".into(),
+                source: storage(),
+            })),
+        ];
+        for error in errors {
+            let (whole, chain) = (whole(&*error), error_chain(&*error));
+            assert_eq!(whole.matches("disk full").count(), 1, "{whole}");
+            assert_eq!(chain, whole);
+        }
+        assert!(storage().cause().is_some_and(<dyn std::error::Error>::is::<std::io::Error>));
+        let handler =
+            crate::HandlerError::failed(PublishError::Storage { topic: "t".into(), source: storage() });
+        assert!(handler.find::<std::io::Error>().is_some(), "it is found all the same");
+        // What the text does not say yet is not left out.
+        let silent = StorageError::new(StorageErrorKind::Refused, "SQLite", "no")
+            .with_source(std::io::Error::other("why"));
+        assert_eq!(whole(&silent), "SQLite: no: why");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{BoxError, error_chain, error_text, json_error_text};
+use crate::error::{BoxError, PublishError, StorageError, error_chain, error_text, json_error_text};
 use crate::error_text::error_chain_without_payload;
 use crate::panics::caught;
 use crate::retry_policy::RetryPolicy;
@@ -162,10 +162,7 @@ impl HandlerError {
             if let Some(found) = current.downcast_ref::<E>() {
                 return Some(found);
             }
-            error = match current.downcast_ref::<Self>() {
-                Some(own) => Some(&*own.source),
-                None => current.source(),
-            };
+            error = behind(current);
         }
         None
     }
@@ -202,6 +199,19 @@ impl HandlerError {
             cause = inner.source();
         }
         Self::failed(error)
+    }
+}
+
+/// The error behind another, also where that gives as its source only what its text does not say.
+fn behind<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    if let Some(handler) = error.downcast_ref::<HandlerError>() {
+        Some(&*handler.source)
+    } else if let Some(storage) = error.downcast_ref::<StorageError>() {
+        storage.cause()
+    } else if let Some(PublishError::Storage { source, .. }) = error.downcast_ref::<PublishError>() {
+        Some(source)
+    } else {
+        error.source()
     }
 }
 
