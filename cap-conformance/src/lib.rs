@@ -251,6 +251,12 @@ macro_rules! transport_suite {
                 a_queue_that_is_there_is_consumed_as_it_is,
                 a_queue_that_is_not_there_is_awaited,
             ]
+            in_process [
+                what_is_acknowledged_is_confirmed,
+                excepted_groups_are_left_out,
+                groups_that_are_gone_are_pending,
+                a_group_that_takes_too_long_is_pending,
+            ]
         }
     };
 }

@@ -17,7 +17,8 @@ use crate::storage::{
     WriteBatch, WriteReport,
 };
 use crate::transport::{
-    Acknowledge, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
+    Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
+    TransportContext,
 };
 
 type StorageFuture<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
@@ -166,6 +167,11 @@ pub(crate) trait DynTransport: Send + Sync {
     fn destination(&self) -> String;
     fn probe(&self) -> TransportFuture<'_, ()>;
     fn routing_key_is_topic(&self) -> bool;
+    fn is_in_process(&self) -> bool;
+    fn send_confirmed<'a>(
+        &'a self,
+        messages: &'a [Outbound],
+    ) -> BoxFuture<'a, Vec<Result<Confirmed, TransportError>>>;
     fn can_delay(&self) -> bool;
     fn can_delay_retries(&self) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
@@ -200,6 +206,15 @@ impl<T: Transport> DynTransport for T {
     }
     fn routing_key_is_topic(&self) -> bool {
         Transport::routing_key_is_topic(self)
+    }
+    fn is_in_process(&self) -> bool {
+        Transport::is_in_process(self)
+    }
+    fn send_confirmed<'a>(
+        &'a self,
+        messages: &'a [Outbound],
+    ) -> BoxFuture<'a, Vec<Result<Confirmed, TransportError>>> {
+        Box::pin(Transport::send_confirmed(self, messages))
     }
     fn can_delay(&self) -> bool {
         Transport::can_delay(self)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Cap, GroupRuntime};
-use crate::consume::{IncomingHook, run_consumer, run_group};
+use crate::consume::{Consumption, IncomingHook, run_consumer, run_group};
 use crate::context::Context;
 use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
 use crate::notice::{Notices, OnFailed, tell};
-use crate::publish::{RelayItem, run_relay};
+use crate::publish::{InProcess, RelayItem, run_relay};
 use crate::repeats::run_repeats;
 use crate::subscribe::Layer;
 use crate::upkeep::{
@@ -42,14 +42,15 @@ pub(crate) fn spawn(
     tasks.upkeep.spawn(listen(Arc::clone(context)));
     tasks.lanes.spawn(run_store_lane(Arc::clone(context), queues.store));
     tasks.lanes.spawn(run_settle_lane(Arc::clone(context), queues.settle));
+    let (mut connected, own) = spawn_groups(cap, hook, layers);
+    let in_process = context.transport.is_in_process().then(|| InProcess::new(own));
     let (first_probe, probed) = oneshot::channel();
-    tasks.relay.spawn(run_relay(Arc::clone(context), queues.relay, first_probe));
+    tasks.relay.spawn(run_relay(Arc::clone(context), in_process, queues.relay, first_probe));
     if let Some(on_failed) = on_failed {
         let everything = context.stop.everything.clone();
         let telling = tell(Arc::clone(context), queues.notices, on_failed);
         tasks.relay.spawn(async move { everything.run_until_cancelled(telling).await });
     }
-    let mut connected = spawn_groups(cap, hook, layers);
     connected.push(probed);
     tasks.intake.spawn(run_outbox_claims(Arc::clone(context)));
     tasks.intake.spawn(run_collector(Arc::clone(context)));
@@ -57,15 +58,17 @@ pub(crate) fn spawn(
     Started { storage: storage_started, connected }
 }
 
-/// Starts what each group has of its own. Gives back who hears of the first connection of each.
+/// Starts what each group has of its own. Gives back who hears of the first connection of each, and the ways into their
+/// inboxes.
 fn spawn_groups(
     cap: &Cap,
     hook: &IncomingHook,
     layers: &Arc<[Arc<dyn Layer>]>,
-) -> Vec<oneshot::Receiver<Result<(), TransportError>>> {
+) -> (Vec<oneshot::Receiver<Result<(), TransportError>>>, Vec<Consumption>) {
     let (context, tasks) = (cap.context(), cap.tasks());
     let mut targets = Vec::new();
     let mut connected = Vec::new();
+    let mut own = Vec::new();
     for GroupRuntime { group, health, gauge } in cap.groups() {
         let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
         let (first, receiver) = oneshot::channel();
@@ -75,6 +78,7 @@ fn spawn_groups(
             intake: intake.clone(),
             gauge: Arc::clone(gauge),
         });
+        own.push(Consumption::new(Arc::clone(context), Arc::clone(group), hook.clone(), intake.clone()));
         tasks.intake.spawn(run_consumer(
             Arc::clone(context),
             Arc::clone(group),
@@ -93,7 +97,7 @@ fn spawn_groups(
         ));
     }
     tasks.intake.spawn(run_inbox_claims(Arc::clone(context), targets));
-    connected
+    (connected, own)
 }
 
 /// What start waits for.

@@ -41,6 +41,26 @@ pub struct Delayed {
     pub to: Destination,
 }
 
+/// A message that a transport of this process carries to other buses; see [`Transport::send_confirmed`].
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The groups, by their full names, that have it already, or get it without the transport.
+    pub except: Vec<Arc<str>>,
+}
+
+/// Which groups have a message that was to go to other buses of this process. Both lists are empty when no other group
+/// wants it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The groups whose consumers have acknowledged it: their buses have stored it.
+    pub stored: Vec<Arc<str>>,
+    /// The groups that want it and have not stored it: nobody consumes their queue now, or the consumer took too long. The
+    /// transport does not keep it for them; the bus sends it again.
+    pub pending: Vec<Arc<str>>,
+}
+
 /// Where a delayed message goes when its time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -160,6 +180,35 @@ pub trait Transport: Send + Sync + 'static {
     /// [`CapOptions::match_routing_key`](crate::CapOptions::match_routing_key).
     fn routing_key_is_topic(&self) -> bool {
         false
+    }
+
+    /// Whether this transport exists only in this process, so that what it has taken is lost when the process dies.
+    /// Default: `false`.
+    ///
+    /// On such a transport a bus does not count a message as sent when the transport has taken it. It stores the
+    /// message itself in the inbox of each of its own groups, and sends it to the groups of other buses with
+    /// [`send_confirmed`](Self::send_confirmed). What is to be delayed at the broker its storage keeps.
+    fn is_in_process(&self) -> bool {
+        false
+    }
+
+    /// Sends messages to every group that wants them, except those that are named with each, and waits until each of
+    /// these groups has acknowledged it, for a few seconds at most. Gives back one answer for each, in order. Only
+    /// called if [`is_in_process`](Self::is_in_process); by default everything is refused.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves nothing behind but what consumers have been handed already.
+    fn send_confirmed(
+        &self,
+        messages: &[Outbound],
+    ) -> impl Future<Output = Vec<Result<Confirmed, TransportError>>> + Send {
+        let refused = || {
+            let text = "this transport does not know when a message is stored";
+            TransportError::new(TransportErrorKind::Refused, self.name(), text)
+        };
+        let answers = messages.iter().map(|_| Err(refused())).collect();
+        async move { answers }
     }
 
     /// Whether it can [`delay`](Self::delay). Called after `start`.

@@ -12,12 +12,14 @@
 )]
 
 mod foreign;
+mod pair;
 mod patience;
 mod proxy;
 mod python;
 mod scene;
 
 pub use foreign::{Foreign, Listener, long_strings};
+pub use pair::{Broker, GROUPS, Pair, Place, Store};
 pub use patience::{heard, soon, until};
 pub use proxy::Proxy;
 pub use python::python;

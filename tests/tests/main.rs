@@ -24,6 +24,7 @@ mod main_job;
 mod nodes;
 mod orders;
 mod outages;
+mod pairs;
 mod parked;
 mod quiet;
 mod refused;

@@ -6,6 +6,7 @@ pub mod carry;
 pub mod consume;
 pub mod delay;
 pub mod existing;
+pub mod in_process;
 pub mod route;
 
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub(crate) async fn run_consumer(
         existing: group.existing,
         prefetch: context.options().prefetch,
     };
-    let task = Consumption { context, group, hook, intake };
+    let task = Consumption::new(context, group, hook, intake);
     let mut connected = Some(connected);
     // What this bus sends may go past a queue of somebody else's: that is bound, or not, without it.
     let mut undeclared = !task.group.existing;
@@ -112,7 +112,8 @@ impl From<TransportError> for Ended {
     }
 }
 
-pub(super) struct Consumption {
+/// A group of this bus, and the way into its inbox.
+pub(crate) struct Consumption {
     pub(super) context: Arc<Context>,
     pub(super) group: Arc<Group>,
     pub(super) hook: IncomingHook,
@@ -120,6 +121,15 @@ pub(super) struct Consumption {
 }
 
 impl Consumption {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        group: Arc<Group>,
+        hook: IncomingHook,
+        intake: mpsc::Sender<Intake>,
+    ) -> Self {
+        Self { context, group, hook, intake }
+    }
+
     /// Receives until the consumer ends.
     ///
     /// What was received when intake stops is stored and acknowledged, if that does not take long. Leaving it is
@@ -169,8 +179,11 @@ impl Consumption {
     }
 
     /// Waits for deliveries, no more than there is room for: a handler that falls behind stops the intake here, and
-    /// the broker's prefetch stops the broker.
+    /// the broker's prefetch stops the broker. What is not held needs no room.
     async fn next_batch(&self, consumer: &mut dyn DynConsumer) -> Result<Vec<Incoming>, TransportError> {
+        if !self.holds_what_it_stores() {
+            return consumer.receive(self.context.options().batch_size).await;
+        }
         let free = match self.intake.capacity() {
             0 => {
                 let room = self.intake.reserve().await;
@@ -254,7 +267,7 @@ impl Consumption {
     }
 
     /// Has rows inserted.
-    async fn store(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
+    pub(super) async fn store(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
         let (reply, stored) = oneshot::channel();
         if self.context.store.send(StoreItem::Incoming(rows, reply)).await.is_ok()
             && let Ok(stored) = stored.await
@@ -320,7 +333,10 @@ impl Consumption {
     }
 
     /// Stores a row that was refused among others: under another id, or else parked.
-    async fn store_somehow(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
+    pub(super) async fn store_somehow(
+        &self,
+        row: NewIncoming,
+    ) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
         let row = self.renumbered(row);
         let refused = match self.store_one(row.clone()).await {
             Ok(stored) => return Ok(stored),
@@ -355,7 +371,7 @@ impl Consumption {
 
     /// Notes that this node holds rows that it has just inserted, has a person told of those that are parked, and
     /// gives back what is to be handled. What waits for room later is held from now on, so that it is renewed.
-    fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Intake> {
+    pub(super) fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Intake> {
         rows.into_iter().zip(stored).filter_map(|(row, stored)| self.hold_one(row, *stored)).collect()
     }
 
@@ -369,8 +385,12 @@ impl Consumption {
         }
         let lease = Lease { id, epoch: 1 };
         match entry {
-            Entry::Scheduled { .. } => {
+            Entry::Scheduled { held } => {
                 tracing::debug!(message_id, topic, group = &*group, row = id, "stored in the inbox");
+                if !held {
+                    self.context.wake(Side::Inbox);
+                    return None;
+                }
                 let cancelled = self.context.stop.handlers.child_token();
                 let is_ours = self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
                 is_ours.then(|| Intake::fresh(lease, message, cancelled))

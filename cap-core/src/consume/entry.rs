@@ -34,7 +34,7 @@ impl Consumption {
             remember(&mut headers, &delivery.routing_key, &delivery.properties);
         }
         let entry = match problem {
-            None => Entry::Scheduled { held: true },
+            None => Entry::Scheduled { held: self.holds_what_it_stores() },
             Some((reason, error)) => self.parked(reason, error),
         };
         NewIncoming {

@@ -1,5 +1,6 @@
 //! From the broker's delivery to the handler's outcome: the inbox side.
 
+mod arrivals;
 mod at_broker;
 mod consumer;
 mod ending;
@@ -11,7 +12,7 @@ mod outcome;
 mod pausing;
 mod suspects;
 
-pub(crate) use consumer::run_consumer;
+pub(crate) use consumer::{Consumption, run_consumer};
 pub(crate) use executor::{GroupGauge, run_group};
 pub(crate) use foreign::IncomingHook;
 pub(crate) use intake::Intake;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::message::{Headers, TopicPattern};
@@ -56,11 +56,20 @@ struct Handed {
     last_tag: Tag,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Stored {
     parcel: Parcel,
     redelivered: bool,
     delayed: bool,
+    /// Its sender, which waits until it is acknowledged. Without one the queue keeps the message until it is.
+    sender: Option<oneshot::Sender<()>>,
+}
+
+impl Stored {
+    /// Whether its sender has stopped waiting, and so sends it again.
+    fn is_abandoned(&self) -> bool {
+        self.sender.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 /// A message on its way through the broker.
@@ -79,6 +88,16 @@ pub(super) enum Put {
     /// A queue that wants it is full.
     Full,
     Away,
+}
+
+/// The queues that want a message whose sender waits until it is acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Offered {
+    /// These have it. The receiver fails if the queue gives it up.
+    pub(super) taken: Vec<(Arc<str>, oneshot::Receiver<()>)>,
+    pub(super) full: Vec<Arc<str>>,
+    /// Nobody consumes these.
+    pub(super) unattended: Vec<Arc<str>>,
 }
 
 /// What there is for a consumer.
@@ -107,6 +126,35 @@ impl Broker {
         }
         self.move_due(&mut state, Instant::now());
         state.route(version, parcel, self.capacity).map_or(Put::Full, Put::Done)
+    }
+
+    /// Puts a message into each queue that wants it, is not excepted, has room and is consumed; nothing if the broker is
+    /// away. No queue keeps it for longer than its sender waits and its consumers are there.
+    pub(super) fn offer(&self, version: &Arc<str>, parcel: &Parcel, except: &[Arc<str>]) -> Option<Offered> {
+        let mut state = self.lock();
+        if state.away {
+            return None;
+        }
+        self.move_due(&mut state, Instant::now());
+        let mut offered = Offered::default();
+        for (group, queue) in &mut state.queues {
+            if except.contains(group) || !queue.wants(version, &parcel.routing_key) {
+                continue;
+            }
+            if queue.len() >= self.capacity {
+                queue.ready.retain(|_, stored| !stored.is_abandoned());
+            }
+            if queue.consumers.is_empty() {
+                offered.unattended.push(Arc::clone(group));
+            } else if queue.len() >= self.capacity {
+                offered.full.push(Arc::clone(group));
+            } else {
+                let (sender, receiver) = oneshot::channel();
+                queue.add(parcel.clone(), false, Some(sender));
+                offered.taken.push((Arc::clone(group), receiver));
+            }
+        }
+        Some(offered)
     }
 
     /// Keeps a message until it is due, unless too many are kept.
@@ -161,6 +209,12 @@ impl Broker {
         let settled: Vec<_> = tags.iter().filter_map(|tag| handed.unsettled.remove(tag)).collect();
         match how {
             Acknowledge::Accept => {
+                for (_, stored) in settled {
+                    if let Some(sender) = stored.sender {
+                        // One that has stopped waiting sends it again, and the inbox knows it then.
+                        let _ = sender.send(());
+                    }
+                }
                 // There may be room now for what was due.
                 self.move_due(&mut state, Instant::now());
                 self.room.notify_waiters();
@@ -226,7 +280,7 @@ impl State {
             return None;
         }
         for queue in &mut wanting {
-            queue.add(parcel.clone(), false);
+            queue.add(parcel.clone(), false, None);
         }
         Some(if wanting.is_empty() { Sent::Unrouted } else { Sent::Routed })
     }
@@ -256,7 +310,7 @@ impl State {
             Destination::Topic => self.route(&waiting.version, &waiting.parcel, capacity).is_some(),
             Destination::Group(group) => match self.queues.get_mut(group) {
                 Some(queue) if queue.len() < capacity => {
-                    queue.add(waiting.parcel.clone(), true);
+                    queue.add(waiting.parcel.clone(), true, None);
                     true
                 }
                 _ => false,
@@ -277,7 +331,9 @@ impl State {
         while messages.len() < room
             && let Some((place, stored)) = queue.ready.pop_first()
         {
-            messages.push(handed.hand_out(place, stored));
+            if !stored.is_abandoned() {
+                messages.push(handed.hand_out(place, stored));
+            }
         }
         if messages.is_empty() { Taken::Nothing } else { Taken::Messages(messages) }
     }
@@ -293,9 +349,9 @@ impl Queue {
         self.ready.len() + self.consumers.values().map(|handed| handed.unsettled.len()).sum::<usize>()
     }
 
-    fn add(&mut self, parcel: Parcel, delayed: bool) {
+    fn add(&mut self, parcel: Parcel, delayed: bool, sender: Option<oneshot::Sender<()>>) {
         self.last_place += 1;
-        self.ready.insert(self.last_place, Stored { parcel, redelivered: false, delayed });
+        self.ready.insert(self.last_place, Stored { parcel, redelivered: false, delayed, sender });
         self.arrived.notify_waiters();
     }
 
@@ -310,22 +366,19 @@ impl Queue {
         if let Some(handed) = self.consumers.remove(&consumer) {
             self.take_back(handed.unsettled.into_values());
         }
+        if self.consumers.is_empty() {
+            // A sender that waits learns at once that nobody is there.
+            self.ready.retain(|_, stored| stored.sender.is_none());
+        }
     }
 }
 
 impl Handed {
     fn hand_out(&mut self, place: u64, stored: Stored) -> Incoming {
         self.last_tag += 1;
-        self.unsettled.insert(self.last_tag, (place, stored.clone()));
-        let Parcel { routing_key, headers, properties, body } = stored.parcel;
-        Incoming {
-            tag: self.last_tag,
-            routing_key,
-            headers,
-            properties,
-            body,
-            redelivered: stored.redelivered,
-            delayed: stored.delayed,
-        }
+        let Parcel { routing_key, headers, properties, body } = stored.parcel.clone();
+        let (redelivered, delayed) = (stored.redelivered, stored.delayed);
+        self.unsettled.insert(self.last_tag, (place, stored));
+        Incoming { tag: self.last_tag, routing_key, headers, properties, body, redelivered, delayed }
     }
 }

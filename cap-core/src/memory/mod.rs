@@ -1,5 +1,6 @@
 //! The embedded pair: a store and a broker inside the process, for tests, for trying things out, and for programs
-//! whose messages need not outlive them.
+//! whose messages need not outlive them. The broker serves beside a durable store, too: messages that outlive the process
+//! need no server then.
 //!
 //! Both are also the model of what [`Storage`](crate::storage::Storage) and
 //! [`Transport`](crate::transport::Transport) promise: the conformance suite holds every adapter against the same

@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::broker::{Broker, Parcel, Put, Taken};
+use super::broker::{Broker, Offered, Parcel, Put, Taken};
 use crate::error::{TransportError, TransportErrorKind};
 use crate::message::Message;
 use crate::message::headers::{Headers, names};
 use crate::transport::{
-    Acknowledge, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
+    Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
+    TransportContext,
 };
 
 const NAME: &str = "memory";
@@ -24,7 +25,16 @@ const DEFAULT_CAPACITY: usize = 10_000;
 /// How long a sender waits for room in a full queue.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a bus is waited for that is to store a message. It is in the same process, and stores by itself.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A broker inside the process. What is on its way is lost with the last clone.
+///
+/// A bus does not rely on it to keep anything ([`is_in_process`](Transport::is_in_process)): with a durable storage the
+/// pair is as safe as one with a broker. A message counts as sent only when the bus has stored it in the inbox of each
+/// of its own groups, and the buses that have other clones in the inboxes of theirs. While such a bus is shut down, or
+/// its storage is unavailable, the message stays in the sender's outbox, is sent again with growing pauses of up to
+/// half a minute, and no attempt is counted.
 ///
 /// Clones share one broker: give each bus a clone and they reach each other. Each bus talks to the topic exchange
 /// of its version, so that buses of different versions do not meet. A group's queue stays when its consumers go,
@@ -159,9 +169,53 @@ impl MemoryTransport {
         }
     }
 
+    /// Puts a message into every queue that wants it and is consumed, and waits for room in those that are full. Gives
+    /// back those that have it, and those that do not.
+    async fn offer(
+        &self,
+        Outbound { message, except }: &Outbound,
+        deadline: Instant,
+    ) -> Result<OnTheWay, TransportError> {
+        let (version, parcel) = (self.version(), parcel(message)?);
+        let (mut except, mut taken) = (except.clone(), Vec::new());
+        loop {
+            // Before looking, so that room made in between is not missed.
+            let room = self.broker.room.notified();
+            let offered = self.broker.offer(&version, &parcel, &except).ok_or_else(away)?;
+            let Offered { taken: more, full, unattended } = offered;
+            except.extend(more.iter().map(|(group, _)| Arc::clone(group)));
+            taken.extend(more);
+            // Dropping this future drops the receivers, and with them what no consumer has been handed yet.
+            if full.is_empty() || timeout_at(deadline, room).await.is_err() {
+                return Ok(OnTheWay { taken, pending: [full, unattended].concat() });
+            }
+        }
+    }
+
+    /// Waits until each queue's consumer has acknowledged a message.
+    async fn confirmed(&self, way: OnTheWay, deadline: Instant) -> Result<Confirmed, TransportError> {
+        let (mut stored, mut pending) = (Vec::new(), way.pending);
+        for (group, acknowledged) in way.taken {
+            match timeout_at(deadline, acknowledged).await {
+                Ok(Ok(())) => stored.push(group),
+                _ => pending.push(group),
+            }
+        }
+        if !pending.is_empty() && self.broker.lock().is_away() {
+            return Err(away());
+        }
+        Ok(Confirmed { stored, pending })
+    }
+
     fn version(&self) -> Arc<str> {
         Arc::clone(&self.version.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A message that some queues have.
+struct OnTheWay {
+    taken: Vec<(Arc<str>, oneshot::Receiver<()>)>,
+    pending: Vec<Arc<str>>,
 }
 
 impl Default for MemoryTransport {
@@ -208,6 +262,27 @@ impl Transport for MemoryTransport {
             answers.push(match parcel(message) {
                 Ok(parcel) => self.put(&parcel, deadline).await,
                 Err(refused) => Err(refused),
+            });
+        }
+        answers
+    }
+
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
+    async fn send_confirmed(&self, messages: &[Outbound]) -> Vec<Result<Confirmed, TransportError>> {
+        consume_budget().await;
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let mut under_way = Vec::with_capacity(messages.len());
+        for message in messages {
+            under_way.push(self.offer(message, deadline).await);
+        }
+        let mut answers = Vec::with_capacity(messages.len());
+        for way in under_way {
+            answers.push(match way {
+                Ok(way) => self.confirmed(way, deadline).await,
+                Err(error) => Err(error),
             });
         }
         answers

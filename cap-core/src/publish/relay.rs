@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::broker_delay::BrokerDelay;
+use super::in_process::InProcess;
 use super::probing::Probing;
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
@@ -63,19 +64,42 @@ impl RelayItem {
         }
     }
 
+    /// The row in the outbox.
+    pub(super) fn id(&self) -> i64 {
+        self.lease.id
+    }
+
+    pub(super) fn message(&self) -> &Arc<Message> {
+        &self.message
+    }
+
+    /// How long ago it was stored.
+    pub(super) fn age(&self) -> Duration {
+        self.age.saturating_add(self.got.elapsed())
+    }
+
     /// For how long the broker is to keep it from now on; `None` if it goes out at once.
-    fn broker_delay(&self) -> Option<BrokerDelay> {
+    pub(super) fn broker_delay(&self) -> Option<BrokerDelay> {
         let milliseconds = self.message.headers.get(names::BROKER_DELAY)?.parse().ok()?;
-        let waited = self.age.saturating_add(self.got.elapsed());
-        BrokerDelay::new(Duration::from_millis(milliseconds), waited)
+        BrokerDelay::new(Duration::from_millis(milliseconds), self.age())
     }
 }
 
-type Answer = Result<Sent, TransportError>;
+/// What has become of a message that was to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Taken {
+    Sent(Sent),
+    /// It goes back to the store for so long, and nothing is counted.
+    Later(Duration),
+}
+
+pub(super) type Answer = Result<Taken, TransportError>;
 type Sending = BoxFuture<'static, Vec<(RelayItem, Answer)>>;
 
 struct Relay {
     context: Arc<Context>,
+    /// How messages are sent on a transport that keeps nothing.
+    in_process: Option<Arc<InProcess>>,
     sending: FuturesUnordered<Sending>,
     /// Waiting for another try: the broker was away, or refused with an attempt due at once.
     again: VecDeque<RelayItem>,
@@ -100,6 +124,7 @@ enum Queues {
 /// hears whether the broker is there at the start.
 pub(crate) async fn run_relay(
     context: Arc<Context>,
+    in_process: Option<InProcess>,
     mut queue: mpsc::Receiver<RelayItem>,
     connected: oneshot::Sender<Result<(), TransportError>>,
 ) {
@@ -109,6 +134,7 @@ pub(crate) async fn run_relay(
         queues: Queues::Awaited,
         patience: Instant::now() + context.options().start_timeout,
         context,
+        in_process: in_process.map(Arc::new),
         sending: FuturesUnordered::new(),
         again: VecDeque::new(),
         backoff: Backoff::default(),
@@ -192,16 +218,21 @@ impl Relay {
             return;
         }
         let context = Arc::clone(&self.context);
+        let in_process = self.in_process.clone();
         self.sending.push(Box::pin(async move {
             let batch = leave_out_full(&context, batch).await;
             if batch.is_empty() {
                 return Vec::new();
             }
             if sabotaged("mark-before-confirm") {
-                return batch.into_iter().map(|item| (item, Ok(Sent::Routed))).collect();
+                return batch.into_iter().map(|item| (item, Ok(Taken::Sent(Sent::Routed)))).collect();
             }
             point("send.before").await;
-            let mut answers = send(&context, &batch).await.into_iter();
+            let answers = match in_process {
+                Some(in_process) => in_process.send(&context, &batch).await,
+                None => send(&context, &batch).await,
+            };
+            let mut answers = answers.into_iter();
             point("send.after").await;
             batch
                 .into_iter()
@@ -222,7 +253,10 @@ impl Relay {
         let mut taken = 0u64;
         for (item, answer) in answers {
             match answer {
-                Ok(sent) => {
+                Ok(Taken::Later(after)) => {
+                    settle(&self.context, item.lease, Verdict::Release { after }).await;
+                }
+                Ok(Taken::Sent(sent)) => {
                     taken += 1;
                     self.sent(item, sent).await;
                 }
@@ -395,12 +429,13 @@ async fn send(context: &Context, batch: &[RelayItem]) -> Vec<Answer> {
         })
         .collect();
     if delayed.is_empty() {
-        return context.transport.send(&plain).await;
+        return context.transport.send(&plain).await.into_iter().map(|sent| sent.map(Taken::Sent)).collect();
     }
     let (sent, kept) = tokio::join!(context.transport.send(&plain), context.transport.delay(&delayed));
     let (mut sent, mut kept) = (sent.into_iter(), kept.into_iter());
     let answer = |at_once| {
-        if at_once { sent.next() } else { kept.next().map(|kept| kept.map(|()| Sent::Routed)) }
+        let sent = if at_once { sent.next() } else { kept.next().map(|kept| kept.map(|()| Sent::Routed)) };
+        sent.map(|sent| sent.map(Taken::Sent))
     };
     at_once.into_iter().map(answer).map(|answer| answer.unwrap_or_else(|| Err(context.no_answer()))).collect()
 }

@@ -68,6 +68,11 @@ impl<T: Debug> Seen<T> {
         all
     }
 
+    /// A report that is there already.
+    pub fn now(&mut self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
+
     /// Nothing more was reported until now.
     #[track_caller]
     pub fn assert_empty(&mut self) {

@@ -8,8 +8,8 @@
 //!
 //! With `--features sqlite` the messages are in a file, `cap-quickstart.db` in the folder for temporary files or the
 //! one that `CAP_QUICKSTART_DB` names, and survive the process. To see that, run it with `CAP_QUICKSTART_STOP=1`: the
-//! stock service stops in the middle of the first order. Kill it with `kill -9` and run it again without. (The broker is
-//! in memory still, and forgets what was just on its way through it.)
+//! stock service stops in the middle of the first order. Kill it with `kill -9` and run it again without. The broker is in
+//! memory still, but a message counts as sent only when it is in the file for every group that wants it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it tells a story")]
 

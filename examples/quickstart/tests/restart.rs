@@ -6,6 +6,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use cap_core::monitor::{Monitor as _, Query};
+use cap_core::storage::{Side, Status};
+
 #[path = "../examples/quickstart.rs"]
 mod story;
 
@@ -78,4 +81,32 @@ fn what_a_killed_run_was_at_work_on_is_done_by_the_next() {
     let third = run_to_the_end(&database);
     assert!(!third.contains(LEFT_UNDONE), "{third}");
     assert!(third.contains("order 7 is marked succeeded"), "{third}");
+}
+
+/// Issue 8, row A: the broker in memory has nothing that would be lost with it.
+#[test]
+fn runs_that_are_killed_at_any_moment_lose_nothing() {
+    let folder = Folder::new("killed");
+    let database = folder.0.join("quickstart.db");
+    for _ in 0..6 {
+        let mut killed = quickstart(&database).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(killed.stdout.take().unwrap()).lines();
+        // So many lines it writes before it places its last order.
+        let _ = lines.take(fastrand::usize(3..22)).map(Result::unwrap).count();
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+    }
+    run_to_the_end(&database);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let storage = cap_sqlite::Sqlite::open(&database);
+        let rows = async |side| storage.list(&Query::new(side).limit(1000)).await.unwrap();
+        let (outbox, inbox) = (rows(Side::Outbox).await, rows(Side::Inbox).await);
+        for row in &outbox {
+            assert_eq!(row.status, Status::Succeeded, "{row:?}");
+            let stored = inbox.iter().filter(|stored| stored.message.id() == row.message.id()).count();
+            assert_eq!(stored, 1, "{row:?}");
+        }
+        assert!(outbox.len() >= 6, "{}", outbox.len());
+    });
 }
