@@ -26,12 +26,12 @@ impl<S: Storage + Monitor> Node<S> {
     }
 }
 
-fn unmarked() -> Option<Suspect> {
-    Some(Suspect::default())
+fn unmarked() -> Suspect {
+    Suspect::default()
 }
 
-fn crashed(node: &str) -> Option<Suspect> {
-    Some(Suspect { started_before: true, crashed: Some(node.into()) })
+fn crashed(node: &str) -> Suspect {
+    Suspect { started_before: true, crashed: Some(node.into()) }
 }
 
 /// A lease that expired makes a suspect; one that was given back, a retry and a row that nobody had do not. Only the inbox
@@ -50,7 +50,7 @@ pub async fn only_an_expired_lease_makes_a_suspect<F: StorageFixture>(fixture: &
         let mut rows = b.claim_in_time(side, 4).await;
         rows.sort_by_key(|row| row.lease.id);
         let suspects: Vec<_> = rows.iter().map(|row| row.suspect.clone()).collect();
-        let expected = if side == Side::Inbox { unmarked() } else { None };
+        let expected = if side == Side::Inbox { Some(unmarked()) } else { None };
         assert_eq!(suspects, [expected, None, None, None], "{side:?}");
         assert!(rows.iter().all(|row| row.crashes == 0));
     }
@@ -65,10 +65,10 @@ pub async fn a_crash_is_counted_and_recorded<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", NONE).await, Node::open(fixture, "b", LONG).await);
     a.insert(Side::Inbox, [1], true).await;
     let first = a.claim_one().await;
-    assert_eq!((first.suspect, first.crashes), (unmarked(), 0));
+    assert_eq!((first.suspect, first.crashes), (Some(unmarked()), 0));
     assert_eq!(a.mark(&[(first.lease, true)]).await, [true]);
     let second = a.claim_one().await;
-    assert_eq!((second.suspect, second.crashes, second.attempts), (crashed("a"), 1, 0));
+    assert_eq!((second.suspect, second.crashes, second.attempts), (Some(crashed("a")), 1, 0));
     let row = b.row(Side::Inbox, 1).await;
     assert_eq!((row.status, row.attempts, row.last_error), (Status::Scheduled, 0, Some(crash_text("a"))));
     let third = a.claim_one().await;
@@ -76,7 +76,7 @@ pub async fn a_crash_is_counted_and_recorded<F: StorageFixture>(fixture: &F) {
     assert_eq!((third.suspect, third.crashes), (marked_before, 1), "nothing had started under that lease");
     assert_eq!(a.mark(&[(third.lease, true)]).await, [true]);
     let fourth = b.claim_one().await;
-    assert_eq!((fourth.suspect, fourth.crashes), (crashed("a"), 2));
+    assert_eq!((fourth.suspect, fourth.crashes), (Some(crashed("a")), 2));
     assert!(b.settle(Side::Inbox, fourth.lease, retry(NONE, "an ordinary failure")).await);
     let attempts = b.attempts(Side::Inbox, 1).await;
     let told: Vec<_> = attempts.iter().map(|one| (one.number, &*one.node, &*one.error)).collect();
