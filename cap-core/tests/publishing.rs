@@ -192,8 +192,9 @@ async fn what_a_handler_publishes_leaves_with_its_success_only() {
         .start()
         .await
         .unwrap();
-    cap.publish("work", &()).header("traceparent", "00-1-2-01").await.unwrap();
-    assert_eq!(seen.next().await, (3, Some("00-1-2-01".to_owned())));
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    cap.publish("work", &()).header("traceparent", trace).await.unwrap();
+    assert_eq!(seen.next().await, (3, Some(trace.to_owned())));
     tokio::time::sleep(Duration::from_secs(3600)).await;
     seen.assert_empty();
     cap.shutdown().await.unwrap();

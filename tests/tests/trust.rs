@@ -87,6 +87,50 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
 }
 
 #[tokio::test]
+async fn baggage_of_a_sender_does_not_keep_a_handler_from_publishing() {
+    // Issue 9, row 8: what it is copied into did not fit a frame, and was refused after the handler had committed.
+    scene(async |scene| {
+        let mut service = Service::of(scene, |builder| {
+            builder.subscribe(
+                "relayed",
+                async |publisher: Publisher| -> Result<Reply<u64>, cap_core::BoxError> {
+                    publisher.publish("event", &1).await?;
+                    Ok(Reply(2))
+                },
+            )
+        })
+        .await;
+        let foreign = scene.foreign().await;
+        let (mut events, mut replies) = (foreign.listen("event").await, foreign.listen("reply.done").await);
+        let member = |number: usize| format!("key{number:04}={}", "v".repeat(1000));
+        let baggage = (0..126).map(member).collect::<Vec<_>>().join(",");
+        let state = (0..40).map(|number| format!("vendor{number:02}=value")).collect::<Vec<_>>().join(",");
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let headers = [
+            ("cap-msg-id", "m-1"),
+            ("cap-msg-name", "relayed"),
+            ("cap-callback-name", "reply.done"),
+            ("traceparent", trace),
+            ("tracestate", &*state),
+            ("baggage", &*baggage),
+        ];
+        assert!(baggage.len() > 127_000);
+        foreign.send("relayed", &headers, b"{}").await;
+        for listener in [&mut events, &mut replies] {
+            let sent = listener.next().await;
+            let headers = sent.properties.headers().as_ref().unwrap().inner();
+            let header = |name: &str| headers[name].as_long_string().unwrap().to_string();
+            assert_eq!(header("traceparent"), trace);
+            assert_eq!(header("baggage"), (0..8).map(member).collect::<Vec<_>>().join(","));
+            let copied = header("tracestate");
+            assert!(copied.split(',').count() == 32 && state.starts_with(&copied), "{copied}");
+        }
+        assert!(service.failures.try_recv().is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn name_that_is_not_the_routing_key_is_parked() {
     // Issue 9, row 7: the broker lets the sender write to `work` only.
     scene(async |scene| {

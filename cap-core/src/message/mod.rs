@@ -4,8 +4,10 @@ mod envelope;
 pub mod headers;
 mod id;
 mod topic;
+mod trace;
 
 pub use envelope::Message;
 pub use headers::Headers;
 pub use id::{IdGenerator, MAX_WORKER, MessageId};
 pub use topic::{MAX_NAME_LENGTH, TopicPattern, validate_group, validate_topic};
+pub(crate) use trace::{copy_trace, is_trace_parent};

@@ -1,8 +1,8 @@
 //! The answer to a consumed message.
 
-use super::trace::copy_trace;
 use crate::callback_policy::CallbackPolicy;
 use crate::error::PublishError;
+use crate::message::copy_trace;
 use crate::message::headers::names;
 use crate::outgoing::{Composer, Draft};
 use crate::storage::NewOutgoing;

@@ -10,7 +10,6 @@ mod open_places;
 mod probing;
 mod publisher;
 mod relay;
-mod trace;
 mod within;
 
 pub(crate) use answer::{Answer, answer};

@@ -12,14 +12,13 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::handover::Handover;
-use super::trace::copy_trace;
 use super::within::Within;
 use crate::context::Context;
 use crate::error::{PublishError, ShortTypeName, StorageError, StorageErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::health::Phase;
 use crate::message::headers::names;
-use crate::message::{Headers, MessageId};
+use crate::message::{Headers, MessageId, copy_trace};
 use crate::outgoing::{Composer, Draft};
 use crate::storage::{NewOutgoing, Stored};
 use crate::subscribe::{Delivery, FromDelivery, HandlerError, serialise};

@@ -15,6 +15,7 @@ use super::delivery::Delivery;
 use super::error::HandlerError;
 use super::reply::Outcome;
 use crate::message::headers::names;
+use crate::message::is_trace_parent;
 use crate::panics::panic_text;
 use crate::storage::Lease;
 use crate::suspect_gate::Pass;
@@ -91,7 +92,9 @@ impl Worker {
             topic = delivery.topic(),
             group = delivery.group(),
             attempt = delivery.attempt(),
-            traceparent = delivery.message().headers.get(names::TRACE_PARENT),
+            // A sender writes it, and it stands on every line of the log.
+            traceparent =
+                delivery.message().headers.get(names::TRACE_PARENT).filter(|text| is_trace_parent(text)),
         );
         let timed = async {
             match self.timeout {
