@@ -79,9 +79,11 @@ async fn bad_messages_are_counted_in_the_log() {
         .unwrap();
     flood(&transport, 6_000).await;
     seen.take(6_000).await;
-    let so_far = lines.0.lock().unwrap().len();
-    // Of each reason one line of the parking and one of the notification, and of the handler's attempt.
-    assert!(so_far <= 20, "{so_far} lines");
+    // Of each reason one line of the parking and one of the notification, and of the handler's attempt. The counts come
+    // once a minute, and notifications beyond the queue's length take some minutes.
+    let in_full = |line: &&String| !line.contains("not logged one by one");
+    let so_far = lines.0.lock().unwrap().iter().filter(in_full).count();
+    assert!(so_far <= 12, "{so_far} lines: {:#?}", lines.0.lock().unwrap());
     tokio::time::sleep(Duration::from_secs(61)).await;
     let counts = |lines: &Lines| {
         let lines = lines.0.lock().unwrap();
