@@ -90,9 +90,11 @@ async fn rejected_alone_is_no_fault_while_nothing_is_written() {
     storage.fail_when(Refused, |batch| {
         batch.settled_incoming.iter().any(|one| matches!(one.verdict, Verdict::Retry { .. }))
     });
-    storage.fail(&[Call::Renew, Call::Claim], Unavailable);
+    storage.fail(&[Call::Renew], Unavailable);
     let id = cap.publish("work", &1).await.unwrap();
     assert_eq!(seen.next().await, 1);
+    // Not before: what comes in this process is claimed.
+    storage.fail(&[Call::Claim], Unavailable);
     // Less than a lease: nobody else takes it.
     tokio::time::sleep(20 * SECOND).await;
     let before = row(&cap, &id).await;

@@ -21,6 +21,7 @@ type Result<T> = std::result::Result<T, StorageError>;
 pub enum Call {
     Write,
     Claim,
+    /// Of leases and of the worker id.
     Renew,
     /// Everything else.
     Other,
@@ -122,7 +123,7 @@ impl Storage for Shaky {
     }
 
     async fn keep_alive(&self, request: &NodeRequest, worker: u16) -> Result<bool> {
-        self.check(Call::Other)?;
+        self.check(Call::Renew)?;
         self.inner.keep_alive(request, worker).await
     }
 
