@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::handover::Place;
@@ -25,6 +26,8 @@ const CHUNK: usize = 1000;
 pub(crate) struct LateCommits {
     limit: usize,
     rows: Mutex<BTreeMap<i64, Late>>,
+    /// Something was added since somebody last waited for it.
+    added: Notify,
 }
 
 /// One of them.
@@ -52,7 +55,7 @@ impl Late {
 impl LateCommits {
     /// With room for so many whose commit is not certain.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, rows: Mutex::default() }
+        Self { limit, rows: Mutex::default(), added: Notify::new() }
     }
 
     pub(super) fn add(&self, id: i64, late: Late) {
@@ -60,7 +63,13 @@ impl LateCommits {
         // One more is claimed when its lease is over.
         if late.is_certain() || rows.len() < self.limit {
             rows.insert(id, late);
+            self.added.notify_one();
         }
+    }
+
+    /// Waits until one is added, or returns at once if that happened since the last wait. Cancel safe.
+    pub(crate) async fn added(&self) {
+        self.added.notified().await;
     }
 
     /// Every lease, to be released when the bus stops.

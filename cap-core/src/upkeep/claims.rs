@@ -50,8 +50,15 @@ async fn claim_outbox(context: &Context) -> Result<Option<Duration>, StorageErro
     // Never more than open transactions have to leave free.
     let most = context.relay.max_capacity().div_ceil(2).min(context.options().batch_size);
     let room = context.relay.capacity().min(most);
-    // Places are taken before rows are, so that no claimed row waits for one.
-    let Ok(mut places) = context.relay.reserve_many(room.max(1)).await else { return Ok(None) };
+    // Places are taken before rows are, so that no claimed row waits for one. Late commits may have all of them, and
+    // only this task resumes those: it must not wait for a place without looking for them. Nothing is lost with the arm
+    // that is dropped: places are taken all at once, and a late commit stays until it is resumed.
+    let places = tokio::select! {
+        biased;
+        places = context.relay.reserve_many(room.max(1)) => places,
+        () = context.late_commits.added() => return Ok(Some(Duration::ZERO)),
+    };
+    let Ok(mut places) = places else { return Ok(None) };
     let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: room.max(1) };
     let claims = claim(context, &request).await?;
     let caught_up = claims.next_due.is_none_or(|next| !next.is_zero());

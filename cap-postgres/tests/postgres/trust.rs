@@ -196,6 +196,7 @@ mod owners {
             .storage(storage(&pool("shop")).schema_owner(&name("owner")))
             .transport(MemoryTransport::new())
             .configure(|options| options.default_group = "test".into())
+            .publish_only()
             .start()
             .await
             .unwrap();
