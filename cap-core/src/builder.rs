@@ -310,6 +310,11 @@ impl CapBuilder {
         let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
         let (notices, notice_queue) = NoticeQueues::new();
         let own_queues = groups.iter().filter(|group| !group.existing).count();
+        let activities = groups
+            .iter()
+            .flat_map(|group| &group.members)
+            .map(|member| Arc::clone(&member.activity))
+            .collect();
         let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
         let cap = Cap::new(groups, |bus| {
             self.states.insert(Arc::new(bus.clone()));
@@ -328,6 +333,7 @@ impl CapBuilder {
                 states: Arc::new(self.states),
                 classify: self.classify,
                 leases: LeaseBook::default(),
+                activities,
                 suspects: SuspectGate::default(),
                 due: DueTimes::default(),
                 phase: CurrentPhase::starting(),

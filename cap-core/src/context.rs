@@ -20,7 +20,7 @@ use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenPlaces, RelayItem};
 use crate::repeats::Repeats;
 use crate::storage::{Owner, Retention, Side};
-use crate::subscribe::{Classify, States};
+use crate::subscribe::{Activity, Classify, States};
 use crate::suspect_gate::SuspectGate;
 use crate::writer::{SettleItem, StoreItem};
 
@@ -34,6 +34,8 @@ pub(crate) struct Context {
     /// What says more about handlers' errors.
     pub(crate) classify: Option<Classify>,
     pub(crate) leases: LeaseBook,
+    /// How busy each handler is.
+    pub(crate) activities: Vec<Arc<Activity>>,
     pub(crate) suspects: SuspectGate,
     pub(crate) due: DueTimes,
     pub(crate) storage_health: Tracker,

@@ -45,6 +45,7 @@ pub(crate) trait DynStorage: Send + Sync {
     -> StorageFuture<'a, Vec<bool>>;
     fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)>;
     fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()>;
+    fn apart(&self) -> Option<Arc<dyn DynStorage>>;
     fn as_any(&self) -> &dyn Any;
 
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>>;
@@ -116,6 +117,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()> {
         Box::pin(Storage::listen(self, wake, cancelled))
+    }
+    fn apart(&self) -> Option<Arc<dyn DynStorage>> {
+        Storage::apart(self).map(|apart| Arc::new(apart) as _)
     }
     fn as_any(&self) -> &dyn Any {
         Storage::as_any(self)

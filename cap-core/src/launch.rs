@@ -13,7 +13,8 @@ use crate::publish::{InProcess, RelayItem, run_relay};
 use crate::repeats::run_repeats;
 use crate::subscribe::Layer;
 use crate::upkeep::{
-    InboxTarget, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
+    InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
+    spawn_renewal,
 };
 use crate::writer::{SettleItem, StoreItem, run_settle_lane, run_store_lane};
 
@@ -36,8 +37,10 @@ pub(crate) fn spawn(
 ) -> Started {
     let (context, tasks) = (cap.context(), cap.tasks());
     let (node_started, storage_started) = oneshot::channel();
-    tasks.upkeep.spawn(run_node(Arc::clone(context), worker, node_started));
-    tasks.upkeep.spawn(run_heartbeat(Arc::clone(context)));
+    let request = node_request(context, worker);
+    let has_thread = spawn_renewal(context, &request, &tasks.upkeep);
+    tasks.upkeep.spawn(run_node(Arc::clone(context), request, has_thread, node_started));
+    tasks.upkeep.spawn(run_heartbeat(Arc::clone(context), has_thread));
     tasks.upkeep.spawn(run_repeats(Arc::clone(context)));
     tasks.upkeep.spawn(listen(Arc::clone(context)));
     tasks.lanes.spawn(run_store_lane(Arc::clone(context), queues.store));

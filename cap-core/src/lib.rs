@@ -65,6 +65,10 @@
 //! Handlers of one *group* share its messages, whichever process they run in; every group gets each message. Topics may
 //! have the wildcards `*`, one word, and `#`, any number of words; the most specific handler of a group gets the message.
 //!
+//! A handler must not block its thread: what computes for long, or waits without `.await`, keeps the whole runtime waiting
+//! and belongs into `tokio::task::spawn_blocking`. One that blocks all the same keeps its message on stores that renew leases
+//! [apart](storage::Storage::apart) from the runtime, until [`CapOptions::runtime_dead_after`]; the log names it.
+//!
 //! # When a handler fails
 //!
 //! An error, a panic and a time-out count as a failed attempt, and [`RetryPolicy`] says when the next one is. The default

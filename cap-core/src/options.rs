@@ -116,6 +116,11 @@ pub struct CapOptions {
     /// elsewhere. At least one second. Default: 30 seconds.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
+    /// After so many leases without a sign of life a runtime counts as dead, its threads blocked by handlers that do not
+    /// come back: its leases and its worker number are renewed no longer, with an ERROR, and other nodes take over. Only on
+    /// stores that renew [apart](crate::storage::Storage::apart) from the runtime (PostgreSQL, SQLite); on others the leases
+    /// of a blocked runtime run out anyway. At least 2. Default: 10, which is five minutes.
+    pub runtime_dead_after: u32,
     /// How often the store is asked for due work when nothing has announced any. Messages of this process never
     /// wait for it. Default: 10 seconds.
     #[serde(with = "humantime_serde")]
@@ -181,6 +186,7 @@ impl Default for CapOptions {
             collector_interval: Duration::from_mins(5),
             collector_batch: 1000,
             lease: Duration::from_secs(30),
+            runtime_dead_after: 10,
             poll_interval: Duration::from_secs(10),
             relay_buffer: 4096,
             batch_size: 512,
@@ -226,6 +232,10 @@ impl CapOptions {
         }
         if self.lease < Duration::from_secs(1) {
             return fail("lease", format!("is {:?}; it must be at least 1s", self.lease));
+        }
+        if self.runtime_dead_after < 2 {
+            let dead_after = self.runtime_dead_after;
+            return fail("runtime_dead_after", format!("is {dead_after}; it must be at least 2"));
         }
         if let Some(problem) = self.circuit_breaker.and_then(|breaker| breaker.problem()) {
             return fail("circuit_breaker", problem.to_owned());
@@ -372,6 +382,7 @@ mod tests {
         check("callbacks_to", |o| o.callbacks_to = Some(vec!["a".into(), "b c".into()]));
         check("worker_id", |o| o.worker_id = Some(1024));
         check("lease", |o| o.lease = Duration::from_millis(999));
+        check("runtime_dead_after", |o| o.runtime_dead_after = 1);
         check("prefetch", |o| o.prefetch = 0);
         check("batch_size", |o| o.batch_size = 0);
         check("poll_interval", |o| o.poll_interval = Duration::ZERO);

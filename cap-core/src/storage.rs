@@ -620,6 +620,21 @@ pub trait Storage: Send + Sync + 'static {
         async move { cancelled.cancelled().await }
     }
 
+    /// The same store once more, on connections of its own that are opened where it is used: the bus renews its leases and its
+    /// worker number through it, on a thread and a runtime of their own, and so keeps them while a handler blocks the
+    /// runtime. Nothing is connected to before its first call, all of its calls come from that runtime, and they may wait
+    /// for nothing that belongs to another one. It renews (`renew`, `withdraw_crashes`, `keep_alive`, and `join` once the
+    /// number is lost), and does nothing else.
+    ///
+    /// By default there is none: everything is renewed by a task of the bus's runtime, and follows its clock. Right for a
+    /// store in memory, and for tests with a clock of their own.
+    fn apart(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
     /// The store as itself, so that its own transactions and extractors find it again behind the bus.
     fn as_any(&self) -> &dyn Any;
 }

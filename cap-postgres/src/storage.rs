@@ -181,6 +181,8 @@ impl Postgres {
     /// [`connect_lazy`](Self::connect_lazy), of those for handlers' transactions. A pool that was made by the application
     /// is the application's to keep up to date, with `set_connect_options`; without a provider the bus follows it.
     ///
+    /// It is called on the bus's runtime and on the one that renews leases, which goes on while the other is blocked.
+    ///
     /// A provider that fails, panics, or takes longer than five seconds is an outage of the database: it is asked again.
     ///
     /// ```
@@ -222,7 +224,7 @@ impl Postgres {
         Self { schema: SchemaName::new(name), shared: Arc::default(), ..self }
     }
 
-    /// How many connections the bus opens for itself, beside one to listen on, up to two for
+    /// How many connections the bus opens for itself, beside one to listen on, one to renew leases on, up to two for
     /// what people look at and change, and one once its health is asked for; 4 by default, at least 1.
     #[must_use]
     pub fn connections(self, connections: u32) -> Self {
@@ -511,6 +513,11 @@ impl Storage for Postgres {
 
     async fn listen(&self, wake: Wake, cancelled: CancellationToken) {
         listen::listen(self, &wake, &cancelled).await;
+    }
+
+    fn apart(&self) -> Option<Self> {
+        // One connection, for which nobody else waits.
+        Some(Self { connections: 1, shared: Arc::default(), ..self.clone() })
     }
 
     fn as_any(&self) -> &dyn Any {

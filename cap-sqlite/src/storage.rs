@@ -13,7 +13,7 @@ use cap_core::storage::{
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqlitePool};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{self, Wanted};
@@ -29,6 +29,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the bus waits for a lock that another process has.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a renewal waits for its turn to write before it goes without.
+const APART_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long processes that put a new file in order at the same time give way to each other.
 const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +61,8 @@ pub struct Sqlite {
     application: SqlitePool,
     prefix: TablePrefix,
     connections: u32,
+    /// It waits for nobody who may belong to a runtime that is blocked.
+    apart: bool,
     shared: Arc<OnceLock<Shared>>,
 }
 
@@ -100,7 +105,13 @@ impl Sqlite {
     /// A store in the file that this pool opens, under the prefix `cap_`. The pool's options say whether it is created.
     #[must_use]
     pub fn new(pool: SqlitePool) -> Self {
-        Self { application: pool, prefix: TablePrefix::new("cap_"), connections: 3, shared: Arc::default() }
+        Self {
+            application: pool,
+            prefix: TablePrefix::new("cap_"),
+            connections: 3,
+            apart: false,
+            shared: Arc::default(),
+        }
     }
 
     /// What the names of all tables begin with; `cap_` by default. Letters, digits and underscores.
@@ -181,12 +192,17 @@ impl Sqlite {
     pub(crate) async fn writer(&self, operation: &'static str) -> Result<Session<'_>, StorageError> {
         let shared = self.shared();
         let connection = async {
-            let turn = shared.file.turn().await?;
+            let turn = if self.apart {
+                // Whoever has the turn may be blocked. SQLite's own lock still keeps others out.
+                timeout(APART_PATIENCE, shared.file.turn()).await.ok().transpose()?
+            } else {
+                Some(shared.file.turn().await?)
+            };
             Ok((shared.writer.acquire().await?, turn))
         };
         let (connection, turn) =
             connection.await.map_err(|fault: Fault| fault.into_error(operation, &shared.target))?;
-        Ok(Session::new(connection, Some(turn), operation, &shared.target))
+        Ok(Session::new(connection, turn, operation, &shared.target))
     }
 }
 
@@ -308,6 +324,10 @@ impl Storage for Sqlite {
 
     async fn listen(&self, wake: Wake, cancelled: CancellationToken) {
         listen::listen(self, &wake, &cancelled).await;
+    }
+
+    fn apart(&self) -> Option<Self> {
+        Some(Self { connections: 1, apart: true, shared: Arc::default(), ..self.clone() })
     }
 
     fn as_any(&self) -> &dyn Any {

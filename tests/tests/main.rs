@@ -9,6 +9,7 @@
 
 mod annotated;
 mod bad_input;
+mod blocked;
 mod broker_retries;
 mod crashes;
 mod delays;

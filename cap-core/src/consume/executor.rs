@@ -89,7 +89,8 @@ fn start_workers(
         let (sender, receiver) = mpsc::channel(concurrency);
         let jobs: Jobs = Arc::new(Mutex::new(receiver));
         for _ in 0..concurrency {
-            let worker = Worker::new(Arc::clone(&jobs), done.clone(), member.timeout);
+            let activity = Arc::clone(&member.activity);
+            let worker = Worker::new(Arc::clone(&jobs), done.clone(), member.timeout, activity);
             workers.spawn(match &member.handler {
                 ErasedHandler::Pointers(pointers) if layers.is_empty() => (pointers.drive)(worker),
                 handler => Box::pin(call_each(worker, Next::new(Arc::clone(layers), handler.clone()))),

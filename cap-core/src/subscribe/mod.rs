@@ -1,5 +1,6 @@
 //! How handlers are declared, given their arguments, and answered for.
 
+mod activity;
 mod argument;
 mod cap_headers;
 mod delivery;
@@ -15,6 +16,7 @@ pub(crate) mod static_handler;
 mod tower;
 mod worker;
 
+pub(crate) use activity::{Activity, busy, forgive};
 pub use argument::{Attempt, Cancelled, FromDelivery, RawBody, Topic};
 pub use cap_headers::CapHeaders;
 pub(crate) use delivery::DeliveryParts;

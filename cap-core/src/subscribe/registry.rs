@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::activity::Activity;
 use super::error::Classify;
 use super::handler::{ErasedHandler, Submission, Subscribe, Subscription};
 use super::state::CheckContext;
@@ -113,6 +114,7 @@ pub(crate) struct Member {
     pub(crate) circuit: Option<CircuitBreaker>,
     pub(crate) classify: Option<Classify>,
     pub(crate) callbacks: CallbackPolicy,
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// The handlers of one group, the most specific topic first.
@@ -216,6 +218,7 @@ fn group(
         .into_iter()
         .map(|(pattern, registration)| Member {
             callbacks: registration.callback_policy(options),
+            activity: Activity::of(&registration.function, &name),
             pattern,
             function: registration.function,
             handler: registration.handler,

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::activity::Activity;
 use super::delivery::Delivery;
 use super::error::HandlerError;
 use super::reply::Outcome;
@@ -26,6 +27,7 @@ pub struct Worker {
     jobs: Jobs,
     done: mpsc::Sender<Done>,
     timeout: Option<Duration>,
+    activity: Arc<Activity>,
     current: Option<Job>,
 }
 
@@ -67,8 +69,13 @@ pub(crate) struct Done {
 pub(crate) type Jobs = Arc<Mutex<mpsc::Receiver<Job>>>;
 
 impl Worker {
-    pub(crate) fn new(jobs: Jobs, done: mpsc::Sender<Done>, timeout: Option<Duration>) -> Self {
-        Self { jobs, done, timeout, current: None }
+    pub(crate) fn new(
+        jobs: Jobs,
+        done: mpsc::Sender<Done>,
+        timeout: Option<Duration>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self { jobs, done, timeout, activity, current: None }
     }
 
     /// The next delivery; `None` when there will be none.
@@ -103,7 +110,10 @@ impl Worker {
             }
         };
         let caught = AssertUnwindSafe(timed.instrument(span)).catch_unwind();
-        caught.await.unwrap_or_else(|panic| Err(HandlerError::failed(panic_text("the handler", &*panic))))
+        self.activity
+            .follow(caught)
+            .await
+            .unwrap_or_else(|panic| Err(HandlerError::failed(panic_text("the handler", &*panic))))
     }
 
     /// Hands on the outcome of the delivery that [`next`](Self::next) gave last.

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
 use crate::context::Context;
+use crate::erased::DynStorage;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
 use crate::storage::NodeRequest;
@@ -17,24 +18,29 @@ const NUMBER_LEASE: Duration = Duration::from_mins(10);
 /// One try to reach the store takes no longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Brings the bus from starting to running, and keeps its number until everything stops. `started` hears of the
-/// first error that waiting cannot mend, or of success.
-pub(crate) async fn run_node(
-    context: Arc<Context>,
-    worker: Option<u16>,
-    started: oneshot::Sender<Result<(), StorageError>>,
-) {
-    let everything = context.stop.everything.clone();
-    let request = NodeRequest {
+/// How a node of this bus makes itself known, with the worker number that it was configured with.
+pub(crate) fn node_request(context: &Context, worker: Option<u16>) -> NodeRequest {
+    NodeRequest {
         node: Arc::clone(&context.owner.node),
         worker,
         lease: NUMBER_LEASE,
         succeeded_expire_after: context.options().succeeded_expire_after,
-    };
+    }
+}
+
+/// Brings the bus from starting to running, and keeps its number until everything stops. `started` hears of the
+/// first error that waiting cannot mend, or of success.
+pub(crate) async fn run_node(
+    context: Arc<Context>,
+    request: NodeRequest,
+    has_thread: bool,
+    started: oneshot::Sender<Result<(), StorageError>>,
+) {
+    let everything = context.stop.everything.clone();
     let life = async {
         let mut started = Some(started);
         let mut backoff = Backoff::default();
-        let mut number = loop {
+        let number = loop {
             match enter(&context, &request).await {
                 Ok(number) => break number,
                 Err(error) => {
@@ -55,9 +61,11 @@ pub(crate) async fn run_node(
         if let Some(started) = started {
             let _ = started.send(Ok(()));
         }
+        // A thread that keeps the number may fail to; then this is often enough.
+        let pause = if has_thread { NUMBER_LEASE / 3 } else { context.owner.lease / 3 };
         loop {
-            tokio::time::sleep(context.owner.lease / 3).await;
-            number = keep(&context, &request, number).await;
+            tokio::time::sleep(pause).await;
+            keep(&context, &*context.storage, &request, LIMIT).await;
         }
     };
     everything.run_until_cancelled(life).await;
@@ -77,29 +85,29 @@ async fn enter(context: &Context, request: &NodeRequest) -> Result<u16, StorageE
 }
 
 /// Renews the number; a node that has lost it draws another.
-async fn keep(context: &Context, request: &NodeRequest, number: u16) -> u16 {
+pub(super) async fn keep(
+    context: &Context,
+    storage: &dyn DynStorage,
+    request: &NodeRequest,
+    limit: Duration,
+) {
+    let number = context.composer.ids.worker();
     let renewed = async {
-        if context.storage.keep_alive(request, number).await? {
-            return Ok(number);
+        if storage.keep_alive(request, number).await? {
+            return Ok(());
         }
-        let drawn = context.storage.join(request).await?;
+        let drawn = storage.join(request).await?;
         tracing::warn!(
             lost = number,
             drawn,
             "this node fell silent for so long that its worker number was given away"
         );
         context.composer.ids.set_worker(drawn);
-        Ok::<_, StorageError>(drawn)
+        Ok::<_, StorageError>(())
     };
-    match tokio::time::timeout(LIMIT, renewed).await {
-        Ok(Ok(number)) => {
-            context.storage_health.up();
-            number
-        }
-        Ok(Err(error)) => {
-            context.storage_health.down(&error);
-            number
-        }
-        Err(_) => number,
+    match tokio::time::timeout(limit, renewed).await {
+        Ok(Ok(())) => context.storage_health.up(),
+        Ok(Err(error)) => context.storage_health.down(&error),
+        Err(_) => {}
     }
 }
