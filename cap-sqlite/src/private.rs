@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 
 /// Creates an empty file, which SQLite takes for a new database, unless something of the name is there.
 pub(crate) fn create(path: &Path) {
+    // `:memory:` and `file:..` are names of SQLite's own, and no files.
+    let is_file =
+        path.to_str().is_none_or(|name| !name.starts_with(":memory:") && !name.starts_with("file:"));
     #[cfg(unix)]
-    {
+    if is_file {
         use std::os::unix::fs::OpenOptionsExt as _;
         let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         drop(created);
     }
     #[cfg(not(unix))]
-    let _ = path;
+    let _ = (path, is_file);
 }
 
 /// The path, if nothing is there that the options of a pool may create.
