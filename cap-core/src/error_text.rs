@@ -311,7 +311,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "only how they are read matters")]
     struct Card {
         number: i64,
         kind: Kind,
