@@ -5,14 +5,14 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use cap_core::error::TransportError;
-use cap_core::transport::{Consumer, Sent, Transport};
+use cap_core::transport::{Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::{ClientIdentity, Credentials, QueueType, RabbitMq};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKeyChain};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -183,6 +183,35 @@ async fn certificates_tokens_and_changing_passwords_log_in() {
     tokens_are_renewed(&scene).await;
     another_user_takes_over(&scene, &password).await;
     a_user_without_rights_to_configure_joins_with_a_warning(&mut scene).await;
+    a_delay_queue_without_a_leader_is_avoided(&mut scene, &password).await;
+    a_changed_password_is_asked_for(&mut scene, &password).await;
+}
+
+/// Issue 9, row 20: after a crash of the broker a quorum queue may be left without a leader, and takes nothing.
+async fn a_delay_queue_without_a_leader_is_avoided(scene: &mut Scene, password: &str) {
+    let (user, password) = (USER, password.to_owned());
+    let transport = scene.plain().confirm_timeout(Duration::from_secs(3)).credentials(move || {
+        let password = password.clone();
+        async move { Ok(Credentials::new(user, password)) }
+    });
+    let transport = start(transport);
+    let mut consumer = soon(transport.consume(&spec("delayed"))).await.unwrap();
+    let delay = async |id: &str| {
+        let (message, to) = (message(id, "delayed", "{}"), Destination::Group("delayed".into()));
+        soon(transport.delay(&[Delayed { message, delay: Duration::from_millis(500), to }])).await.remove(0)
+    };
+    delay("1").await.unwrap();
+    receive(&mut consumer, 1).await;
+    let leader = format!("{{'%2F_cap.delay.queue.delayed.500.{}',node()}}", support::today());
+    tokio::task::block_in_place(|| {
+        scene.broker.control(&format!("eval ra:stop_server(quorum_queues,{leader})."));
+    });
+    let error = delay("2").await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    delay("3").await.unwrap();
+    let arrived = receive(&mut consumer, 1).await;
+    assert!(arrived[0].delayed && arrived[0].headers.get("cap-msg-id") == Some("3"), "{arrived:?}");
+    soon(transport.close()).await;
 }
 
 /// Issue 8, row 6: exchange and queue are joined, and that the kind could not be checked is said, once.
@@ -250,5 +279,33 @@ async fn tokens_are_renewed(scene: &Scene) {
     let answers = soon(transport.send(&[message("1", "tokens", "{}")])).await;
     assert_eq!(*answers[0].as_ref().unwrap(), Sent::Routed);
     assert_eq!(receive(&mut consumer, 1).await.len(), 1);
+    soon(transport.close()).await;
+}
+
+/// The provider is asked at each connect; what it gives is wrong for a while, and then right.
+async fn a_changed_password_is_asked_for(scene: &mut Scene, password: &str) {
+    let current = Arc::new(Mutex::new(password.to_owned()));
+    let ask = Arc::clone(&current);
+    let transport = start(scene.plain().credentials(move || {
+        let password = ask.lock().unwrap().clone();
+        async move { Ok(Credentials::new(USER, password)) }
+    }));
+    soon(transport.probe()).await.unwrap();
+    tokio::task::block_in_place(|| {
+        scene.broker.control(&format!("change_password {USER} changed"));
+        scene.broker.control("close_all_connections rotated");
+    });
+    let refused = async {
+        loop {
+            match transport.probe().await {
+                Err(error) if error.requires_operator() => return error,
+                _ => {}
+            }
+        }
+    };
+    let error = soon(refused).await;
+    assert!(error.to_string().contains("check user \"cap\" and its password"), "{error}");
+    "changed".clone_into(&mut current.lock().unwrap());
+    soon(transport.probe()).await.unwrap();
     soon(transport.close()).await;
 }

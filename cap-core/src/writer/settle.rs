@@ -10,7 +10,7 @@ use super::{LIMIT, write};
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, gather};
 use crate::context::Context;
-use crate::error::{StorageError, error_chain, error_text};
+use crate::error::{LONGEST_ERROR, StorageError, error_chain, error_text};
 use crate::faults::sabotaged;
 use crate::publish::Handover;
 use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
@@ -249,9 +249,8 @@ fn error_in(verdict: &mut Verdict) -> Option<&mut String> {
 
 /// The text in plain ASCII, with everything else escaped, at a length that fits anywhere; `None` if it is so already.
 fn made_plain(text: &str) -> Option<String> {
-    const LONGEST: usize = 4 * 1024;
     let is_plain = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
-    if text.len() <= LONGEST && text.chars().all(is_plain) {
+    if text.len() <= LONGEST_ERROR && text.chars().all(is_plain) {
         return None;
     }
     let mut plain = String::new();
@@ -261,7 +260,7 @@ fn made_plain(text: &str) -> Option<String> {
         } else {
             plain.extend(c.escape_unicode());
         }
-        if plain.len() >= LONGEST - 16 {
+        if plain.len() >= LONGEST_ERROR - 16 {
             plain.push_str("...");
             break;
         }
