@@ -25,11 +25,12 @@ use crate::publish::{FullDestinations, LateCommits, OpenPlaces};
 use crate::repeats::Repeats;
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
-    CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, StorageView,
-    Subscribe, Subscription, build_groups, count_by_package,
+    CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, Subscribe,
+    Subscription, build_groups, count_by_package,
 };
 use crate::suspect_gate::SuspectGate;
 use crate::transport::{Incoming, Transport, TransportContext};
+use cap_adapter::engine::StorageView;
 
 /// Puts a bus together; see [`Cap::builder`].
 #[must_use = "a builder does nothing until .start()"]
@@ -264,10 +265,8 @@ impl CapBuilder {
         if self.linked && !self.publish_only {
             registrations.extend(Registration::linked());
         }
-        let context = CheckContext {
-            states: &self.states,
-            storage: StorageView { name: storage.name(), any: storage.as_any() },
-        };
+        let context =
+            CheckContext::new(&self.states, StorageView { name: storage.name(), any: storage.as_any() });
         if registrations.is_empty() && !self.publish_only {
             let problem = "no handler was found. A crate that is nowhere named in code is not linked: write \
                            cap_core::link_handlers!(that_crate); in the program. A service that only publishes says \

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use cap_adapter::{Bus, Handover};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
 use crate::message::MessageId;
 use crate::options::CapOptions;
 use crate::parked::Parked;
-use crate::publish::{Handover, Publish, PublishAll, Target};
+use crate::publish::{PendingCommit, Publish, PublishAll, Target};
 use crate::storage::Side;
 use crate::storage_probe::StorageProbe;
 use crate::subscribe::{Delivery, FromDelivery, Group, HandlerError};
@@ -192,7 +193,7 @@ impl Cap {
     /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
     #[must_use]
     pub fn handover(&self) -> Handover {
-        Handover::new(Arc::clone(&self.0.context))
+        Handover::new(Box::new(PendingCommit::new(Arc::clone(&self.0.context))))
     }
 
     /// What is up, what is down and since when, and what is waiting. Takes three seconds at most.
@@ -343,6 +344,16 @@ impl GroupRuntime {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.context.stop.cancel_all();
+    }
+}
+
+impl Bus for Cap {
+    fn storage(&self) -> &dyn std::any::Any {
+        Self::storage(self)
+    }
+
+    fn handover(&self) -> Handover {
+        Self::handover(self)
     }
 }
 

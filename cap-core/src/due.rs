@@ -51,10 +51,6 @@ impl DueTimes {
     /// Waits until a noted time, this time at the latest, or until someone wants a look at once.
     pub(crate) async fn wait(&self, side: Side, latest: Instant) -> Woken {
         let soonest = self.soonest(side);
-        let wake = match side {
-            Side::Outbox => &self.wake.outbox,
-            Side::Inbox => &self.wake.inbox,
-        };
         loop {
             let noted = *soonest.at.lock().unwrap_or_else(PoisonError::into_inner);
             let (until, woken) = match noted {
@@ -68,7 +64,7 @@ impl DueTimes {
             };
             tokio::select! {
                 biased;
-                () = wake.notified() => return Woken::ByWork,
+                () = self.wake.woken(side) => return Woken::ByWork,
                 () = reached => return woken,
                 () = soonest.sooner.notified() => {}
             }

@@ -47,6 +47,7 @@ pub(crate) trait DynStorage: Send + Sync {
     fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()>;
     fn apart(&self) -> Option<Arc<dyn DynStorage>>;
     fn as_any(&self) -> &dyn Any;
+    fn shared(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>>;
     fn list_ids<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<i64>>;
@@ -123,6 +124,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn as_any(&self) -> &dyn Any {
         Storage::as_any(self)
+    }
+    fn shared(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>> {
         Box::pin(Monitor::list(self, query))

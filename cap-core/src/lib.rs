@@ -110,41 +110,36 @@ mod consume;
 mod context;
 mod due;
 mod erased;
-pub mod error;
-mod error_text;
-#[doc(hidden)]
-pub mod faults;
 mod health;
-mod identity;
 mod launch;
 mod leases;
-pub mod memory;
-pub mod message;
-pub mod monitor;
 mod notice;
 mod options;
 mod outgoing;
-mod panics;
 mod parked;
 mod phase;
 pub mod prelude;
 mod publish;
 mod repeats;
-mod retry_policy;
-pub mod storage;
 mod storage_probe;
 mod subscribe;
 mod suspect_gate;
 mod tasks;
-pub mod transport;
-mod unverified_transport;
 mod upkeep;
 mod writer;
+
+#[doc(hidden)]
+pub use cap_adapter::faults;
+pub use cap_adapter::{error, message, monitor, storage, transport};
+pub use cap_memory as memory;
 
 pub use builder::CapBuilder;
 pub use bus::{Cap, ShutdownError};
 pub use bus_monitor::BusMonitor;
 pub use callback_policy::CallbackNotAllowed;
+pub use cap_adapter::UnverifiedTransport;
+pub use cap_adapter::{Bus, Handover, Within};
+pub use cap_adapter::{NextAttempt, RetryPolicy};
 pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use error::{BoxError, PublishError, StartError};
@@ -153,8 +148,7 @@ pub use message::{Headers, Message, MessageId};
 pub use notice::Failure;
 pub use options::{CapOptions, Unrouted};
 pub use parked::Parked;
-pub use publish::{Handover, Publish, PublishAll, Publisher, Within};
-pub use retry_policy::{NextAttempt, RetryPolicy};
+pub use publish::{Publish, PublishAll, Publisher};
 pub use subscribe::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
     FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, IntoOutcome, Layer, Next,
@@ -163,7 +157,6 @@ pub use subscribe::{
 };
 #[cfg(feature = "tower")]
 pub use subscribe::{NextService, TowerLayer};
-pub use unverified_transport::UnverifiedTransport;
 
 /// Links crates of handlers into this program.
 ///
@@ -186,9 +179,9 @@ macro_rules! link_handlers {
 pub mod __private {
     pub use inventory;
 
+    pub use crate::RetryPolicy;
     pub use crate::callback_policy::CallbackNotAllowed;
     pub use crate::circuit::CircuitBreaker;
-    pub use crate::retry_policy::RetryPolicy;
     pub use crate::subscribe::Classify;
     pub use crate::subscribe::static_handler::{
         HandlerArgument, StaticHandler, check, check_instance, instance, one_body_at_most, pointers, take,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::RetryPolicy;
 use crate::callback_policy::{CallbackNotAllowed, callback_patterns};
 use crate::circuit::CircuitBreaker;
 use crate::error::StartError;
 use crate::message::{MAX_WORKER, validate_group, validate_topic};
-use crate::retry_policy::RetryPolicy;
 
 /// The options of a bus.
 ///

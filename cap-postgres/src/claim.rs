@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side, Suspect};
+use cap_adapter::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side, Suspect};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cap_core::error::json_error_text;
-use cap_core::message::{Headers, MAX_NAME_LENGTH, Message, MessageId};
-use cap_core::storage::{Reason, Side, Status};
+use cap_adapter::error::json_error_text;
+use cap_adapter::message::{Headers, MAX_NAME_LENGTH, Message, MessageId};
+use cap_adapter::storage::{Reason, Side, Status};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::time::OffsetDateTime;

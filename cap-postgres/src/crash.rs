@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cap_core::storage::{Lease, StartMark};
+use cap_adapter::storage::{Lease, StartMark};
 use sqlx::{PgConnection, Row as _};
 
 use crate::error::Fault;

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::BoxFuture;
-use cap_core::error::{BoxError, error_chain};
+use cap_adapter::BoxFuture;
+use cap_adapter::error::{BoxError, error_chain};
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 

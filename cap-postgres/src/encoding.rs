@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cap_core::message::MessageId;
+use cap_adapter::message::MessageId;
 
 /// What a database of another encoding makes of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,7 +98,8 @@ mod tests {
         let escaped = Encoding::Latin1.headers(json.to_owned());
         assert_eq!(escaped, "{\"a\":\"\\u0416\\u00E9\\uD83D\\uDE00\\n\"}");
         assert_eq!(Encoding::Utf8.headers(json.to_owned()), json);
-        let read = |json: &str| cap_core::message::Headers::from_json(json).map(|headers| headers.to_json());
+        let read =
+            |json: &str| cap_adapter::message::Headers::from_json(json).map(|headers| headers.to_json());
         assert_eq!(read(&escaped).ok(), read(json).ok());
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use cap_core::error::{StorageError, StorageErrorKind};
+use cap_adapter::error::{StorageError, StorageErrorKind};
 
 use crate::source::NEEDS_SESSIONS;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::message::IdGenerator;
-use cap_core::storage::{Expiry, Side};
+use cap_adapter::message::IdGenerator;
+use cap_adapter::storage::{Expiry, Side};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::columns::micros;

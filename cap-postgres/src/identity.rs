@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use cap_core::storage::{Digest, Holder, Identity, Meeting, NewIncoming, Stored};
+use cap_adapter::storage::{Digest, Holder, Identity, Meeting, NewIncoming, Stored};
 use sqlx::postgres::PgRow;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Connection as _, PgConnection, Row as _};

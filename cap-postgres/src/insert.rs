@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use cap_core::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use cap_adapter::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row as _};
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use cap_core::storage::{Side, Wake};
+use cap_adapter::storage::{Side, Wake};
 use futures_util::FutureExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cap_core::error::StorageError;
-use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
-use cap_core::storage::{Reason, Side, Status};
+use cap_adapter::error::StorageError;
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_adapter::storage::{Reason, Side, Status};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 

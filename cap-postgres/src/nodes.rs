@@ -1,7 +1,7 @@
 //! Which node has which worker number, so that no two make the same ids.
 
-use cap_core::message::MAX_WORKER;
-use cap_core::storage::NodeRequest;
+use cap_adapter::message::MAX_WORKER;
+use cap_adapter::storage::NodeRequest;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::columns::{check_text, micros};

@@ -62,7 +62,7 @@ async fn explain(connection: &mut PgConnection, index: usize) -> String {
 }
 
 fn both(sides: &Sides) -> [SqlStr; 2] {
-    use cap_core::storage::Side::{Inbox, Outbox};
+    use cap_adapter::storage::Side::{Inbox, Outbox};
     [sides.of(Outbox), sides.of(Inbox)]
 }
 

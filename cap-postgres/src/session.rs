@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use cap_core::error::StorageError;
+use cap_adapter::error::StorageError;
 use sqlx::PgConnection;
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use cap_core::storage::{Lease, Owner, Retention, Settlement, Side, Verdict};
+use cap_adapter::storage::{Lease, Owner, Retention, Settlement, Side, Verdict};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _, SqlStr};
@@ -275,7 +275,7 @@ impl<'a> Change<'a> {
 
     /// A row that cannot be read: it has failed, and stays until a person has seen it.
     pub(crate) fn corrupt(lease: Lease, error: &'a str) -> Self {
-        let reason = Some(cap_core::storage::Reason::Corrupt.as_str());
+        let reason = Some(cap_adapter::storage::Reason::Corrupt.as_str());
         Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::idle(lease) }
     }
 
@@ -284,7 +284,7 @@ impl<'a> Change<'a> {
         match verdict {
             Verdict::Succeeded { retention, reason } => Self {
                 status: Some(SUCCEEDED),
-                reason: reason.map(cap_core::storage::Reason::as_str),
+                reason: reason.map(cap_adapter::storage::Reason::as_str),
                 keep: match retention {
                     Retention::Keep(keep) => Some(micros(*keep)),
                     // Kept for its reason as long as a message that has nothing to tell, or until the collector

@@ -3,7 +3,7 @@
 //! This is the one place where SQL is put together from parts: the templates are constants of this crate, the
 //! schema's name goes in quoted, and everything else is a parameter.
 
-use cap_core::storage::Side;
+use cap_adapter::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;

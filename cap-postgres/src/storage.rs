@@ -5,9 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
-use cap_core::UnverifiedTransport;
-use cap_core::error::{BoxError, StorageError};
-use cap_core::storage::{
+use cap_adapter::UnverifiedTransport;
+use cap_adapter::error::{BoxError, StorageError};
+use cap_adapter::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
     WriteBatch, WriteReport,
 };

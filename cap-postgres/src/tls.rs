@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cap_core::UnverifiedTransport;
+use cap_adapter::UnverifiedTransport;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::error::Fault;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use cap_core::error::StorageError;
-use cap_core::faults::point;
-use cap_core::storage::{NewOutgoing, Owner, Stored};
-use cap_core::{Cap, Handover, Within};
+use cap_adapter::error::StorageError;
+use cap_adapter::faults::point;
+use cap_adapter::storage::{NewOutgoing, Owner, Stored};
+use cap_adapter::{Bus, Handover, Within};
 use sqlx::{PgConnection, PgPool, Row as _, Transaction};
 
 use crate::insert;
@@ -42,7 +42,7 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// # Ok(())
 /// # }
 /// ```
-pub async fn begin(cap: &Cap, pool: &PgPool) -> Result<CapTransaction, sqlx::Error> {
+pub async fn begin(cap: &impl Bus, pool: &PgPool) -> Result<CapTransaction, sqlx::Error> {
     if let Some(storage) = cap.storage().downcast_ref::<Postgres>() {
         let refreshed = storage.refresh_if_own(pool).await;
         refreshed

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cap_core::storage::{NewIncoming, NewOutgoing, Settlement, Side, Stored, WriteBatch, WriteReport};
+use cap_adapter::storage::{NewIncoming, NewOutgoing, Settlement, Side, Stored, WriteBatch, WriteReport};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Fault;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cap_core::transport::Tag;
+use cap_adapter::transport::Tag;
 
 /// One acknowledgement to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cap_core::error::TransportError;
-use cap_core::message::Message;
-use cap_core::transport::Sent;
+use cap_adapter::error::TransportError;
+use cap_adapter::message::Message;
+use cap_adapter::transport::Sent;
 use lapin::Confirmation;
 
 use crate::error::{destination_full, unavailable};
@@ -126,7 +126,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cap_core::error::TransportErrorKind;
+    use cap_adapter::error::TransportErrorKind;
 
     const FRAME: usize = 131_072;
 

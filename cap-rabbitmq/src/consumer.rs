@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cap_core::error::TransportError;
-use cap_core::transport::{Acknowledge, Consumer, GroupSpec, Incoming, Tag};
+use cap_adapter::error::TransportError;
+use cap_adapter::transport::{Acknowledge, Consumer, GroupSpec, Incoming, Tag};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;

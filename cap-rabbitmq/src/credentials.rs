@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::BoxError;
-use cap_core::error::TransportError;
+use cap_adapter::BoxError;
+use cap_adapter::error::TransportError;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use cap_core::error::TransportError;
-use cap_core::transport::{Delayed, Sent};
+use cap_adapter::error::TransportError;
+use cap_adapter::transport::{Delayed, Sent};
 use futures_util::future::join_all;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;

@@ -23,8 +23,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::error::TransportError;
-use cap_core::transport::Destination;
+use cap_adapter::error::TransportError;
+use cap_adapter::transport::Destination;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::error::refused;
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(name(Duration::from_nanos(1_000_001)).unwrap(), "cap.delay.queue.g.2.1");
         assert!(name(LONGEST_DELAY).is_ok());
         let error = name(LONGEST_DELAY + Duration::from_nanos(1)).unwrap_err();
-        assert_eq!(error.kind(), cap_core::error::TransportErrorKind::Refused);
+        assert_eq!(error.kind(), cap_adapter::error::TransportErrorKind::Refused);
         assert!(error.to_string().contains("47 days"), "{error}");
     }
 

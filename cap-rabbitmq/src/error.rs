@@ -1,6 +1,6 @@
 //! How the broker's errors become the bus's: which kind, and a text without secrets.
 
-use cap_core::error::{TransportError, TransportErrorKind};
+use cap_adapter::error::{TransportError, TransportErrorKind};
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cap_core::error::TransportError;
+use cap_adapter::error::TransportError;
 use lapin::options::ExchangeDeclareOptions;
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;

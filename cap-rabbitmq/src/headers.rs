@@ -1,6 +1,6 @@
 //! What the broker delivers, as text: headers of every AMQP type, and the properties.
 
-use cap_core::message::Headers;
+use cap_adapter::message::Headers;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, DecimalValue, FieldTable, ShortString};
 use serde_json::Value;

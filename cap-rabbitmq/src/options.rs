@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use cap_core::UnverifiedTransport;
+use cap_adapter::UnverifiedTransport;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{redacted, redacted_host};

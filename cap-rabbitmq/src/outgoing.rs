@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cap_core::error::TransportError;
-use cap_core::message::Message;
-use cap_core::message::headers::names;
+use cap_adapter::error::TransportError;
+use cap_adapter::message::Message;
+use cap_adapter::message::headers::names;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
@@ -136,7 +136,7 @@ fn short_string(text: &str) -> Result<ShortString, TransportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cap_core::message::Headers;
+    use cap_adapter::message::Headers;
 
     fn message(headers: &[(&'static str, &str)]) -> Arc<Message> {
         Arc::new(Message::new(headers.iter().copied().collect(), "{}"))
@@ -185,7 +185,7 @@ mod tests {
             (vec![("cap-msg-id", "7"), ("cap-msg-name", long.as_str())], "256 bytes"),
         ] {
             let error = Outgoing::new(&message(&headers)).unwrap_err();
-            assert_eq!(error.kind(), cap_core::error::TransportErrorKind::Invalid);
+            assert_eq!(error.kind(), cap_adapter::error::TransportErrorKind::Invalid);
             assert!(error.to_string().contains(reason), "{error}");
         }
         let mut with_long_name = headers();

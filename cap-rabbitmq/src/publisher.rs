@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cap_core::error::TransportError;
-use cap_core::message::Message;
+use cap_adapter::error::TransportError;
+use cap_adapter::message::Message;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;

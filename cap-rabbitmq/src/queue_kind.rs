@@ -3,7 +3,7 @@
 //! A stream keeps what was read and knows no reader: a consumer begins with what comes after it, so that everything that
 //! came while the service was down would never be handled, and nobody would notice.
 
-use cap_core::error::TransportError;
+use cap_adapter::error::TransportError;
 use lapin::options::QueueDeclareOptions;
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};

@@ -38,7 +38,7 @@ pub(crate) fn unrouted(batch: &[&Outgoing], returned: &[BasicReturnMessage]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cap_core::message::Message;
+    use cap_adapter::message::Message;
     use lapin::message::Delivery;
     use std::sync::Arc;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cap_core::error::TransportError;
-use cap_core::message::TopicPattern;
-use cap_core::transport::GroupSpec;
+use cap_adapter::error::TransportError;
+use cap_adapter::message::TopicPattern;
+use cap_adapter::transport::GroupSpec;
 use futures_util::future::try_join_all;
 use lapin::Channel;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions};

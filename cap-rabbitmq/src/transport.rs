@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cap_core::error::TransportError;
-use cap_core::message::Message;
-use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
-use cap_core::{BoxError, UnverifiedTransport};
+use cap_adapter::error::TransportError;
+use cap_adapter::message::Message;
+use cap_adapter::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_adapter::{BoxError, UnverifiedTransport};
 use lapin::types::ShortString;
 use tracing::warn;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::error::json_error_text;
-use cap_core::message::Headers;
-use cap_core::{Delivery, FromDelivery, HandlerError};
+use cap_adapter::error::json_error_text;
+use cap_adapter::message::Headers;
+use cap_adapter::{Delivery, FromDelivery, HandlerError};
 use serde::Deserialize;
 
 const HEADER: &str = "x-death";
@@ -181,7 +181,7 @@ mod tests {
             ["", "7", "{}", "[7]", r#"[{"queue":"a"}]"#, r#"[{"queue":"a","reason":"expired","count":-1}]"#]
         {
             let error = read(text).unwrap_err();
-            assert_eq!(error.kind(), cap_core::HandlerErrorKind::Undecodable, "{text}");
+            assert_eq!(error.kind(), cap_adapter::HandlerErrorKind::Undecodable, "{text}");
             assert!(error.to_string().contains("x-death"), "{error}");
         }
     }

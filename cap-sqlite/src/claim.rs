@@ -1,6 +1,6 @@
 //! Claiming what is due, and keeping what was claimed.
 
-use cap_core::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side};
+use cap_adapter::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cap_core::storage::{Lease, StartMark, Suspect, crash_text};
+use cap_adapter::storage::{Lease, StartMark, Suspect, crash_text};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::ErrorKind as IoKind;
 use std::time::Duration;
 
-use cap_core::error::{StorageError, StorageErrorKind};
+use cap_adapter::error::{StorageError, StorageErrorKind};
 
 pub(crate) const NAME: &str = "SQLite";
 

@@ -1,6 +1,6 @@
 //! Deleting what has expired, a bounded number of rows at a time.
 
-use cap_core::storage::{Expiry, Side};
+use cap_adapter::storage::{Expiry, Side};
 use sqlx::SqliteConnection;
 
 use crate::columns::micros;

@@ -2,7 +2,7 @@
 //!
 //! Nothing here runs unless an insert has left a row out, and the write lock is held all the while.
 
-use cap_core::storage::{Digest, Holder, Identity, Meeting, NewIncoming, Stored};
+use cap_adapter::storage::{Digest, Holder, Identity, Meeting, NewIncoming, Stored};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{count_of, reason_of, status_of};

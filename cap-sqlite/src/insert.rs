@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use cap_core::message::Message;
-use cap_core::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use cap_adapter::message::Message;
+use cap_adapter::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{

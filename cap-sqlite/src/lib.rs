@@ -38,7 +38,7 @@
 //! [`begin`] and [`SqliteTx`], in the order in which they came; other transactions, and other processes, are waited for
 //! up to five seconds, and then again. While a transaction is open that has written, no message is stored, marked or
 //! claimed: keep it short, well below the lease (30 s by default), and publish nothing outside it meanwhile but
-//! [`within`](cap_core::Publish::within) it.
+//! `within` it.
 //!
 //! # Durability
 //!

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::error::StorageError;
-use cap_core::storage::{Side, Wake};
+use cap_adapter::error::StorageError;
+use cap_adapter::storage::{Side, Wake};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

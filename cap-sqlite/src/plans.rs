@@ -3,7 +3,7 @@
 //! `ANALYZE`, which an application may run at any moment, tells the planner how large the tables are just then. Plans that
 //! are good for one row must not be made, as the tables grow.
 
-use cap_core::storage::Side::{Inbox, Outbox};
+use cap_adapter::storage::Side::{Inbox, Outbox};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqlStr, SqliteConnection};
 

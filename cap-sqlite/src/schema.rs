@@ -98,7 +98,7 @@ pub(crate) async fn initialize(connection: &mut SqliteConnection, prefix: &Table
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(Fault::Unusable(format!(
             "the journal is in the mode {mode:?} and cannot be in WAL mode: give a file on a local disk; a store in \
-             memory is cap_core::memory::MemoryStorage"
+             memory is cap_adapter::memory::MemoryStorage"
         )));
     }
     // On tables that are as they should be, nothing is locked.

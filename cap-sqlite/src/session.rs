@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
-use cap_core::error::StorageError;
+use cap_adapter::error::StorageError;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, SqliteConnection, Transaction};
 use tokio::time::timeout;

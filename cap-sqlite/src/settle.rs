@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cap_core::storage::{Lease, Reason, Retention, Settlement, Side, Verdict};
+use cap_adapter::storage::{Lease, Reason, Retention, Settlement, Side, Verdict};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{FAILED, RETRYING, SUCCEEDED, micros};

@@ -6,10 +6,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cap_core::error::StorageError;
-use cap_core::faults::point;
-use cap_core::storage::{NewOutgoing, Owner, Side, Stored};
-use cap_core::{BoxFuture, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError, Within};
+use cap_adapter::error::StorageError;
+use cap_adapter::faults::point;
+use cap_adapter::storage::{NewOutgoing, Owner, Side, Stored};
+use cap_adapter::{
+    BoxFuture, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError, Within,
+};
 use sqlx::SqliteConnection;
 use tokio::time::timeout;
 
@@ -131,7 +133,7 @@ impl fmt::Debug for SqliteTx {
     }
 }
 
-/// What the bus itself publishes in it leaves with it; [`Publisher`](cap_core::Publisher) is the shorter way.
+/// What the bus itself publishes in it leaves with it; `Publisher` is the shorter way.
 impl Within<Sqlite> for SqliteTx {
     async fn store(
         &mut self,

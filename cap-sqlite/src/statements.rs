@@ -7,7 +7,7 @@
 //! then SQLite's planner has nothing to choose. After an `ANALYZE` of small tables, which an application may run at any
 //! moment, it would go through whole tables, and keep to that as they grow.
 
-use cap_core::storage::Side;
+use cap_adapter::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::TablePrefix;

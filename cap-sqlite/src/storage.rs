@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cap_core::error::StorageError;
-use cap_core::storage::{
+use cap_adapter::error::StorageError;
+use cap_adapter::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
     WriteBatch, WriteReport,
 };

@@ -4,10 +4,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use cap_core::error::StorageError;
-use cap_core::faults::point;
-use cap_core::storage::{NewOutgoing, Owner, Stored};
-use cap_core::{Cap, Handover, Within};
+use cap_adapter::error::StorageError;
+use cap_adapter::faults::point;
+use cap_adapter::storage::{NewOutgoing, Owner, Stored};
+use cap_adapter::{Bus, Handover, Within};
 use sqlx::{Connection as _, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::timeout;
 
@@ -30,7 +30,7 @@ pub(crate) const STORED: &str = "SELECT 1 FROM {prefix}outbox WHERE id = ?1";
 ///
 /// The pool may be any of the same file. It takes the write lock at once (`BEGIN IMMEDIATE`), when it is its turn, and
 /// the bus itself cannot store a message before it ends: keep it short, and await nothing of the bus in it but
-/// [`within`](cap_core::Publish::within).
+/// `within`.
 ///
 /// A plain `sqlx::Transaction` can be published in too; its messages leave a moment later, since they are claimed by a
 /// node that comes by. Begin it with `pool.begin_with("BEGIN IMMEDIATE")`: one that reads before it writes can be refused
@@ -49,7 +49,7 @@ pub(crate) const STORED: &str = "SELECT 1 FROM {prefix}outbox WHERE id = ?1";
 /// # Ok(())
 /// # }
 /// ```
-pub async fn begin(cap: &Cap, pool: &SqlitePool) -> Result<CapTransaction, sqlx::Error> {
+pub async fn begin(cap: &impl Bus, pool: &SqlitePool) -> Result<CapTransaction, sqlx::Error> {
     let open = Open::begin(pool).await.map_err(Fault::into_sqlx)?;
     Ok(CapTransaction { open, handover: cap.handover(), stored: None, is_touched: false })
 }

@@ -1,6 +1,6 @@
 //! Work that a transaction leaves to others, and how they hear of it: a counter for each side, raised with the work.
 
-use cap_core::storage::Side;
+use cap_adapter::storage::Side;
 use sqlx::SqliteConnection;
 
 use crate::columns::side_code;

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use cap_core::storage::{NewIncoming, NewOutgoing, Owner, Settlement, Side, Stored, WriteBatch, WriteReport};
+use cap_adapter::storage::{
+    NewIncoming, NewOutgoing, Owner, Settlement, Side, Stored, WriteBatch, WriteReport,
+};
 use sqlx::SqliteConnection;
 
 use crate::error::Fault;

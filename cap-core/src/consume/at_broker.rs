@@ -35,7 +35,7 @@ impl Ending {
         let spare = if sabotaged("never-spare") { Duration::MAX } else { self.context.owner.lease };
         let lease = ticket.lease;
         let recorded = Instant::now();
-        let mut message = Arc::clone(delivery.message_shared());
+        let mut message = Arc::clone(&delivery.parts().message);
         Arc::make_mut(&mut message).headers.insert(names::RETRY, format!("{}:{}", lease.id, lease.epoch));
         let delayed =
             [Delayed { message, delay: after, to: Destination::Group(Arc::clone(&self.group.name)) }];

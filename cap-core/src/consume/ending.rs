@@ -14,14 +14,15 @@ use crate::faults::{point, sabotaged};
 use crate::message::Message;
 use crate::message::headers::names;
 use crate::notice::Failure;
-use crate::panics::{caught, panic_text};
-use crate::publish::{Answer, Handover, answer};
+use crate::publish::{Answer, PendingCommit, answer};
 use crate::repeats::Event;
 use crate::storage::{Lease, NewOutgoing, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
-    Completion, Delivery, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
+    Completion, Delivery, EnginePart, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
+    next_attempt,
 };
 use crate::writer::{SettleItem, StoreItem};
+use cap_adapter::engine::{caught, panic_text};
 
 /// How the slow way of ending a message ended.
 pub(crate) enum End {
@@ -53,11 +54,14 @@ impl Ending {
         delivery: &Delivery,
         response: Option<Response>,
     ) -> Result<Settlement, HandlerError> {
-        let control = delivery.response_control(std::mem::take);
+        let Some(part) = EnginePart::of(delivery) else {
+            return Err(HandlerError::permanent("the delivery was made by another engine"));
+        };
+        let control = part.response_control(std::mem::take);
         let policy = &self.group.members[ticket.member].callbacks;
         let answer = answer(&self.context.composer, policy, delivery, response, control)
             .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
-        let mut publishes = delivery.take_publishes();
+        let mut publishes = part.take_publishes();
         match answer {
             Answer::None => {}
             Answer::To(answer) => publishes.push(*answer),
@@ -101,8 +105,8 @@ impl Ending {
     }
 
     /// Reserves places in the relay for what is published along.
-    pub(crate) fn with_handover(&self, mut settlement: Settlement) -> (Settlement, Handover) {
-        let mut handover = Handover::new(Arc::clone(&self.context));
+    pub(crate) fn with_handover(&self, mut settlement: Settlement) -> (Settlement, PendingCommit) {
+        let mut handover = PendingCommit::new(Arc::clone(&self.context));
         for row in &mut settlement.publishes {
             handover.admit_settled(row);
         }
@@ -112,7 +116,7 @@ impl Ending {
     /// What must never be done: the answer stored on its own, before the handler's success is.
     pub(crate) async fn publish_apart(&self, publishes: Vec<NewOutgoing>) {
         let (reply, stored) = oneshot::channel();
-        let handover = Handover::new(Arc::clone(&self.context));
+        let handover = PendingCommit::new(Arc::clone(&self.context));
         let _ = self.context.store.send(StoreItem::Outgoing { rows: publishes, handover, reply }).await;
         let _ = stored.await;
         self.context.wake(Side::Outbox);
@@ -221,7 +225,8 @@ impl Ending {
         };
         self.log_failed_attempt(&ticket, &delivery, &text, &decision);
         if sabotaged("publish-on-failure") {
-            self.publish_apart(delivery.take_publishes()).await;
+            self.publish_apart(EnginePart::of(&delivery).map(EnginePart::take_publishes).unwrap_or_default())
+                .await;
         }
         if error.kind() != HandlerErrorKind::Cancelled {
             metrics::counter!("cap_handler_failed_total").increment(1);
@@ -232,12 +237,12 @@ impl Ending {
                 let settlement = Settlement { lease: ticket.lease, verdict, publishes: Vec::new() };
                 if self.settle_and_wait(settlement, Some(ticket.attempts)).await {
                     ticket.attempts += 1;
-                    return End::Again(Job { delivery: delivery.next_attempt(), ticket });
+                    return End::Again(Job { delivery: next_attempt(&delivery), ticket });
                 }
                 return End::Over(ticket);
             }
             Decision::GiveUp(reason) => {
-                let message = Arc::clone(delivery.message_shared());
+                let message = Arc::clone(&delivery.parts().message);
                 self.give_up(ticket.lease, message, reason, text, attempt, true).await;
                 return End::Over(ticket);
             }

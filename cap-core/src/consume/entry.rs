@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::consumer::Consumption;
 use super::foreign::remember;
 use crate::error::{StorageError, error_chain, error_text};
-use crate::identity::OWN_ID_PREFIX;
 use crate::message::headers::names;
 use crate::message::{Headers, Message, MessageId, validate_topic};
 use crate::options::CapOptions;
 use crate::storage::{Digest, Entry, Identity, NewIncoming, Reason};
 use crate::subscribe::Member;
 use crate::transport::Incoming;
+use cap_adapter::engine::OWN_ID_PREFIX;
 
 impl Consumption {
     /// Makes a delivery a row, or a parked row with its reason.

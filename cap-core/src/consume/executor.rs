@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cap_adapter::engine::DeliveryParts;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -29,7 +30,7 @@ use crate::faults::{point, sabotaged};
 use crate::message::headers::names;
 use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
-    Delivery, DeliveryParts, Done, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
+    Delivery, Done, EnginePart, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
 };
 use crate::suspect_gate::Pass;
 use crate::writer::SettleItem;
@@ -258,8 +259,9 @@ impl Executor {
             group: Arc::clone(&self.group.name),
             attempt: message.attempts + 1,
             states: Arc::clone(&self.context.states),
-            storage: Arc::clone(&self.context.storage),
-            composer: Arc::clone(&self.context.composer),
+            storage: Arc::clone(&self.context.storage).shared(),
+            payload_in_errors: self.context.options().payload_in_errors,
+            engine: EnginePart::new(Arc::clone(&self.context.composer)),
             cancelled: message.cancelled,
             timeout: self.group.members[member].timeout,
         });

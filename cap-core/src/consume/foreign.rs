@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::entry::verified_user;
 use crate::message::headers::names;
 use crate::message::{Headers, Message};
-use crate::panics::caught;
 use crate::transport::Incoming;
+use cap_adapter::engine::caught;
 
 type MapIncoming = dyn Fn(&Incoming) -> Option<Headers> + Send + Sync;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::faults::sabotaged;
-use crate::retry_policy::{NextAttempt, RetryPolicy};
 use crate::storage::Reason;
 use crate::subscribe::{HandlerError, HandlerErrorKind};
+use crate::{NextAttempt, RetryPolicy};
 
 /// What is to become of a message whose handler did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub(crate) fn decide(
         HandlerErrorKind::Undecodable => Decision::GiveUp(Reason::Undecodable),
         HandlerErrorKind::Cancelled if stopping => Decision::GiveBack(Duration::ZERO),
         HandlerErrorKind::Cancelled => Decision::GiveBack(error.pause().unwrap_or(REST)),
-        HandlerErrorKind::Failed => match (policy.next(failed, jitter), error.pause()) {
+        // `Failed`, and kinds that this engine does not know.
+        _ => match (policy.next(failed, jitter), error.pause()) {
             (NextAttempt::GiveUp, _) if sabotaged("never-give-up") => Decision::Later(REST),
             (NextAttempt::GiveUp, _) => Decision::GiveUp(Reason::Exhausted),
             // Not at the broker: a delay queue for each pause that anyone may ask for would be a queue each.

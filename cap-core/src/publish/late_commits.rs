@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::handover::Place;
+use super::pending_commit::Place;
 use super::relay::RelayItem;
 use crate::backoff::Backoff;
 use crate::context::Context;

@@ -7,21 +7,22 @@ use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_adapter::Within;
+use cap_adapter::engine::{ShortTypeName, copy_trace};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::handover::Handover;
-use super::within::Within;
+use super::pending_commit::PendingCommit;
 use crate::context::Context;
-use crate::error::{PublishError, ShortTypeName, StorageError, StorageErrorKind};
+use crate::error::{PublishError, StorageError, StorageErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::health::Phase;
 use crate::message::headers::names;
-use crate::message::{Headers, MessageId, copy_trace};
+use crate::message::{Headers, MessageId};
 use crate::outgoing::{Composer, Draft};
 use crate::storage::{NewOutgoing, Stored};
-use crate::subscribe::{Delivery, FromDelivery, HandlerError, serialise};
+use crate::subscribe::{Delivery, EnginePart, FromDelivery, HandlerError, serialise};
 use crate::writer::StoreItem;
 
 /// A message about to be published: say more about it, then await it or give it to a transaction.
@@ -275,9 +276,12 @@ async fn store(target: &Target, drafts: Vec<Draft>) -> Result<Vec<MessageId>, Pu
     let Some(topic) = drafts.first().map(|draft| draft.topic.clone()) else { return Ok(Vec::new()) };
     match target {
         Target::Delivery(delivery) => {
-            let rows = compose_all(delivery.composer(), drafts)?;
+            let Some(part) = EnginePart::of(delivery) else {
+                return Err(PublishError::HandlerEnded { topic });
+            };
+            let rows = compose_all(part.composer(), drafts)?;
             let ids = ids(&rows);
-            if delivery.add_publishes(rows) { Ok(ids) } else { Err(PublishError::HandlerEnded { topic }) }
+            if part.add_publishes(rows) { Ok(ids) } else { Err(PublishError::HandlerEnded { topic }) }
         }
         Target::Bus(context) => {
             let timeout = context.options().publish_timeout;
@@ -294,7 +298,7 @@ async fn store_in_outbox(
 ) -> Result<Vec<MessageId>, PublishError> {
     accepting(context, topic).await?;
     let mut rows = compose_all(&context.composer, drafts)?;
-    let mut handover = Handover::new(Arc::clone(context));
+    let mut handover = PendingCommit::new(Arc::clone(context));
     for row in &mut rows {
         handover.admit(row);
     }
@@ -330,8 +334,8 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     let ids = ids(&rows);
     // Given to the transaction first, as not certain: a caller may drop this future, and commit.
     let mut before = None;
-    if let Some(handover) = transaction.handover() {
-        let mut pending = Handover::new(Arc::clone(context));
+    if let Some(handover) = transaction.handover().and_then(PendingCommit::behind) {
+        let mut pending = PendingCommit::new(Arc::clone(context));
         for row in &mut rows {
             pending.admit_open(row);
         }
@@ -348,7 +352,7 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         Ok(stored) => refuse_duplicates(&stored, &ids),
         Err(source) => Err(PublishError::Storage { topic, source }),
     };
-    if let (Some(handover), Some(before)) = (transaction.handover(), before) {
+    if let (Some(handover), Some(before)) = (transaction.handover().and_then(PendingCommit::behind), before) {
         match &stored {
             Ok(()) => handover.confirm(before),
             Err(_) => handover.retract(before),

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::argument::FromDelivery;
-use super::delivery::Delivery;
-use super::error::HandlerError;
-use super::reply::Callback;
+use super::engine_part::EnginePart;
+use super::reply::{Callback, ResponseControl};
 use crate::message::Headers;
+use cap_adapter::Delivery;
+use cap_adapter::FromDelivery;
+use cap_adapter::HandlerError;
 
 /// The headers of the message, and control of the answer that goes to the sender's callback topic.
 ///
@@ -43,17 +44,23 @@ impl CapHeaders {
     /// Puts a header on the answer. The bus's own correlation headers cannot be overridden this way; a
     /// `cap-callback-name` here makes the answer ask for an answer in turn.
     pub fn add_response_header(&self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
-        self.0.response_control(|response| response.headers.insert(name, value));
+        self.control(|response| response.headers.insert(name, value));
     }
 
     /// Sends the answer to another topic than the sender asked for, or asks for one where the sender did not.
     pub fn rewrite_callback(&self, topic: impl Into<String>) {
-        self.0.response_control(|response| response.callback = Callback::To(topic.into()));
+        self.control(|response| response.callback = Callback::To(topic.into()));
     }
 
     /// Sends no answer.
     pub fn remove_callback(&self) {
-        self.0.response_control(|response| response.callback = Callback::None);
+        self.control(|response| response.callback = Callback::None);
+    }
+
+    fn control(&self, change: impl FnOnce(&mut ResponseControl)) {
+        if let Some(part) = EnginePart::of(&self.0) {
+            part.response_control(change);
+        }
     }
 }
 

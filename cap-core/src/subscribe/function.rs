@@ -4,10 +4,10 @@ use std::future::Future;
 
 use futures_util::future::BoxFuture;
 
-use super::argument::FromDelivery;
-use super::delivery::Delivery;
 use super::reply::{IntoOutcome, Outcome};
-use super::state::CheckContext;
+use cap_adapter::CheckContext;
+use cap_adapter::Delivery;
+use cap_adapter::FromDelivery;
 
 /// An async function or closure of up to eight arguments, each [`FromDelivery`], that returns something
 /// [`IntoOutcome`].

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delivery::Delivery;
-use super::error::Classify;
 use super::function::HandlerFn;
 use super::reply::Outcome;
-use super::state::CheckContext;
 use super::worker::Worker;
+use crate::RetryPolicy;
 use crate::callback_policy::CallbackNotAllowed;
 use crate::circuit::CircuitBreaker;
-use crate::retry_policy::RetryPolicy;
+use cap_adapter::CheckContext;
+use cap_adapter::Classify;
+use cap_adapter::Delivery;
 
-pub use futures_util::future::BoxFuture;
+use cap_adapter::BoxFuture;
 
 /// A handler that the macros have made into plain function pointers: nothing is allocated to register it.
 #[derive(Debug, Clone, Copy)]

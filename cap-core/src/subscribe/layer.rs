@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::delivery::Delivery;
-use super::handler::{BoxFuture, ErasedHandler};
+use super::handler::ErasedHandler;
 use super::reply::Outcome;
+use cap_adapter::BoxFuture;
+use cap_adapter::Delivery;
 
 /// What runs around every handler: before it, after it, on its errors. CAP calls it a subscribe filter.
 ///

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
-use super::error::Classify;
 use super::handler::{ErasedHandler, Submission, Subscribe, Subscription};
-use super::state::CheckContext;
+use crate::RetryPolicy;
 use crate::callback_policy::{CallbackNotAllowed, CallbackPolicy, callback_patterns};
 use crate::circuit::CircuitBreaker;
 use crate::message::{TopicPattern, validate_group};
 use crate::options::CapOptions;
-use crate::retry_policy::RetryPolicy;
+use cap_adapter::CheckContext;
+use cap_adapter::Classify;
 
 /// What stands for the package of a handler that was given to the builder.
 const BUILDER: &str = "the builder";
@@ -264,8 +264,9 @@ impl fmt::Debug for Registration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::{States, StorageView};
     use super::*;
+    use cap_adapter::States;
+    use cap_adapter::engine::StorageView;
 
     fn registration(subscribe: Subscribe, function: &str) -> Registration {
         Registration::from_builder(subscribe, function, ErasedHandler::shared(async || ()))
@@ -273,7 +274,7 @@ mod tests {
 
     fn build(registrations: Vec<Registration>, options: &CapOptions) -> Result<Vec<Group>, Vec<String>> {
         let states = States::default();
-        let context = CheckContext { states: &states, storage: StorageView { name: "test", any: &() } };
+        let context = CheckContext::new(&states, StorageView { name: "test", any: &() });
         build_groups(registrations, options, &context)
     }
 

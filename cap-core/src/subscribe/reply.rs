@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::error::HandlerError;
 use crate::error::BoxError;
 use crate::message::Headers;
+use cap_adapter::HandlerError;
 
 /// A handler's answer: published to the sender's callback topic, if the sender named one.
 ///

@@ -6,13 +6,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::argument::FromDelivery;
-use super::delivery::Delivery;
-use super::error::HandlerError;
-use super::handler::{BoxFuture, HandlerPointers};
+use super::handler::HandlerPointers;
 use super::reply::Outcome;
-use super::state::CheckContext;
 use super::worker::Worker;
+use cap_adapter::BoxFuture;
+use cap_adapter::CheckContext;
+use cap_adapter::Delivery;
+use cap_adapter::FromDelivery;
+use cap_adapter::HandlerError;
 
 /// One annotated function. It is implemented for a type of the function's own name, or for the type whose method it
 /// is; `N` tells the methods of one type apart.

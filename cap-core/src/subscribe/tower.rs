@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::delivery::Delivery;
-use super::handler::BoxFuture;
 use super::layer::{Layer, Next};
 use super::reply::Outcome;
+use cap_adapter::BoxFuture;
+use cap_adapter::Delivery;
 
 /// A tower layer around every handler. Its inner service is a [`NextService`]; the service that it makes takes a
 /// [`Delivery`] and answers with an [`Outcome`], and is made anew for each message.
@@ -45,7 +45,7 @@ where
     fn handle(&self, delivery: Delivery, next: Next) -> BoxFuture<'static, Outcome> {
         let mut service = self.0.layer(NextService(next));
         Box::pin(async move {
-            let failed = |error: S::Error| super::error::HandlerError::from_any(error.into());
+            let failed = |error: S::Error| cap_adapter::HandlerError::from_any(error.into());
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
             service.call(delivery).await.map_err(failed)?
         })

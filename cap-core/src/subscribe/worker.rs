@@ -12,14 +12,15 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::activity::Activity;
-use super::delivery::Delivery;
-use super::error::HandlerError;
+use super::engine_part::EnginePart;
 use super::reply::Outcome;
 use crate::message::headers::names;
 use crate::message::is_trace_parent;
-use crate::panics::panic_text;
 use crate::storage::Lease;
 use crate::suspect_gate::Pass;
+use cap_adapter::Delivery;
+use cap_adapter::HandlerError;
+use cap_adapter::engine::panic_text;
 
 /// What a driven handler takes its deliveries from; see
 /// [`HandlerPointers::drive`](super::HandlerPointers::drive).
@@ -119,7 +120,9 @@ impl Worker {
     /// Hands on the outcome of the delivery that [`next`](Self::next) gave last.
     pub async fn finish(&mut self, outcome: Outcome) {
         if let Some(job) = self.current.take() {
-            job.delivery.end();
+            if let Some(part) = EnginePart::of(&job.delivery) {
+                part.end();
+            }
             // The receiver outlives every worker; were it gone, the lease would run out and the message run again.
             let _ = self.done.send(Done { job, outcome }).await;
         }

@@ -11,7 +11,7 @@ use crate::batch::{BATCH_BYTES, fill, gather};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::outgoing::has_generated_id;
-use crate::publish::Handover;
+use crate::publish::PendingCommit;
 use crate::storage::{Entry, Lease, NewIncoming, NewOutgoing, Side, Stored, WriteBatch, WriteReport};
 
 /// Rows to be inserted together, and who waits for it.
@@ -19,7 +19,7 @@ pub(crate) enum StoreItem {
     Outgoing {
         rows: Vec<NewOutgoing>,
         /// What follows from it, whether anybody still waits or not.
-        handover: Handover,
+        handover: PendingCommit,
         reply: Reply,
     },
     Incoming(Vec<NewIncoming>, Reply),

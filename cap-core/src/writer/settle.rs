@@ -12,14 +12,14 @@ use crate::batch::{BATCH_BYTES, gather};
 use crate::context::Context;
 use crate::error::{LONGEST_ERROR, StorageError, error_chain, error_text};
 use crate::faults::sabotaged;
-use crate::publish::Handover;
+use crate::publish::PendingCommit;
 use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
 
 /// A verdict to be written, what follows from it in memory, and perhaps someone who waits.
 pub(crate) struct SettleItem {
     side: Side,
     settlement: Settlement,
-    handover: Option<Handover>,
+    handover: Option<PendingCommit>,
     reply: Option<oneshot::Sender<bool>>,
     /// Nobody here has the message any more: if something is to follow, the claims find it.
     left_to_claims: bool,
@@ -65,7 +65,7 @@ impl SettleItem {
     }
 
     /// With messages to be relayed once they are stored.
-    pub(crate) fn with_handover(mut self, handover: Handover) -> Self {
+    pub(crate) fn with_handover(mut self, handover: PendingCommit) -> Self {
         self.handover = Some(handover);
         self
     }

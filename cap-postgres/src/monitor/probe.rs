@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cap_core::error::StorageError;
-use cap_core::monitor::BoundedCounts;
+use cap_adapter::error::StorageError;
+use cap_adapter::monitor::BoundedCounts;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
@@ -114,7 +114,7 @@ async fn count_both(
     statements: &Statements,
     limit: u32,
 ) -> Result<BoundedCounts, Fault> {
-    use cap_core::storage::Side::{Inbox, Outbox};
+    use cap_adapter::storage::Side::{Inbox, Outbox};
     let limit = i64::from(limit);
     let mut counted = BoundedCounts::default();
     for side in [Outbox, Inbox] {
@@ -137,7 +137,7 @@ async fn count_both(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod tests {
-    use cap_core::storage::Side::{Inbox, Outbox};
+    use cap_adapter::storage::Side::{Inbox, Outbox};
     use sqlx::AssertSqlSafe;
 
     use super::*;

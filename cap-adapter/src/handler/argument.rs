@@ -1,0 +1,154 @@
+//! The arguments that a handler may take: each says where it comes from.
+
+use std::any::type_name;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::Delivery;
+use super::error::HandlerError;
+use super::state::{CheckContext, State};
+use crate::error::{ShortTypeName, json_error_text};
+use crate::message::MessageId;
+
+/// What can be an argument of a handler.
+///
+/// Every type that deserialises is one: it is the payload, and a handler has at most one of those. The others say
+/// where they come from: `CapHeaders`, [`State`], [`RawBody`], [`MessageId`], [`Topic`],
+/// [`Attempt`], [`Cancelled`], `Publisher`, the bus itself as `Cap`, [`Delivery`], and
+/// those that adapters and applications add by implementing this trait for a type of their own that does not implement `Deserialize`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a handler",
+    label = "neither a payload nor anything else that a handler can be given",
+    note = "a payload needs `#[derive(Deserialize)]`; shared values come as `State<T>` with a `T: Send + Sync`; others are CapHeaders, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery"
+)]
+pub trait FromDelivery: Sized {
+    /// Whether it is read from the body.
+    #[doc(hidden)]
+    const TAKES_BODY: bool = false;
+
+    /// Looks at start-up whether it can be had at all.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that goes on after the function's name, as "needs `State<Stock>`, which was not given".
+    fn check(context: &CheckContext<'_>) -> Result<(), String> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Takes it from a delivery.
+    ///
+    /// # Errors
+    ///
+    /// Counts as the handler's own error would.
+    fn from_delivery(delivery: &Delivery) -> impl Future<Output = Result<Self, HandlerError>> + Send;
+}
+
+// Whoever misses the derive is told by the trait's own words, and not by a list of serde's types.
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + Send> FromDelivery for T {
+    const TAKES_BODY: bool = true;
+
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        delivery.message().payload().map_err(|error| {
+            let wanted = ShortTypeName(type_name::<T>());
+            HandlerError::undecodable(if delivery.message().body.is_empty() {
+                format!("the body is empty (null); the handler wants {wanted}")
+            } else {
+                let error = if delivery.parts().payload_in_errors {
+                    error.to_string()
+                } else {
+                    json_error_text(&error)
+                };
+                format!("the body cannot be read as {wanted}: {error}")
+            })
+        })
+    }
+}
+
+/// The body as it came, whatever it is. It may stand beside a typed payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawBody(pub Bytes);
+
+/// The topic of the message, as the sender named it: what a handler with a wildcard wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic(pub Arc<str>);
+
+/// Which attempt this is, from 1, over the whole life of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt(pub u32);
+
+/// Fires when the handler should stop early: the bus is shutting down, or this node has lost the message to
+/// another. A handler that stops for it returns [`HandlerError::cancelled`]; one that does not look at it has
+/// until the shutdown's deadline.
+#[derive(Debug, Clone)]
+pub struct Cancelled(pub CancellationToken);
+
+impl Deref for Topic {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Cancelled {
+    type Target = CancellationToken;
+
+    fn deref(&self) -> &CancellationToken {
+        &self.0
+    }
+}
+
+impl FromDelivery for RawBody {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(Self(delivery.message().body.clone()))
+    }
+}
+
+impl FromDelivery for Topic {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(Self(Arc::clone(&delivery.parts().topic)))
+    }
+}
+
+impl FromDelivery for MessageId {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(delivery.message_id().clone())
+    }
+}
+
+impl FromDelivery for Attempt {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(Self(delivery.attempt()))
+    }
+}
+
+impl FromDelivery for Cancelled {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(Self(delivery.cancelled().clone()))
+    }
+}
+
+impl FromDelivery for Delivery {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        Ok(delivery.clone())
+    }
+}
+
+impl<T: Send + Sync + 'static> FromDelivery for State<T> {
+    fn check(context: &CheckContext<'_>) -> Result<(), String> {
+        context.require_state::<T>()
+    }
+
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        delivery.state().map(State).ok_or_else(|| {
+            HandlerError::permanent(format!("no state of the type {}", ShortTypeName(type_name::<T>())))
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! The contract between cap's engine and what it runs on: what somebody implements who writes a storage, a transport, or
+//! an argument of handlers that lives on one.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`message`] | messages, their headers and ids, topics and patterns |
+//! | [`error`](mod@error) | the errors of storages, transports and publishing |
+//! | [`storage`], [`monitor`] | the two traits of a storage, and their data |
+//! | [`transport`] | the two traits of a transport, and their data |
+//! | [`handler`] | what an argument of a handler is taken from, and a transaction that a handler works in |
+//! | [`within`] | publishing inside the caller's own transaction |
+//!
+//! A service depends on none of this directly: `cap-core` gives it everything under the same names. The suite that every
+//! adapter must pass is `cap-conformance`.
+
+#[doc(hidden)]
+pub mod engine;
+pub mod error;
+mod error_text;
+#[doc(hidden)]
+pub mod faults;
+pub mod handler;
+mod identity;
+pub mod message;
+pub mod monitor;
+mod panics;
+mod retry_policy;
+pub mod storage;
+pub mod transport;
+mod unverified_transport;
+pub mod within;
+
+pub use error::{BoxError, PublishError, StartError};
+pub use handler::{
+    Attempt, BoxFuture, Cancelled, CheckContext, Classify, Completion, Delivery, Enlisted, FromDelivery,
+    HandlerError, HandlerErrorKind, RawBody, State, States, Topic,
+};
+pub use message::{Headers, Message, MessageId};
+pub use retry_policy::{NextAttempt, RetryPolicy};
+pub use unverified_transport::UnverifiedTransport;
+pub use within::{AfterCommit, Bus, Handover, Within};

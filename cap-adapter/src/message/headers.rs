@@ -1,0 +1,225 @@
+//! The headers of a message: names, their order, and null values.
+//!
+//! Names and meanings are those of .NET CAP, so that its services and ours read each other's messages.
+
+use std::borrow::Cow;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+/// The header names that the bus itself writes and reads. All are lower case and compared exactly.
+pub mod names {
+    /// Identifies the message: a snowflake as a decimal string, or any other unique text such as a GUID.
+    pub const MESSAGE_ID: &str = "cap-msg-id";
+    /// The topic, with the bus's topic prefix. Dispatch goes by this header; on RabbitMQ it must equal the routing key.
+    pub const MESSAGE_NAME: &str = "cap-msg-name";
+    /// The short name of the payload's type. Informative.
+    pub const MESSAGE_TYPE: &str = "cap-msg-type";
+    /// The full name of the consuming group; written on receipt.
+    pub const GROUP: &str = "cap-msg-group";
+    /// The id of the message that this one answers, or the message's own id.
+    pub const CORRELATION_ID: &str = "cap-corr-id";
+    /// How many answers lie before this one in its chain, from 0.
+    pub const CORRELATION_SEQUENCE: &str = "cap-corr-seq";
+    /// The topic to which the handler's return value is published.
+    pub const CALLBACK_NAME: &str = "cap-callback-name";
+    /// On a reply: the topic of the message that it answers.
+    pub const REQUEST_NAME: &str = "cap-request-name";
+    /// On a reply: the user who sent the message that it answers, as the broker has verified it
+    /// ([`VERIFIED_USER`]). Absent if the broker has verified none.
+    pub const REQUEST_USER: &str = "cap-request-user";
+    /// On a received message: the user who sent it, where the broker has verified that; from RabbitMQ's property
+    /// `user-id`, which the broker compares with the connection's login. What a sender writes here is removed on
+    /// receipt. Never sent to a broker.
+    pub const VERIFIED_USER: &str = "cap-verified-user";
+    /// When the message was sent, or is due: `MM/dd/yyyy HH:mm:ss`, in UTC.
+    pub const SENT_TIME: &str = "cap-senttime";
+    /// The delay of a delayed message, in the .NET `TimeSpan` form `[d.]hh:mm:ss[.fffffff]`.
+    pub const DELAY_TIME: &str = "cap-delaytime";
+    /// The node that ran the handler.
+    pub const EXECUTION_INSTANCE: &str = "cap-exec-instance-id";
+    /// What went wrong last. Kept in the store; never sent to a broker.
+    pub const EXCEPTION: &str = "cap-exception";
+    /// What people did with the stored message: a line for each time, such as
+    /// `2026-01-01T03:00:00Z alice re-ran it`. Kept in the store; never sent to a broker.
+    pub const AUDIT: &str = "cap-audit";
+    /// On a message that a broker keeps until its next attempt: the inbox row and its epoch, `<id>:<epoch>`. Read only
+    /// where the transport says that the message comes from there.
+    pub const RETRY: &str = "cap-retry";
+    /// On a stored message that the broker is to keep before it delivers it: for how long, in milliseconds. Never
+    /// sent to a broker.
+    pub const BROKER_DELAY: &str = "cap-broker-delay";
+
+    /// On a message that was parked for want of headers: its routing key and properties, as JSON, for
+    /// `map_incoming` at a re-run. What a sender writes here is removed on receipt.
+    /// Never sent to a broker.
+    pub const DELIVERY: &str = "cap-delivery";
+    /// What earlier versions wrote in the place of [`DELIVERY`].
+    pub const ROUTING_KEY: &str = "cap-routing-key";
+    /// What earlier versions put before the names of the properties.
+    pub const PROPERTY: &str = "cap-property-";
+
+    /// Whether only the bus writes this header, and only on a message that it has received: from a sender it is nobody's
+    /// word.
+    pub fn is_written_on_receipt(name: &str) -> bool {
+        matches!(name, EXCEPTION | AUDIT | RETRY | BROKER_DELAY | VERIFIED_USER | DELIVERY | ROUTING_KEY)
+            || name.starts_with(PROPERTY)
+    }
+
+    /// Whether a header stays in the store and is not sent to a broker.
+    #[must_use]
+    pub fn stays(name: &str) -> bool {
+        matches!(name, EXCEPTION | AUDIT | BROKER_DELAY | VERIFIED_USER | DELIVERY)
+    }
+
+    /// The W3C trace context.
+    pub const TRACE_PARENT: &str = "traceparent";
+    /// The vendor part of the W3C trace context.
+    pub const TRACE_STATE: &str = "tracestate";
+    /// W3C baggage.
+    pub const BAGGAGE: &str = "baggage";
+}
+
+/// An ordered map of header names to text or null.
+///
+/// Names are case-sensitive. The order of insertion is kept, on the wire and in the store. A header may be
+/// present and null: CAP writes `cap-callback-name` that way when there is no callback. [`get`](Self::get) does
+/// not tell null from absent; [`contains`](Self::contains) does.
+///
+/// ```
+/// use cap_core::message::Headers;
+///
+/// let mut headers = Headers::new();
+/// headers.insert("tenant", "acme");
+/// headers.insert_null("cap-callback-name");
+/// assert_eq!(headers.get("tenant"), Some("acme"));
+/// assert_eq!(headers.get("cap-callback-name"), None);
+/// assert!(headers.contains("cap-callback-name"));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Headers(IndexMap<Cow<'static, str>, Option<String>>);
+
+impl Headers {
+    /// No headers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a header; `None` when it is absent or null.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(|value| value.as_deref())
+    }
+
+    /// Whether the header is there, be it null.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Sets a header. One that was there keeps its place in the order.
+    pub fn insert(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.0.insert(name.into(), Some(value.into()));
+    }
+
+    /// Sets a header to null.
+    pub fn insert_null(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.0.insert(name.into(), None);
+    }
+
+    /// Sets a header to text or to null.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: Option<String>) {
+        self.0.insert(name.into(), value);
+    }
+
+    /// Removes a header and gives back whether it was there. The order of the others stays.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.0.shift_remove(name).is_some()
+    }
+
+    /// Keeps the headers whose names are wanted, in their order.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        self.0.retain(|name, _| wanted(name));
+    }
+
+    /// Every header in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
+    }
+
+    /// How many headers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes that names and values take, for limits and batch sizes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.map_or(0, str::len)).sum()
+    }
+
+    /// The headers as a JSON object of strings and nulls, in order: the form in which stores keep them.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // A map with text keys and text or null values always serialises.
+        serde_json::to_string(&self.0).unwrap_or_else(|_| String::from("{}"))
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not a JSON object of strings and nulls.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), Some(value.into()))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_order_nulls_and_awkward_text() {
+        let mut headers = Headers::new();
+        headers.insert("z", "1");
+        headers.insert_null("a");
+        headers.insert("m", "quote \" nul \0 snowman \u{2603}");
+        let json = headers.to_json();
+        assert!(json.starts_with(r#"{"z":"1","a":null,"m":"#), "{json}");
+        let back = Headers::from_json(&json).unwrap();
+        assert_eq!(back, headers);
+        assert_eq!(back.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["z", "a", "m"]);
+    }
+
+    #[test]
+    fn other_json_is_refused() {
+        for text in ["", "null", "[]", "{\"a\":1}", "{\"a\":{}}"] {
+            assert!(Headers::from_json(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn replacing_keeps_the_place_and_removing_keeps_the_order() {
+        let mut headers: Headers = [("a", "1"), ("b", "2"), ("c", "3")].into_iter().collect();
+        headers.insert("a", "4");
+        assert!(headers.remove("b"));
+        assert!(!headers.remove("b"));
+        assert_eq!(headers.to_json(), r#"{"a":"4","c":"3"}"#);
+    }
+}

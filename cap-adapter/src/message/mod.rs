@@ -1,0 +1,14 @@
+//! What a message is made of: headers, body, id and topic. Knows nothing of stores and brokers.
+
+mod envelope;
+pub mod headers;
+mod id;
+mod topic;
+mod trace;
+
+pub use envelope::Message;
+pub use headers::Headers;
+pub use id::{IdGenerator, MAX_WORKER, MessageId};
+pub use topic::{MAX_NAME_LENGTH, TopicPattern, validate_group, validate_topic};
+#[doc(hidden)]
+pub use trace::{copy_trace, is_trace_parent};

@@ -1,0 +1,118 @@
+//! Publishing inside the caller's own transaction.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+
+use crate::error::StorageError;
+use crate::storage::{NewOutgoing, Owner, Stored};
+
+/// A transaction in which messages can be stored, so that they leave if and only if it commits; `S` is the storage
+/// that it belongs to. What `Publish::within` takes.
+///
+/// Adapters implement it for a transaction of their own, which knows of the commit and hands the messages to the
+/// relay in memory, and for the plain transactions of their database library, which make the store announce them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transaction that a message can be published in",
+    note = "give it a transaction of the bus's own storage, such as the one that `cap_postgres::begin` returns"
+)]
+pub trait Within<S>: Send {
+    /// Inserts messages on this transaction. A row that is not held must be announced to all nodes when the
+    /// transaction commits.
+    fn store(
+        &mut self,
+        storage: &S,
+        owner: &Owner,
+        messages: &[NewOutgoing],
+    ) -> impl Future<Output = Result<Vec<Stored>, StorageError>> + Send;
+
+    /// Where messages wait for the commit, to be handed to the relay in memory. `None`, the default, for a
+    /// transaction whose commit nobody here learns of: its messages are inserted unheld.
+    fn handover(&mut self) -> Option<&mut Handover> {
+        None
+    }
+}
+
+/// A bus, as an adapter's `begin` needs it. `cap_core::Cap` is the one implementation.
+pub trait Bus {
+    /// The storage as itself, which an adapter can downcast.
+    fn storage(&self) -> &dyn Any;
+
+    /// Where an adapter's transaction gathers what is to be sent after its commit.
+    fn handover(&self) -> Handover;
+}
+
+/// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
+///
+/// An adapter's transaction keeps one ([`Bus::handover`]). It calls
+/// [`committing`](Self::committing) right before it commits and [`committed`](Self::committed) afterwards, or
+/// [`not_committed`](Self::not_committed) if the storage has said that it did not commit. Dropping it before `committing`
+/// forgets the messages, as a rollback must; dropping it after that means that nobody knows whether the commit took
+/// place: the bus then asks the storage, and sends those messages that are there.
+pub struct Handover(Box<dyn AfterCommit>);
+
+/// What the engine does with messages of a transaction, as the transaction goes on. Implemented by the engine.
+#[doc(hidden)]
+pub trait AfterCommit: Any + fmt::Debug + Send + Sync {
+    /// As [`Handover::committing`].
+    fn committing(&mut self);
+    /// As [`Handover::inserting`].
+    fn inserting(&mut self);
+    /// As [`Handover::not_committed`].
+    fn not_committed(self: Box<Self>);
+    /// As [`Handover::committed_in_part`].
+    fn committed_in_part(self: Box<Self>);
+    /// As [`Handover::committed`].
+    fn committed(self: Box<Self>);
+}
+
+impl Handover {
+    /// For the engine.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(inner: Box<dyn AfterCommit>) -> Self {
+        Self(inner)
+    }
+
+    /// For the engine: its own part.
+    #[doc(hidden)]
+    pub fn engine_mut(&mut self) -> &mut dyn Any {
+        &mut *self.0
+    }
+
+    /// The commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) nobody knows
+    /// whether the messages are stored.
+    pub fn committing(&mut self) {
+        self.0.committing();
+    }
+
+    /// The rows are inserted by a call that begins now: for a transaction that keeps them until its commit.
+    pub fn inserting(&mut self) {
+        self.0.inserting();
+    }
+
+    /// The messages are not stored, and never will be.
+    pub fn not_committed(self) {
+        self.0.not_committed();
+    }
+
+    /// The transaction is committed, but some of the messages may have been undone in it, as with a savepoint. The
+    /// storage is asked which are there, and those leave.
+    pub fn committed_in_part(self) {
+        self.0.committed_in_part();
+    }
+
+    /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
+    ///
+    /// How long the transaction was open makes no difference. Once half of the lease is over, the rows are leased anew
+    /// before they are sent; once all of it is, whoever claims them first sends them.
+    pub fn committed(self) {
+        self.0.committed();
+    }
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,233 @@
+//! Messages on their way from the store to the relay, waiting for a commit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cap_adapter::{AfterCommit, Handover};
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::Instant;
+
+use super::late_commits::Late;
+use super::open_places::OpenPlace;
+use super::relay::RelayItem;
+use crate::context::Context;
+use crate::outgoing::has_generated_id;
+use crate::storage::{Lease, NewOutgoing, Side};
+
+/// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
+///
+/// The engine's side of a [`Handover`], which says what its caller has to do.
+pub(crate) struct PendingCommit {
+    context: Arc<Context>,
+    entries: Vec<Entry>,
+    /// Whether the storage may have the rows: from the moment when it is told to commit until its answer.
+    may_be_stored: bool,
+}
+
+struct Entry {
+    row: NewOutgoing,
+    /// The place in the relay's queue; a message without one waits in the store.
+    place: Option<Place>,
+    /// No row is older: until a lease later nobody else can claim it.
+    since: Instant,
+    /// Whether the row is part of the transaction for certain.
+    is_part: bool,
+}
+
+pub(super) enum Place {
+    Own(OwnedPermit<RelayItem>),
+    Open(OpenPlace),
+}
+
+impl Place {
+    /// `None` if the relay, which drains, has taken it back.
+    pub(super) fn permit(self) -> Option<OwnedPermit<RelayItem>> {
+        match self {
+            Self::Own(permit) => Some(permit),
+            Self::Open(place) => place.permit(),
+        }
+    }
+}
+
+impl PendingCommit {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, entries: Vec::new(), may_be_stored: false }
+    }
+
+    /// The engine's side of what an adapter's transaction keeps.
+    pub(crate) fn behind(handover: &mut Handover) -> Option<&mut Self> {
+        handover.engine_mut().downcast_mut()
+    }
+
+    /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
+    /// now, the relay has a place for it, and no older message waits in the store.
+    pub(crate) fn admit(&mut self, row: &mut NewOutgoing) {
+        self.admit_if(row, |context| context.relay.clone().try_reserve_owned().ok().map(Place::Own));
+    }
+
+    /// As [`admit`](Self::admit), for a transaction of the application's, which may stay open for long.
+    pub(crate) fn admit_open(&mut self, row: &mut NewOutgoing) {
+        self.admit_if(row, |context| context.open_places.take(&context.relay).map(Place::Open));
+    }
+
+    /// As [`admit`](Self::admit), for a message that is stored with a settlement. Of those nobody hears whether the id
+    /// was taken already: under an id of the application's there may be no row to be sent, and the claims look.
+    pub(crate) fn admit_settled(&mut self, row: &mut NewOutgoing) {
+        if has_generated_id(row) { self.admit(row) } else { self.enter(row, None) }
+    }
+
+    fn admit_if(&mut self, row: &mut NewOutgoing, place: impl FnOnce(&Context) -> Option<Place>) {
+        if row.delay.is_some() || self.context.is_backlogged() {
+            return self.enter(row, None);
+        }
+        let place = place(&self.context);
+        if place.is_none() {
+            self.context.backlog.store(true, Ordering::Relaxed);
+        }
+        self.enter(row, place);
+    }
+
+    fn enter(&mut self, row: &mut NewOutgoing, place: Option<Place>) {
+        row.held = place.is_some();
+        self.entries.push(Entry { row: row.clone(), place, since: Instant::now(), is_part: true });
+    }
+
+    /// Takes over what another has admitted, before that is stored on the same transaction; gives back how many there
+    /// were before. Until [`confirm`](Self::confirm) nobody knows whether they are part of it: the caller may drop the
+    /// future that stores them, and commit.
+    pub(crate) fn absorb(&mut self, mut other: Self) -> usize {
+        let before = self.entries.len();
+        let entries = std::mem::take(&mut other.entries);
+        self.entries.extend(entries.into_iter().map(|entry| Entry { is_part: false, ..entry }));
+        before
+    }
+
+    /// What was [absorbed](Self::absorb) after these is stored on the transaction.
+    pub(crate) fn confirm(&mut self, before: usize) {
+        for entry in self.entries.iter_mut().skip(before) {
+            entry.is_part = true;
+        }
+    }
+
+    /// What was [absorbed](Self::absorb) after these is no part of the transaction.
+    pub(crate) fn retract(&mut self, before: usize) {
+        self.entries.truncate(before);
+    }
+
+    /// The commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) nobody knows
+    /// whether the messages are stored.
+    pub(crate) fn committing(&mut self) {
+        self.may_be_stored = true;
+    }
+
+    /// The rows are inserted by a call that begins now: for a transaction that keeps them until its commit.
+    pub(crate) fn inserting(&mut self) {
+        self.inserted(Instant::now());
+    }
+
+    /// As [`inserting`](Self::inserting) and [`committing`](Self::committing), for a try that may not be the first.
+    pub(crate) fn trying(&mut self) {
+        if !self.may_be_stored {
+            self.inserting();
+            self.committing();
+        }
+    }
+
+    /// The rows were inserted by a call that began at this time, and no earlier.
+    pub(crate) fn inserted(&mut self, since: Instant) {
+        for entry in &mut self.entries {
+            entry.since = since;
+        }
+    }
+
+    /// The messages are not stored, and never will be.
+    pub(crate) fn not_committed(mut self) {
+        self.may_be_stored = false;
+    }
+
+    /// The transaction is committed, but some of the messages may have been undone in it, as with a savepoint. The
+    /// storage is asked which are there, and those leave.
+    pub(crate) fn committed_in_part(mut self) {
+        for entry in &mut self.entries {
+            entry.is_part = false;
+        }
+        self.committed();
+    }
+
+    /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
+    ///
+    /// How long the transaction was open makes no difference. Once half of the lease is over, the rows are leased anew
+    /// before they are sent; once all of it is, whoever claims them first sends them.
+    pub(crate) fn committed(mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.dispatch(entries, true);
+    }
+
+    fn dispatch(&self, entries: Vec<Entry>, is_certain: bool) {
+        let context = &*self.context;
+        let lease = context.owner.lease;
+        for Entry { row, place, since, is_part } in entries {
+            let age = since.elapsed();
+            match (place, row.delay) {
+                (_, Some(delay)) => context.due.note(Side::Outbox, delay.saturating_sub(age)),
+                (Some(place), None) if is_certain && is_part && age < lease / 2 => {
+                    let lease = Lease { id: row.id, epoch: 1 };
+                    // Without a place the row is released with all else that this node holds when it stops.
+                    if context.leases.add(Side::Outbox, lease, None)
+                        && let Some(place) = place.permit()
+                    {
+                        place.send(RelayItem::stored(lease, row.message, since));
+                    }
+                }
+                // Within the lease nobody else can have claimed it. It is renewed before it is sent, as it may be over
+                // sooner than the next renewal of all leases.
+                (Some(place), None) if age < lease => {
+                    // What may not be there takes up no place.
+                    let place = is_certain.then_some(place);
+                    context.late_commits.add(row.id, Late::new(row.message, place, since));
+                    context.wake(Side::Outbox);
+                }
+                // Due already, here as everywhere: the first claim decides who sends it.
+                (_, None) => context.wake(Side::Outbox),
+            }
+        }
+    }
+}
+
+impl AfterCommit for PendingCommit {
+    fn committing(&mut self) {
+        Self::committing(self);
+    }
+
+    fn inserting(&mut self) {
+        Self::inserting(self);
+    }
+
+    fn not_committed(self: Box<Self>) {
+        Self::not_committed(*self);
+    }
+
+    fn committed_in_part(self: Box<Self>) {
+        Self::committed_in_part(*self);
+    }
+
+    fn committed(self: Box<Self>) {
+        Self::committed(*self);
+    }
+}
+
+impl Drop for PendingCommit {
+    fn drop(&mut self) {
+        if self.may_be_stored {
+            let entries = std::mem::take(&mut self.entries);
+            self.dispatch(entries, false);
+        }
+    }
+}
+
+impl fmt::Debug for PendingCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PendingCommit({} messages)", self.entries.len())
+    }
+}

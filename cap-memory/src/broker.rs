@@ -1,0 +1,384 @@
+//! The broker in memory: queues, bindings, deliveries. Pure state behind a lock; the transport does the waiting.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use cap_adapter::message::{Headers, TopicPattern};
+use cap_adapter::transport::{Acknowledge, Destination, Incoming, Sent, Tag};
+
+/// What all clones of a transport share.
+#[derive(Debug)]
+pub(super) struct Broker {
+    state: Mutex<State>,
+    /// There may be room in a queue, or no use in waiting for it.
+    pub(super) room: Notify,
+    pub(super) capacity: usize,
+}
+
+/// The queues by name, and whether the broker can be reached.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    queues: BTreeMap<Arc<str>, Queue>,
+    /// By when they are due, and among equals in the order in which they came.
+    waiting: BTreeMap<(Instant, u64), Waiting>,
+    last_waiting: u64,
+    away: bool,
+    last_consumer: u64,
+}
+
+/// A message that is kept until its time has come.
+#[derive(Debug)]
+struct Waiting {
+    version: Arc<str>,
+    parcel: Parcel,
+    to: Destination,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Of each version's exchange, what is routed here.
+    bindings: Vec<(Arc<str>, TopicPattern)>,
+    /// By the order in which they came. What comes back takes its old place.
+    ready: BTreeMap<u64, Stored>,
+    consumers: BTreeMap<u64, Handed>,
+    last_place: u64,
+    arrived: Arc<Notify>,
+}
+
+/// What a consumer has been handed and has not settled, with each message's place in the queue.
+#[derive(Debug, Default)]
+struct Handed {
+    unsettled: BTreeMap<Tag, (u64, Stored)>,
+    last_tag: Tag,
+}
+
+#[derive(Debug)]
+struct Stored {
+    parcel: Parcel,
+    redelivered: bool,
+    delayed: bool,
+    /// Its sender, which waits until it is acknowledged. Without one the queue keeps the message until it is.
+    sender: Option<oneshot::Sender<()>>,
+}
+
+impl Stored {
+    /// Whether its sender has stopped waiting, and so sends it again.
+    fn is_abandoned(&self) -> bool {
+        self.sender.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+}
+
+/// A message on its way through the broker.
+#[derive(Debug, Clone)]
+pub(super) struct Parcel {
+    pub(super) routing_key: String,
+    pub(super) headers: Headers,
+    pub(super) properties: Headers,
+    pub(super) body: Bytes,
+}
+
+/// What became of an attempt to put a message into the queues.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Done(Sent),
+    /// A queue that wants it is full.
+    Full,
+    Away,
+}
+
+/// The queues that want a message whose sender waits until it is acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Offered {
+    /// These have it. The receiver fails if the queue gives it up.
+    pub(super) taken: Vec<(Arc<str>, oneshot::Receiver<()>)>,
+    pub(super) full: Vec<Arc<str>>,
+    /// Nobody consumes these.
+    pub(super) unattended: Vec<Arc<str>>,
+}
+
+/// What there is for a consumer.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Messages(Vec<Incoming>),
+    Nothing,
+    /// The consumer is known no more.
+    Ended,
+}
+
+impl Broker {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), room: Notify::new(), capacity }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message into every queue that wants it, or into none if one of them is full.
+    pub(super) fn put(&self, version: &Arc<str>, parcel: &Parcel) -> Put {
+        let mut state = self.lock();
+        if state.away {
+            return Put::Away;
+        }
+        self.move_due(&mut state, Instant::now());
+        state.route(version, parcel, self.capacity).map_or(Put::Full, Put::Done)
+    }
+
+    /// Puts a message into each queue that wants it, is not excepted, has room and is consumed; nothing if the broker is
+    /// away. No queue keeps it for longer than its sender waits and its consumers are there.
+    pub(super) fn offer(&self, version: &Arc<str>, parcel: &Parcel, except: &[Arc<str>]) -> Option<Offered> {
+        let mut state = self.lock();
+        if state.away {
+            return None;
+        }
+        self.move_due(&mut state, Instant::now());
+        let mut offered = Offered::default();
+        for (group, queue) in &mut state.queues {
+            if except.contains(group) || !queue.wants(version, &parcel.routing_key) {
+                continue;
+            }
+            if queue.len() >= self.capacity {
+                queue.ready.retain(|_, stored| !stored.is_abandoned());
+            }
+            if queue.consumers.is_empty() {
+                offered.unattended.push(Arc::clone(group));
+            } else if queue.len() >= self.capacity {
+                offered.full.push(Arc::clone(group));
+            } else {
+                let (sender, receiver) = oneshot::channel();
+                queue.add(parcel.clone(), false, Some(sender));
+                offered.taken.push((Arc::clone(group), receiver));
+            }
+        }
+        Some(offered)
+    }
+
+    /// Keeps a message until it is due, unless too many are kept.
+    pub(super) fn keep(&self, version: &Arc<str>, parcel: &Parcel, to: &Destination, due: Instant) -> Put {
+        let mut state = self.lock();
+        if state.away {
+            return Put::Away;
+        }
+        self.move_due(&mut state, Instant::now());
+        if state.waiting.len() >= self.capacity {
+            return Put::Full;
+        }
+        state.last_waiting += 1;
+        let (version, to) = (Arc::clone(version), to.clone());
+        let place = (due, state.last_waiting);
+        state.waiting.insert(place, Waiting { version, parcel: parcel.clone(), to });
+        // Whoever waits for messages may have meant to sleep for longer.
+        for queue in state.queues.values() {
+            queue.arrived.notify_waiters();
+        }
+        Put::Done(Sent::Routed)
+    }
+
+    /// Hands out what is ready: at most `limit`, and no more than `prefetch` unsettled in all. With it comes when to
+    /// look again though nothing should arrive until then.
+    pub(super) fn take(
+        &self,
+        group: &Arc<str>,
+        consumer: u64,
+        limit: usize,
+        prefetch: usize,
+    ) -> (Taken, Option<Instant>) {
+        let mut state = self.lock();
+        // One moment for both: what became due in between would be neither moved nor waited for.
+        let now = Instant::now();
+        self.move_due(&mut state, now);
+        (state.take(group, consumer, limit, prefetch), state.next_due(now))
+    }
+
+    /// Moves what is due to where it goes, which makes room for more that is not.
+    fn move_due(&self, state: &mut State, now: Instant) {
+        if state.move_due(self.capacity, now) {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Settles deliveries of a consumer. Those that it does not hold (any more) are passed over.
+    pub(super) fn settle(&self, group: &Arc<str>, consumer: u64, tags: &[Tag], how: Acknowledge) {
+        let mut state = self.lock();
+        let Some(queue) = state.queues.get_mut(group) else { return };
+        let Some(handed) = queue.consumers.get_mut(&consumer) else { return };
+        let settled: Vec<_> = tags.iter().filter_map(|tag| handed.unsettled.remove(tag)).collect();
+        match how {
+            Acknowledge::Accept => {
+                for (_, stored) in settled {
+                    if let Some(sender) = stored.sender {
+                        // One that has stopped waiting sends it again, and the inbox knows it then.
+                        let _ = sender.send(());
+                    }
+                }
+                // There may be room now for what was due.
+                self.move_due(&mut state, Instant::now());
+                self.room.notify_waiters();
+            }
+            Acknowledge::Requeue => queue.take_back(settled),
+        }
+    }
+
+    /// Ends a consumer; what it has not settled goes back to its place in the queue.
+    pub(super) fn end(&self, group: &Arc<str>, consumer: u64) {
+        if let Some(queue) = self.lock().queues.get_mut(group) {
+            queue.end(consumer);
+        }
+    }
+
+    /// Makes the broker unreachable, which ends every consumer, or reachable again.
+    pub(super) fn set_available(&self, available: bool) {
+        let mut state = self.lock();
+        state.away = !available;
+        if state.away {
+            for queue in state.queues.values_mut() {
+                let consumers: Vec<u64> = queue.consumers.keys().copied().collect();
+                for consumer in consumers {
+                    queue.end(consumer);
+                }
+            }
+        }
+        self.room.notify_waiters();
+    }
+}
+
+impl State {
+    pub(super) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Declares the queue of a group with its bindings.
+    pub(super) fn declare(&mut self, version: &Arc<str>, group: &Arc<str>, topics: &[TopicPattern]) {
+        let queue = self.queues.entry(Arc::clone(group)).or_default();
+        for topic in topics {
+            let binding = (Arc::clone(version), topic.clone());
+            if !queue.bindings.contains(&binding) {
+                queue.bindings.push(binding);
+            }
+        }
+    }
+
+    /// Adds a consumer to a queue, if it is there, and gives back the consumer's number and the notice of arrivals.
+    pub(super) fn consume(&mut self, group: &Arc<str>) -> Option<(u64, Arc<Notify>)> {
+        let queue = self.queues.get_mut(group)?;
+        self.last_consumer += 1;
+        queue.consumers.insert(self.last_consumer, Handed::default());
+        Some((self.last_consumer, Arc::clone(&queue.arrived)))
+    }
+
+    /// Puts a message into every queue that wants it, or gives back nothing and puts it into none if one of them is
+    /// full.
+    fn route(&mut self, version: &Arc<str>, parcel: &Parcel, capacity: usize) -> Option<Sent> {
+        let key = parcel.routing_key.as_str();
+        let mut wanting: Vec<_> =
+            self.queues.values_mut().filter(|queue| queue.wants(version, key)).collect();
+        if wanting.iter().any(|queue| queue.len() >= capacity) {
+            return None;
+        }
+        for queue in &mut wanting {
+            queue.add(parcel.clone(), false, None);
+        }
+        Some(if wanting.is_empty() { Sent::Unrouted } else { Sent::Routed })
+    }
+
+    /// Moves what is due to where it goes. What has no room there, or no queue, goes on waiting. Gives back whether
+    /// anything was moved.
+    fn move_due(&mut self, capacity: usize, now: Instant) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let later = self.waiting.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut self.waiting, later);
+        let mut moved = false;
+        for (place, waiting) in due {
+            if self.deliver(&waiting, capacity) {
+                moved = true;
+            } else {
+                self.waiting.insert(place, waiting);
+            }
+        }
+        moved
+    }
+
+    /// Whether a message that is due has gone to where it goes.
+    fn deliver(&mut self, waiting: &Waiting, capacity: usize) -> bool {
+        match &waiting.to {
+            Destination::Topic => self.route(&waiting.version, &waiting.parcel, capacity).is_some(),
+            Destination::Group(group) => match self.queues.get_mut(group) {
+                Some(queue) if queue.len() < capacity => {
+                    queue.add(waiting.parcel.clone(), true, None);
+                    true
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// When the next message is due. What is overdue waits for room, and not for the clock.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.waiting.range((now, u64::MAX)..).next().map(|((due, _), _)| *due)
+    }
+
+    fn take(&mut self, group: &Arc<str>, consumer: u64, limit: usize, prefetch: usize) -> Taken {
+        let Some(queue) = self.queues.get_mut(group) else { return Taken::Ended };
+        let Some(handed) = queue.consumers.get_mut(&consumer) else { return Taken::Ended };
+        let room = prefetch.saturating_sub(handed.unsettled.len()).min(limit);
+        let mut messages = Vec::new();
+        while messages.len() < room
+            && let Some((place, stored)) = queue.ready.pop_first()
+        {
+            if !stored.is_abandoned() {
+                messages.push(handed.hand_out(place, stored));
+            }
+        }
+        if messages.is_empty() { Taken::Nothing } else { Taken::Messages(messages) }
+    }
+}
+
+impl Queue {
+    fn wants(&self, version: &Arc<str>, routing_key: &str) -> bool {
+        self.bindings.iter().any(|(exchange, topic)| exchange == version && topic.matches(routing_key))
+    }
+
+    /// Everything that takes room: what is handed out may come back.
+    fn len(&self) -> usize {
+        self.ready.len() + self.consumers.values().map(|handed| handed.unsettled.len()).sum::<usize>()
+    }
+
+    fn add(&mut self, parcel: Parcel, delayed: bool, sender: Option<oneshot::Sender<()>>) {
+        self.last_place += 1;
+        self.ready.insert(self.last_place, Stored { parcel, redelivered: false, delayed, sender });
+        self.arrived.notify_waiters();
+    }
+
+    fn take_back(&mut self, messages: impl IntoIterator<Item = (u64, Stored)>) {
+        for (place, stored) in messages {
+            self.ready.insert(place, Stored { redelivered: true, ..stored });
+        }
+        self.arrived.notify_waiters();
+    }
+
+    fn end(&mut self, consumer: u64) {
+        if let Some(handed) = self.consumers.remove(&consumer) {
+            self.take_back(handed.unsettled.into_values());
+        }
+        if self.consumers.is_empty() {
+            // A sender that waits learns at once that nobody is there.
+            self.ready.retain(|_, stored| stored.sender.is_none());
+        }
+    }
+}
+
+impl Handed {
+    fn hand_out(&mut self, place: u64, stored: Stored) -> Incoming {
+        self.last_tag += 1;
+        let Parcel { routing_key, headers, properties, body } = stored.parcel.clone();
+        let (redelivered, delayed) = (stored.redelivered, stored.delayed);
+        self.unsettled.insert(self.last_tag, (place, stored));
+        Incoming { tag: self.last_tag, routing_key, headers, properties, body, redelivered, delayed }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a verdict makes of a row.
+
+use std::sync::Arc;
+
+use super::row::{Attempt, Moment, Row, State};
+use super::table::Table;
+use cap_adapter::faults::sabotaged;
+use cap_adapter::storage::{Lease, Owner, Reason, Retention, Status, Verdict};
+
+impl Table {
+    /// Applies a verdict, and says whether the lease held.
+    pub(super) fn settle(&mut self, now: Moment, owner: &Owner, lease: Lease, verdict: &Verdict) -> bool {
+        if !self.is_held_under(lease) {
+            return false;
+        }
+        let forgets = matches!(verdict, Verdict::Succeeded { .. }) && sabotaged("forget-at-success");
+        if forgets || matches!(verdict, Verdict::Succeeded { retention: Retention::Delete, reason: None }) {
+            self.delete(lease.id);
+        } else {
+            self.change(lease.id, |row| apply(row, now, owner, verdict));
+        }
+        true
+    }
+}
+
+fn apply(row: &mut Row, now: Moment, owner: &Owner, verdict: &Verdict) {
+    match verdict {
+        Verdict::Succeeded { retention, reason } => succeed(row, now, *retention, *reason),
+        Verdict::Retry { after, hold, error } => {
+            let next = if *hold { now } else { now.saturating_add(*after) };
+            let Some(state) = retry(row, now, owner, error, next) else { return };
+            if *hold {
+                state.hold(&owner.node, now.saturating_add(owner.lease));
+            } else {
+                state.let_go(Some(next));
+            }
+        }
+        Verdict::RetryAtBroker { after, spare, error } => {
+            let next = now.saturating_add(*after);
+            let Some(state) = retry(row, now, owner, error, next) else { return };
+            state.let_go(Some(next.saturating_add(*spare)));
+        }
+        Verdict::Failed { reason, error, counted, keep, notify } => {
+            if *counted {
+                count_attempt(row, now, owner, error, None);
+            }
+            let Some(state) = &mut row.state else { return };
+            state.status = Status::Failed;
+            state.reason = Some(*reason);
+            state.last_error = Some(error.clone());
+            state.expires = Some(now.saturating_add(*keep));
+            state.notice = *notify;
+            if *notify && !sabotaged("forget-notices") {
+                state.hold(&owner.node, now.saturating_add(owner.lease));
+            } else {
+                state.let_go(None);
+            }
+        }
+        Verdict::Notified => {
+            let Some(state) = &mut row.state else { return };
+            state.notice = false;
+            state.let_go(None);
+        }
+        Verdict::Release { after } => {
+            let due = if after.is_zero() { row.added } else { now.saturating_add(*after) };
+            let Some(state) = &mut row.state else { return };
+            state.let_go(Some(due));
+        }
+    }
+}
+
+fn succeed(row: &mut Row, now: Moment, retention: Retention, reason: Option<Reason>) {
+    let expires = match retention {
+        Retention::Keep(keep) => Some(now.saturating_add(keep)),
+        Retention::Forget if reason.is_none() => {
+            row.state = None;
+            return;
+        }
+        // What is told is kept: as long as what is forgotten, or until the collector comes by.
+        Retention::Forget => None,
+        Retention::Delete => Some(now),
+    };
+    let Some(state) = &mut row.state else { return };
+    state.status = Status::Succeeded;
+    state.reason = reason;
+    state.expires = expires;
+    state.notice = false;
+    state.let_go(None);
+}
+
+/// Counts an attempt that another follows.
+fn retry<'a>(
+    row: &'a mut Row,
+    now: Moment,
+    owner: &Owner,
+    error: &str,
+    next: Moment,
+) -> Option<&'a mut State> {
+    count_attempt(row, now, owner, error, Some(next));
+    let state = row.state.as_mut()?;
+    state.status = Status::Retrying;
+    // It may have been a notice until now; what is unfinished never expires.
+    (state.reason, state.expires, state.notice) = (None, None, false);
+    Some(state)
+}
+
+fn count_attempt(row: &mut Row, now: Moment, owner: &Owner, error: &str, next: Option<Moment>) {
+    let Some(state) = &mut row.state else { return };
+    state.attempts = state.attempts.saturating_add(1);
+    state.last_error = Some(error.to_owned());
+    row.attempts.push(Attempt {
+        at: now,
+        node: Arc::clone(&owner.node),
+        error: error.to_owned(),
+        next,
+        crash: None,
+    });
+}

@@ -1,0 +1,334 @@
+//! The store in memory: a lock and a clock around its two tables.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::task::coop::consume_budget;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::row::Moment;
+use super::table::Table;
+use super::workers::{NoNumber, Workers};
+use cap_adapter::error::{StorageError, StorageErrorKind};
+use cap_adapter::faults::sabotaged;
+use cap_adapter::message::MAX_WORKER;
+use cap_adapter::storage::{
+    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement, Side,
+    StartMark, Storage, Verdict, Wake, WriteBatch, WriteReport,
+};
+
+const NAME: &str = "memory";
+
+/// A store inside the process. What it holds is lost with the last clone.
+///
+/// Clones share one store: give each bus a clone and they are nodes of one service. Its clock is tokio's, so that
+/// a test with paused time decides when leases run out and delays end; the times shown to people follow it.
+/// Memory grows with the messages kept: how long that is, the options `succeeded_expire_after` and
+/// `failed_expire_after` say.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use cap_core::memory::MemoryStorage;
+/// use cap_core::message::Message;
+/// use cap_core::storage::{ClaimRequest, NewOutgoing, Owner, Side, Storage, WriteBatch};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), cap_core::error::StorageError> {
+/// let storage = MemoryStorage::new();
+/// let node = Owner { node: "a".into(), version: "v1".into(), lease: Duration::from_secs(30) };
+///
+/// let headers = [("cap-msg-id", "1"), ("cap-msg-name", "order.created")].into_iter().collect();
+/// let message = Arc::new(Message::new(headers, &b"{}"[..]));
+/// let outgoing = vec![NewOutgoing { id: 1, message, delay: None, held: false }];
+/// storage.write(&node, &WriteBatch { outgoing, ..WriteBatch::default() }).await?;
+///
+/// // Another node, which shares the store, finds the message and holds it from now on.
+/// let other = storage.clone();
+/// let node = Owner { node: "b".into(), ..node };
+/// let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: 10 };
+/// let claims = other.claim(&node, &request).await?;
+/// assert_eq!(claims.rows[0].message.name(), Some("order.created"));
+/// assert!(storage.claim(&node, &request).await?.rows.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStorage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The store's first moment, by both clocks.
+    start: Instant,
+    start_for_people: SystemTime,
+    store: Mutex<Store>,
+    listeners: Mutex<Listeners>,
+}
+
+/// Both tables and the nodes, behind one lock, so that a call on both sides is one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) outbox: Table,
+    pub(super) inbox: Table,
+    workers: Workers,
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    next: u64,
+    wakes: BTreeMap<u64, Wake>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            start_for_people: SystemTime::now(),
+            store: Mutex::default(),
+            listeners: Mutex::default(),
+        }
+    }
+}
+
+impl Store {
+    pub(super) fn table(&mut self, side: Side) -> &mut Table {
+        match side {
+            Side::Outbox => &mut self.outbox,
+            Side::Inbox => &mut self.inbox,
+        }
+    }
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Locks the store and reads the clock. A panic under the lock cannot leave a row half changed in a way that
+    /// matters more than losing the whole store, so poison is ignored.
+    pub(super) fn lock(&self) -> (MutexGuard<'_, Store>, Moment) {
+        let store = self.shared.store.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: moments then rise in the order of the calls.
+        let now = Instant::now().saturating_duration_since(self.shared.start);
+        (store, now)
+    }
+
+    /// A moment as people read it; `None` beyond the end of the system's calendar.
+    pub(super) fn for_people(&self, moment: Moment) -> Option<SystemTime> {
+        self.shared.start_for_people.checked_add(moment)
+    }
+
+    /// Tells every bus on this store that rows may have become due.
+    pub(super) fn wake(&self, side: Side) {
+        for wake in self.listeners().wakes.values() {
+            wake.wake(side);
+        }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn initialize(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {
+        let (mut store, now) = self.lock();
+        store.workers.join(now, request).map_err(|reason| no_number(request, &reason))
+    }
+
+    async fn keep_alive(&self, request: &NodeRequest, worker: u16) -> Result<bool, StorageError> {
+        let (mut store, now) = self.lock();
+        Ok(store.workers.keep_alive(now, request, worker))
+    }
+
+    async fn leave(&self, node: &str, worker: u16) -> Result<(), StorageError> {
+        let (mut store, _) = self.lock();
+        store.workers.leave(node, worker);
+        Ok(())
+    }
+
+    async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
+        consume_budget().await;
+        let report = {
+            let (mut store, now) = self.lock();
+            refuse_taken_ids(&store, batch)?;
+            store.write(now, owner, batch)
+        };
+        for side in [Side::Outbox, Side::Inbox] {
+            if leaves_work(batch, side) {
+                self.wake(side);
+            }
+        }
+        Ok(report)
+    }
+
+    async fn claim(&self, owner: &Owner, request: &ClaimRequest) -> Result<Claims, StorageError> {
+        consume_budget().await;
+        let (mut store, now) = self.lock();
+        Ok(store.table(request.side).claim(now, owner, request))
+    }
+
+    async fn claim_waiting(
+        &self,
+        owner: &Owner,
+        leases: &[Lease],
+    ) -> Result<Vec<Option<Claimed>>, StorageError> {
+        consume_budget().await;
+        let (mut store, now) = self.lock();
+        Ok(leases.iter().map(|lease| store.inbox.claim_waiting(now, owner, *lease)).collect())
+    }
+
+    async fn mark_started(&self, _owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {
+        let (mut store, _) = self.lock();
+        Ok(marks.iter().map(|mark| store.inbox.mark_started(*mark)).collect())
+    }
+
+    async fn withdraw_crashes(&self, leases: &[Lease]) -> Result<(), StorageError> {
+        let (mut store, _) = self.lock();
+        for lease in leases {
+            store.inbox.withdraw_crash(*lease);
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>, StorageError> {
+        let (mut store, now) = self.lock();
+        let table = store.table(side);
+        Ok(leases.iter().map(|lease| table.renew(now, owner, *lease)).collect())
+    }
+
+    async fn delete_expired(&self, expiry: &Expiry) -> Result<(u64, u64), StorageError> {
+        consume_budget().await;
+        let (mut store, now) = self.lock();
+        Ok((store.outbox.delete_expired(now, expiry), store.inbox.delete_expired(now, expiry)))
+    }
+
+    async fn listen(&self, wake: Wake, cancelled: CancellationToken) {
+        let _listening = Listening::new(self, wake);
+        cancelled.cancelled().await;
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Store {
+    fn write(&mut self, now: Moment, owner: &Owner, batch: &WriteBatch) -> WriteReport {
+        let Self { outbox, inbox, .. } = self;
+        let mut insert = |new: &NewOutgoing| outbox.insert_outgoing(now, owner, new);
+        let outgoing = batch.outgoing.iter().map(&mut insert).collect();
+        let incoming = batch.incoming.iter().map(|new| inbox.insert_incoming(now, owner, new)).collect();
+        let mut settle_incoming = |settlement: &Settlement| {
+            let held = inbox.settle(now, owner, settlement.lease, &settlement.verdict);
+            if held || sabotaged("answer-without-lease") {
+                let stored: Vec<_> = settlement.publishes.iter().map(&mut insert).collect();
+                settlement.warn_of_duplicates(stored);
+            }
+            held
+        };
+        let settled_incoming = batch.settled_incoming.iter().map(&mut settle_incoming).collect();
+        let settle_outgoing =
+            |settlement: &Settlement| outbox.settle(now, owner, settlement.lease, &settlement.verdict);
+        let settled_outgoing = batch.settled_outgoing.iter().map(settle_outgoing).collect();
+        WriteReport { outgoing, incoming, settled_outgoing, settled_incoming }
+    }
+}
+
+/// Two messages under one row id would mean that one of them is lost without a word.
+fn refuse_taken_ids(store: &Store, batch: &WriteBatch) -> Result<(), StorageError> {
+    let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
+    let outgoing = batch.outgoing.iter().chain(published).map(|new| (new.id, "", &new.message));
+    let incoming = batch.incoming.iter().map(|new| (new.id, &*new.group, &new.message));
+    let clash = store.outbox.first_clash(outgoing).or_else(|| store.inbox.first_clash(incoming));
+    match clash {
+        None => Ok(()),
+        Some(id) => Err(StorageError::new(
+            StorageErrorKind::Refused,
+            NAME,
+            format!("row {id} holds another message; do two nodes have the same worker number?"),
+        )),
+    }
+}
+
+/// Whether a batch leaves rows on this side that are nobody's, so that the other nodes should look.
+fn leaves_work(batch: &WriteBatch, side: Side) -> bool {
+    let inserted = match side {
+        Side::Outbox => batch.outgoing.iter().any(|new| !new.held),
+        Side::Inbox => batch.incoming.iter().any(|new| matches!(new.entry, Entry::Scheduled { held: false })),
+    };
+    let settled = match side {
+        Side::Outbox => &batch.settled_outgoing,
+        Side::Inbox => &batch.settled_incoming,
+    };
+    let given_back = settled.iter().any(|settlement| {
+        matches!(settlement.verdict, Verdict::Release { .. } | Verdict::Retry { hold: false, .. })
+    });
+    let published = side == Side::Outbox
+        && batch.settled_incoming.iter().any(|settlement| settlement.publishes.iter().any(|new| !new.held));
+    inserted || given_back || published
+}
+
+fn no_number(request: &NodeRequest, reason: &NoNumber) -> StorageError {
+    let wished = request.worker.unwrap_or_default();
+    match reason {
+        NoNumber::OutOfRange => StorageError::new(
+            StorageErrorKind::Unusable,
+            NAME,
+            format!("worker number {wished} is out of range: use 0 to {MAX_WORKER}"),
+        ),
+        NoNumber::HeldBy(node) => StorageError::new(
+            StorageErrorKind::Unusable,
+            NAME,
+            format!("worker number {wished} belongs to the node {node}, which lives: give each node its own"),
+        ),
+        NoNumber::AllTaken => StorageError::new(
+            StorageErrorKind::Unavailable,
+            NAME,
+            "every worker number belongs to a node that lives; one is free when a node leaves",
+        ),
+    }
+}
+
+/// A bus that listens, until it is dropped.
+struct Listening<'a> {
+    storage: &'a MemoryStorage,
+    key: u64,
+}
+
+impl<'a> Listening<'a> {
+    fn new(storage: &'a MemoryStorage, wake: Wake) -> Self {
+        let mut listeners = storage.listeners();
+        let key = listeners.next;
+        listeners.next += 1;
+        listeners.wakes.insert(key, wake);
+        drop(listeners);
+        Self { storage, key }
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.storage.listeners().wakes.remove(&self.key);
+    }
+}
