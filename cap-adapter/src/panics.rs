@@ -4,6 +4,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs code of the application; a panic in it becomes a text that says whose it was.
+///
+/// # Errors
+///
+/// That text.
 pub fn caught<T>(whose: &str, run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(whose, &*panic))
 }

@@ -258,6 +258,7 @@ impl Settlement {
     pub fn warn_of_duplicates(&self, stored: impl IntoIterator<Item = Stored>) {
         for (new, _) in self.publishes.iter().zip(stored).filter(|(_, stored)| *stored == Stored::Duplicate) {
             tracing::warn!(
+                target: "cap_core::storage",
                 row = self.lease.id,
                 message_id = new.message.id(),
                 topic = new.message.name(),

@@ -13,7 +13,7 @@ mod settings;
 mod validate;
 
 use proc_macro2::{Span, TokenStream};
-use syn::Error;
+use syn::{Error, Path, parse_quote};
 
 use crate::item::{Function, ImplBlock};
 use crate::parse::Arguments;
@@ -74,7 +74,7 @@ use crate::parse::Arguments;
 /// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
 /// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
 /// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
-/// | `crate = path::to::cap_core` | Where cap-core is, for a program that knows it under another name. | `::cap_core` |
+/// | `crate = path::to::cap_core` | The path of `cap-bus` or `cap-core`, for a program that knows it under another name. | `::cap_bus`, or `::cap_core` where the attribute is that crate's |
 ///
 /// # Several topics
 ///
@@ -102,7 +102,19 @@ pub fn cap_subscribe(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    subscribe(arguments.into(), item.into()).into()
+    subscribe(arguments.into(), item.into(), &parse_quote!(::cap_core)).into()
+}
+
+/// [`cap_subscribe`](macro@cap_subscribe) for a service that depends on `cap-bus`.
+///
+/// See the other one: nothing differs but the crate that it refers to. `cap-bus` re-exports it as `cap_subscribe`.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn cap_subscribe_bus(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    subscribe(arguments.into(), item.into(), &parse_quote!(::cap_bus)).into()
 }
 
 /// Makes methods of one instance the handlers of topics.
@@ -147,16 +159,29 @@ pub fn cap_subscribe(
 /// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
 /// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
 /// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
-/// | `crate = path::to::cap_core` | Where cap-core is, for a program that knows it under another name. | `::cap_core` |
+/// | `crate = path::to::cap_core` | The path of `cap-bus` or `cap-core`, for a program that knows it under another name. | `::cap_bus`, or `::cap_core` where the attribute is that crate's |
 #[proc_macro_attribute]
 pub fn cap_subscriber(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    subscriber(arguments.into(), item.into()).into()
+    subscriber(arguments.into(), item.into(), &parse_quote!(::cap_core)).into()
 }
 
-fn subscribe(arguments: TokenStream, item: TokenStream) -> TokenStream {
+/// [`cap_subscriber`](macro@cap_subscriber) for a service that depends on `cap-bus`.
+///
+/// See the other one: nothing differs but the crate that it refers to. `cap-bus` re-exports it as `cap_subscriber`.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn cap_subscriber_bus(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    subscriber(arguments.into(), item.into(), &parse_quote!(::cap_bus)).into()
+}
+
+/// `default` is the crate that the code refers to unless `crate = ..` names another.
+fn subscribe(arguments: TokenStream, item: TokenStream, default: &Path) -> TokenStream {
     if arguments.to_string() == expand::taken().to_string() {
         return TokenStream::new();
     }
@@ -169,12 +194,12 @@ fn subscribe(arguments: TokenStream, item: TokenStream) -> TokenStream {
     function.allow_handler();
     attributes.extend(function.take_subscriptions().iter().map(Arguments::from_attribute));
     match validate::function(attributes, &function) {
-        Ok((handler, krate)) => expand::function(&function, &handler, krate.as_ref()),
+        Ok((handler, krate)) => expand::function(&function, &handler, krate.as_ref().unwrap_or(default)),
         Err(error) => expand::refused(function, &error),
     }
 }
 
-fn subscriber(arguments: TokenStream, item: TokenStream) -> TokenStream {
+fn subscriber(arguments: TokenStream, item: TokenStream, default: &Path) -> TokenStream {
     let Ok(mut block) = syn::parse2::<ImplBlock>(item.clone()) else {
         let wanted =
             "`#[cap_subscriber]` stands on an impl block; on a function write `#[cap_subscribe(\"topic\")]`";
@@ -182,7 +207,9 @@ fn subscriber(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
     let attributes = block.take_subscriptions();
     let mut written = match validate::subscriber(Arguments::from_tokens(arguments), &block, &attributes) {
-        Ok(subscriber) => expand::subscriber(&block, &subscriber),
+        Ok(subscriber) => {
+            expand::subscriber(&block, &subscriber, subscriber.krate.as_ref().unwrap_or(default))
+        }
         Err(error) => expand::refused(block, &error),
     };
     written.extend(expand::uses(attributes.iter().flatten()));

@@ -12,6 +12,8 @@
 )]
 
 mod foreign;
+#[cfg(doctest)]
+pub mod pages;
 mod pair;
 mod patience;
 mod proxy;

@@ -61,6 +61,7 @@ pub mod names {
 
     /// Whether only the bus writes this header, and only on a message that it has received: from a sender it is nobody's
     /// word.
+    #[must_use]
     pub fn is_written_on_receipt(name: &str) -> bool {
         matches!(name, EXCEPTION | AUDIT | RETRY | BROKER_DELAY | VERIFIED_USER | DELIVERY | ROUTING_KEY)
             || name.starts_with(PROPERTY)

@@ -38,6 +38,7 @@ pub fn copy_trace(from: &Headers, to: &mut Headers) {
 }
 
 /// Whether a text is a `traceparent`: version, trace, parent and flags in lower-case hexadecimal digits.
+#[must_use]
 pub fn is_trace_parent(text: &str) -> bool {
     let Some(known) = text.get(..TRACE_PARENT) else { return false };
     let (version, more) = (&known[..2.min(known.len())], &text[TRACE_PARENT..]);

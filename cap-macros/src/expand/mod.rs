@@ -22,7 +22,7 @@ pub(crate) fn refused(item: impl ToTokens, error: &syn::Error) -> TokenStream {
 }
 
 /// A function, and beside it a type of the same name that holds its subscriptions: one `use` brings both.
-pub(crate) fn function(function: &Function, handler: &Handler, krate: Option<&Path>) -> TokenStream {
+pub(crate) fn function(function: &Function, handler: &Handler, krate: &Path) -> TokenStream {
     let name = own_ident(&handler.name);
     let owner = Owner {
         cap: support(krate),
@@ -44,10 +44,10 @@ pub(crate) fn function(function: &Function, handler: &Handler, krate: Option<&Pa
 }
 
 /// An impl block, and beside it the subscriptions of its methods.
-pub(crate) fn subscriber(block: &ImplBlock, subscriber: &Subscriber) -> TokenStream {
+pub(crate) fn subscriber(block: &ImplBlock, subscriber: &Subscriber, krate: &Path) -> TokenStream {
     let instance = &subscriber.instance;
     let owner = Owner {
-        cap: support(subscriber.krate.as_ref()),
+        cap: support(krate),
         ty: instance.to_token_stream(),
         name: last_name(instance),
         conditions: &subscriber.conditions,
@@ -108,8 +108,8 @@ impl Owner<'_> {
     }
 }
 
-fn support(krate: Option<&Path>) -> TokenStream {
-    krate.map_or(quote!(::cap_core::__private), |path| quote!(#path::__private))
+fn support(krate: &Path) -> TokenStream {
+    quote!(#krate::__private)
 }
 
 /// The place of a user's token for a token of ours: errors point there, but names and lints are the macros'.

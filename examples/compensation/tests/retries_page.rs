@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use cap_core::NextAttempt;
-use cap_core::prelude::*;
+use cap_bus::NextAttempt;
+use cap_bus::prelude::*;
 
 const BEGIN: &str = "<!-- policies: written by the test, see there -->\n";
 const END: &str = "<!-- end of policies -->";

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-#[path = "../examples/compensation/main.rs"]
+#[path = "../src/main.rs"]
 mod story;
 
 #[test]

@@ -56,9 +56,13 @@ fn subscribe(arguments: TokenStream, item: TokenStream) -> TokenStream {
     function.allow_handler();
     attributes.extend(function.take_subscriptions().iter().map(Arguments::from_attribute));
     match validate::function(attributes, &function) {
-        Ok((handler, krate)) => expand::function(&function, &handler, krate.as_ref()),
+        Ok((handler, krate)) => expand::function(&function, &handler, &krate.unwrap_or_else(default)),
         Err(error) => expand::refused(function, &error),
     }
+}
+
+fn default() -> syn::Path {
+    syn::parse_quote!(::cap_core)
 }
 
 fn subscriber(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -67,7 +71,9 @@ fn subscriber(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
     let attributes = block.take_subscriptions();
     let mut written = match validate::subscriber(Arguments::from_tokens(arguments), &block, &attributes) {
-        Ok(subscriber) => expand::subscriber(&block, &subscriber),
+        Ok(subscriber) => {
+            expand::subscriber(&block, &subscriber, &subscriber.krate.clone().unwrap_or_else(default))
+        }
         Err(error) => expand::refused(block, &error),
     };
     written.extend(expand::uses(attributes.iter().flatten()));

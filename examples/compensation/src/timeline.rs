@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::monitor::{FailedAttempt, Row};
-use cap_core::prelude::*;
-use cap_core::storage::Side;
+use cap_bus::monitor::{FailedAttempt, Row};
+use cap_bus::prelude::*;
+use cap_bus::storage::Side;
 use sqlx::PgPool;
 
 use super::BoxResult;

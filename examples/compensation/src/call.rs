@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cap_core::prelude::*;
-use cap_postgres::PgTx;
+use cap_bus::prelude::*;
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use tokio::sync::mpsc;

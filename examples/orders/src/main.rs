@@ -5,7 +5,7 @@
 //! marks the order. One order fails twice first; one cannot succeed until a person helps; one is rolled back, and
 //! nobody ever hears of it.
 //!
-//! Run it with `cargo run --example orders`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by default
+//! Run it with `cargo run -p orders`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by default
 //! those on this machine, and ends by itself, with exit code 0 if the story happened. Ctrl-C and SIGTERM end it
 //! early, in order. Each service has a schema of its own, made anew by each run and left there to be looked at.
 
@@ -16,10 +16,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use cap_core::prelude::*;
-use cap_core::storage::Side;
-use cap_postgres::{PgTx, Postgres};
-use cap_rabbitmq::RabbitMq;
+use cap_bus::prelude::*;
+use cap_bus::storage::Side;
 use sqlx::{Executor, PgPool};
 use tokio::sync::{mpsc, watch};
 
@@ -197,7 +195,7 @@ async fn chapters(
 /// One transaction: the order, and the command that goes with it.
 async fn place(orders: &Cap, pool: &PgPool, order_id: i64, product: &str, commit: bool) -> BoxResult<()> {
     say("orders", &format!("place order {order_id}: one {product}"));
-    let mut tx = cap_postgres::begin(orders, pool).await?;
+    let mut tx = cap_bus::postgres::begin(orders, pool).await?;
     sqlx::query("INSERT INTO order_service.orders VALUES ($1, $2, 'placed')")
         .bind(order_id)
         .bind(product)

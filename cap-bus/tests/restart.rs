@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use cap_core::monitor::{Monitor as _, Query};
-use cap_core::storage::{Side, Status};
+use cap_bus::monitor::{Monitor as _, Query};
+use cap_bus::storage::{Side, Status};
 
-#[path = "../examples/quickstart.rs"]
+#[path = "../../examples/quickstart.rs"]
 mod story;
 
 /// What the runs below start: this very program, told to run this test alone. So nothing has to be built beside it.
@@ -99,7 +99,7 @@ fn runs_that_are_killed_at_any_moment_lose_nothing() {
     run_to_the_end(&database);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let storage = cap_sqlite::Sqlite::open(&database);
+        let storage = cap_bus::sqlite::Sqlite::open(&database);
         let rows = async |side| storage.list(&Query::new(side).limit(1000)).await.unwrap();
         let (outbox, inbox) = (rows(Side::Outbox).await, rows(Side::Inbox).await);
         for row in &outbox {

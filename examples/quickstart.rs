@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use cap_core::monitor::Query;
-use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_bus::monitor::Query;
+use cap_bus::prelude::*;
+use cap_bus::storage::{Side, Status};
 use tokio::sync::{mpsc, watch};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,13 +114,13 @@ fn storage() -> MemoryStorage {
 }
 
 #[cfg(feature = "sqlite")]
-fn storage() -> cap_sqlite::Sqlite {
+fn storage() -> cap_bus::sqlite::Sqlite {
     let path = match std::env::var_os("CAP_QUICKSTART_DB") {
         Some(path) => path.into(),
         None => std::env::temp_dir().join("cap-quickstart.db"),
     };
     println!("The messages are in {}.", path.display());
-    cap_sqlite::Sqlite::open(path)
+    cap_bus::sqlite::Sqlite::open(path)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -6,7 +6,7 @@
 //! with a person: one is corrected, one only has to be sent again once the branch has opened. At the end the history of
 //! each is printed, as cap keeps it.
 //!
-//! Run it with `cargo run --example compensation`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by
+//! Run it with `cargo run -p compensation`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by
 //! default those on this machine, and ends by itself after about ten seconds, with exit code 0 if the story happened.
 //! Ctrl-C and SIGTERM end it early, in order. Its queues and schemas are its own, and are removed at the end.
 
@@ -21,10 +21,8 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cap_core::prelude::*;
-use cap_core::storage::Reason;
-use cap_postgres::Postgres;
-use cap_rabbitmq::RabbitMq;
+use cap_bus::prelude::*;
+use cap_bus::storage::Reason;
 use tokio::sync::mpsc;
 
 use self::call::{Branch, Invoice, Offices, send_invoice};

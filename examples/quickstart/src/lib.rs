@@ -1,1 +1,0 @@
-//! Holds the quickstart, which is the example target `quickstart`: `cargo run --example quickstart`.
