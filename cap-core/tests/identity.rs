@@ -1,5 +1,5 @@
 //! Two messages under one id: nobody can make another's message vanish. Issue 9, row 1.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod support;
 
@@ -28,6 +28,17 @@ fn noting(builder: CapBuilder, noted: Log<(String, u32)>) -> CapBuilder {
         noted.note((id.to_string(), number));
         async {}
     })
+}
+
+/// Looks again and again until it is so.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..10_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("it never was so");
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,9 +90,7 @@ async fn garbage_does_not_hold_the_id_of_a_real_message() {
         let rows = cap.monitor().list(&Query::new(Side::Inbox).status(Status::Failed)).await.unwrap();
         rows.len()
     };
-    while failed().await < garbage.len() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    until(async || failed().await >= garbage.len()).await;
     for (headers, _) in &garbage {
         send(&broker, headers.get("cap-msg-id").unwrap(), "7").await;
     }
@@ -166,11 +175,11 @@ async fn the_name_that_a_hook_gives_is_part_of_the_identity() {
         broker.publish_raw("work", Headers::new(), properties, "1").await.unwrap();
     }
     send(&broker, "end", "9").await;
-    let _ = seen.take(1).await;
-    while cap.parked().reason(Reason::IdConflict).count().await.unwrap() < 1 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    assert_eq!(seen.take(2).await, [("paid".to_owned(), 1), ("work".to_owned(), 9)]);
+    until(async || cap.parked().reason(Reason::IdConflict).count().await.unwrap() > 0).await;
+    assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
     cap.shutdown().await.unwrap();
+    seen.assert_empty();
 }
 
 #[tokio::test(start_paused = true)]

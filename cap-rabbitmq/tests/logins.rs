@@ -20,6 +20,9 @@ use support::log::Log;
 use support::private_broker::{PrivateBroker, free_port};
 use support::{message, receive, soon, start};
 
+/// A broker that has just started may take its time on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The user of the broker's settings, and so the name in the certificate.
 const USER: &str = "cap";
 
@@ -117,12 +120,14 @@ impl Scene {
         RabbitMq::new(format!("amqps://{login}localhost:{}", self.tls_port))
             .ca_certificates(self.authority.pem())
             .queue_type(QueueType::Classic)
+            .connect_timeout(PATIENCE)
     }
 
     /// A transport without TLS and without a login.
     fn plain(&self) -> RabbitMq {
         RabbitMq::new(format!("amqp://127.0.0.1:{}", self.broker.url.authority.port))
             .queue_type(QueueType::Classic)
+            .connect_timeout(PATIENCE)
     }
 }
 

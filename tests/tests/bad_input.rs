@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::Side;
 use cap_core::{CapBuilder, Failure, PublishError};
@@ -58,11 +59,12 @@ async fn what_cannot_be_published_is_an_error_at_once() {
     .await;
 }
 
-/// Headers do not fit into AMQP's one frame: the message is refused, a person is told, and no other suffers for it.
+/// Headers do not fit into AMQP's one frame: `publish` refuses the message and says why, nothing of it is stored or
+/// told of later, and no other suffers for it.
 #[tokio::test]
 async fn megabyte_headers_are_refused_and_hold_nobody_up() {
     scene(async |scene| {
-        let (builder, _failures, mut told) = telling(scene.builder());
+        let (builder, mut failures, mut told) = telling(scene.builder());
         let cap = scene.start(builder).await;
         let large = "x".repeat(1 << 20);
         let error = cap.publish("good", &1).header("x", &large).await.unwrap_err();
@@ -73,9 +75,13 @@ async fn megabyte_headers_are_refused_and_hold_nobody_up() {
         let many = (0..50_000).map(|number| (format!("header-{number}"), String::new()));
         let headers = many.collect::<cap_core::Headers>();
         let error = cap.publish("good", &3).headers(&headers).await.unwrap_err();
-        assert!(matches!(error, PublishError::Unsendable { .. }), "{error:?}");
+        let PublishError::Unsendable { reason, .. } = &error else { panic!("{error:?}") };
+        assert!(reason.contains("headers") && error.to_string().len() < 1000, "{error}");
         cap.publish("good", &4).await.unwrap();
         assert_eq!(heard(&mut told).await, 4);
+        let stored = cap.monitor().list(&Query::new(Side::Outbox)).await.unwrap();
+        assert_eq!(stored.len(), 2, "only what can be sent is stored");
+        assert!(failures.try_recv().is_err());
     })
     .await;
 }

@@ -2,6 +2,7 @@
 //! blocked one counts as dead. Issue 8, row 10.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use cap_core::storage::{Side, Status, Storage};
 use cap_sqlite::Sqlite;
 use cap_tests::{Scene, heard, scene, until};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
@@ -90,6 +91,8 @@ impl Node {
 /// Two nodes whose handlers block their thread until they are let go.
 struct Two {
     nodes: Vec<(Node, Cap)>,
+    /// Handlers block once it has a permit.
+    quiet: Arc<Semaphore>,
     /// Ends all blocks as it is dropped.
     hold: std::sync::mpsc::Sender<()>,
     begun: mpsc::Receiver<u32>,
@@ -102,13 +105,15 @@ impl Two {
         let (tell, begun) = mpsc::channel(16);
         let (hold, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
+        let quiet = Arc::new(Semaphore::new(0));
         let mut nodes = Vec::new();
         for _ in 0..2 {
-            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            let (tell, gate, may_block) = (tell.clone(), Arc::clone(&gate), Arc::clone(&quiet));
             let handler = move |number: u32| {
-                let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+                let (tell, gate, may_block) = (tell.clone(), Arc::clone(&gate), Arc::clone(&may_block));
                 async move {
                     tell.send(number).await.unwrap();
+                    drop(may_block.acquire().await.unwrap());
                     // As a sleep or a computation would, without an end known beforehand.
                     let _ = gate.lock().unwrap().recv();
                 }
@@ -123,7 +128,19 @@ impl Two {
             nodes.push((node, cap));
         }
         nodes[0].1.publish("work", &7_u32).await.unwrap();
-        Self { nodes, hold, begun, log }
+        Self { nodes, quiet, hold, begun, log }
+    }
+
+    /// Has the handlers block as soon as the message counts as sent: a node that blocked in the middle of a
+    /// transaction would keep others from taking anything.
+    async fn block(&self) {
+        let monitor = self.nodes[0].1.monitor();
+        until("the message to be sent", async || {
+            let rows = monitor.list(&Query::new(Side::Outbox)).await.unwrap();
+            rows.iter().all(|row| row.status == Status::Succeeded).then_some(())
+        })
+        .await;
+        self.quiet.add_permits(1);
     }
 
     /// Lets the handlers go, and shuts the nodes down. Gives back the rest of what had begun, and the log.
@@ -146,6 +163,7 @@ async fn runs_once<S: Storage + Monitor>(
     let node = || scene.builder().storage(storage());
     let mut two = Two::start(scene, 60, node).await;
     assert_eq!(heard(&mut two.begun).await, 7);
+    two.block().await;
     assert!(timeout(3 * LEASE, two.begun.recv()).await.is_err(), "another node has taken the message");
     until("a warning", async || {
         let warned = two.log.lines(&[" WARN ", "the runtime is blocked", "blocked::Two::start"]);
@@ -189,8 +207,15 @@ async fn a_handler_that_blocks_its_thread_runs_once_on_sqlite() {
     scene(async |scene| {
         let folder = std::env::temp_dir().join(scene.name());
         std::fs::create_dir(&folder).unwrap();
-        let file = folder.join("bus.db");
-        runs_once(scene, || Sqlite::open(&file), async || ()).await;
+        // Each node knows the file by a path of its own, as nodes of one process take turns at a path: one that is
+        // blocked in its turn would keep the other out.
+        let opened = AtomicUsize::new(0);
+        let open = || {
+            let detours = opened.fetch_add(1, Ordering::Relaxed);
+            let folder = (0..detours).fold(folder.clone(), |path, _| path.join("..").join(scene.name()));
+            Sqlite::open(folder.join("bus.db"))
+        };
+        runs_once(scene, open, async || ()).await;
         std::fs::remove_dir_all(&folder).unwrap();
     })
     .await;
@@ -201,6 +226,7 @@ async fn a_runtime_that_stays_blocked_counts_as_dead() {
     scene(async |scene| {
         let mut two = Two::start(scene, 2, || scene.builder()).await;
         assert_eq!(heard(&mut two.begun).await, 7);
+        two.block().await;
         assert_eq!(heard(&mut two.begun).await, 7, "the other node takes over");
         let errors = two.log.lines(&[" ERROR ", "counts as dead", "blocked::Two::start"]);
         assert!(!errors.is_empty());

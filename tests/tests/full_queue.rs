@@ -3,10 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cap_core::Cap;
 use cap_core::monitor::Query;
 use cap_core::storage::{Side, Status};
 use cap_tests::{heard, scene, until};
 use tokio::sync::mpsc;
+
+/// How many attempts were counted for messages that are to be sent.
+async fn attempts(cap: &Cap) -> u32 {
+    let rows = cap.monitor().list(&Query::new(Side::Outbox).limit(200)).await.unwrap();
+    rows.iter().map(|row| row.attempts).sum()
+}
 
 #[tokio::test]
 async fn messages_to_a_full_queue_wait_and_others_flow() {
@@ -23,6 +30,7 @@ async fn messages_to_a_full_queue_wait_and_others_flow() {
         // Every message is in the storage again, without an owner.
         let health = until("the queue is full", async || {
             let health = cap.health().await;
+            assert_eq!(attempts(&cap).await, 0, "an attempt was counted");
             let waiting = health.full.first().map_or(0, |full| full.waiting);
             (waiting >= 90 && health.relaying == 0).then_some(health)
         })
@@ -66,7 +74,11 @@ async fn own_group_of_a_full_topic_is_named() {
         let foreign = scene.foreign().await;
         let queue = foreign.small_queue("full", 1).await;
         cap.publish_all("full", 0..3u32).await.unwrap();
-        let full = until("the queue is full", async || cap.health().await.full.pop()).await;
+        let full = until("the queue is full", async || {
+            assert_eq!(attempts(&cap).await, 0, "an attempt was counted");
+            cap.health().await.full.pop()
+        })
+        .await;
         assert_eq!(full.own_groups, [scene.queue("main")]);
         let mut consumer = foreign.consume(&queue).await;
         let ids = async {

@@ -227,6 +227,24 @@ async fn bodies_that_cannot_be_read_are_parked() {
     .await;
 }
 
+/// Issue 8, row 16: some senders write a byte order mark before their JSON.
+#[tokio::test]
+async fn a_byte_order_mark_before_json_is_passed_over() {
+    scene(async |scene| {
+        let mut victim = Victim::of(scene).await;
+        victim.foreign.send_named("good", "marked", b"\xef\xbb\xbf7").await;
+        let number = tokio::select! {
+            number = heard(&mut victim.good) => number,
+            failure = heard(&mut victim.failures) => panic!("it was parked: {}", failure.error),
+        };
+        assert_eq!(number, 7);
+        victim.foreign.send_named("odd", "raw", b"\xef\xbb\xbf7").await;
+        assert_eq!(heard(&mut victim.odd).await.1, b"\xef\xbb\xbf7", "the raw body is as it came");
+        victim.good_gets_through().await;
+    })
+    .await;
+}
+
 /// The handler that takes the raw body gets whatever bytes came.
 #[tokio::test]
 async fn a_raw_body_is_any_bytes_at_all() {

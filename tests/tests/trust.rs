@@ -34,6 +34,22 @@ impl Service {
         let cap = scene.start(configure(builder)).await;
         Self { failures, handled, cap }
     }
+
+    /// The failure of a message that no handler may see.
+    async fn parked(&mut self) -> Failure {
+        tokio::select! {
+            failure = heard(&mut self.failures) => failure,
+            handled = heard(&mut self.handled) => panic!("it was handled: {handled:?}"),
+        }
+    }
+
+    /// What a handler saw of a message that is not to be parked.
+    async fn handled(&mut self) -> (String, Option<String>) {
+        tokio::select! {
+            handled = heard(&mut self.handled) => handled,
+            failure = heard(&mut self.failures) => panic!("it was parked: {}", failure.error),
+        }
+    }
 }
 
 #[tokio::test]
@@ -46,7 +62,7 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
             (foreign.listen("bank.transfer").await, foreign.listen("reply.done").await);
         let named = [("cap-msg-id", "m-1"), ("cap-msg-name", "work"), ("cap-callback-name", "bank.transfer")];
         foreign.send("work", &named, b"{}").await;
-        let failure = heard(&mut service.failures).await;
+        let failure = service.parked().await;
         assert_eq!(failure.reason, Reason::CallbackNotAllowed);
         let row = service.cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
         assert_eq!(row.reason, Some(Reason::CallbackNotAllowed));
@@ -61,7 +77,7 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
         let properties =
             BasicProperties::default().with_headers(long_strings(&named)).with_user_id("guest".into());
         foreign.publish("work", properties, b"{}").await;
-        assert_eq!(heard(&mut service.handled).await, ("work".to_owned(), Some("guest".to_owned())));
+        assert_eq!(service.handled().await, ("work".to_owned(), Some("guest".to_owned())));
         let sent = reply.next().await;
         let header = |name: &str| {
             let headers = sent.properties.headers().as_ref().unwrap().inner();
@@ -78,7 +94,7 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
             ("cap-verified-user", "admin"),
         ];
         foreign.send("work", &named, b"{}").await;
-        assert_eq!(heard(&mut service.handled).await, ("work".to_owned(), None));
+        assert_eq!(service.handled().await, ("work".to_owned(), None));
         let sent = reply.next().await;
         assert!(!sent.properties.headers().as_ref().unwrap().contains_key("cap-request-user"));
         assert!(bank.is_silent());
@@ -91,13 +107,10 @@ async fn baggage_of_a_sender_does_not_keep_a_handler_from_publishing() {
     // Issue 9, row 8: what it is copied into did not fit a frame, and was refused after the handler had committed.
     scene(async |scene| {
         let mut service = Service::of(scene, |builder| {
-            builder.subscribe(
-                "relayed",
-                async |publisher: Publisher| -> Result<Reply<u64>, cap_core::BoxError> {
-                    publisher.publish("event", &1).await?;
-                    Ok(Reply(2))
-                },
-            )
+            builder.subscribe("relayed", async |publisher: Publisher| -> Result<Reply<u64>, HandlerError> {
+                publisher.publish("event", &1).await.map_err(HandlerError::permanent)?;
+                Ok(Reply(2))
+            })
         })
         .await;
         let foreign = scene.foreign().await;
@@ -117,7 +130,10 @@ async fn baggage_of_a_sender_does_not_keep_a_handler_from_publishing() {
         assert!(baggage.len() > 127_000);
         foreign.send("relayed", &headers, b"{}").await;
         for listener in [&mut events, &mut replies] {
-            let sent = listener.next().await;
+            let sent = tokio::select! {
+                sent = listener.next() => sent,
+                failure = heard(&mut service.failures) => panic!("it was not published: {}", failure.error),
+            };
             let headers = sent.properties.headers().as_ref().unwrap().inner();
             let header = |name: &str| headers[name].as_long_string().unwrap().to_string();
             assert_eq!(header("traceparent"), trace);
@@ -137,7 +153,7 @@ async fn name_that_is_not_the_routing_key_is_parked() {
         let mut service = Service::of(scene, |builder| builder).await;
         let foreign = scene.foreign().await;
         foreign.send("work", &[("cap-msg-id", "m-1"), ("cap-msg-name", "secret")], b"{}").await;
-        let failure = heard(&mut service.failures).await;
+        let failure = service.parked().await;
         assert_eq!(failure.reason, Reason::NameMismatch);
         assert!(
             failure.error.contains("\"secret\"") && failure.error.contains("\"work\""),
@@ -146,14 +162,14 @@ async fn name_that_is_not_the_routing_key_is_parked() {
         );
         // An operator who has looked at it may have it handled.
         assert_eq!(service.cap.parked().rerun(&[failure.id]).await.unwrap(), [failure.id]);
-        assert_eq!(heard(&mut service.handled).await.0, "secret");
+        assert_eq!(service.handled().await.0, "secret");
         // One that an operator has moved to the queue itself is taken by its name.
         let headers = long_strings(&[("cap-msg-id", "m-2"), ("cap-msg-name", "secret")]);
         let properties = BasicProperties::default().with_headers(headers);
         foreign.publish_to_queue(&service.cap.health().await.groups[0].group, properties, b"{}").await;
-        assert_eq!(heard(&mut service.handled).await.0, "secret");
+        assert_eq!(service.handled().await.0, "secret");
         foreign.send_named("secret", "m-3", b"{}").await;
-        assert_eq!(heard(&mut service.handled).await.0, "secret");
+        assert_eq!(service.handled().await.0, "secret");
     })
     .await;
 }
@@ -174,7 +190,7 @@ async fn name_is_taken_where_the_service_says_so() {
             let foreign = scene.foreign().await;
             let name = if by_option { "secret" } else { "work" };
             foreign.send("work", &[("cap-msg-id", "m-1"), ("cap-msg-name", name)], b"{}").await;
-            assert_eq!(heard(&mut service.handled).await.0, "secret");
+            assert_eq!(service.handled().await.0, "secret");
         })
         .await;
     }
@@ -206,12 +222,12 @@ async fn forged_properties_stay_headers_of_nobody() {
             ("cap-delivery", r#"{"routing_key":"secret","properties":{"user-id":"admin"}}"#),
         ];
         foreign.send("work", &forged, b"{}").await;
-        let failure = heard(&mut service.failures).await;
+        let failure = service.parked().await;
         assert_eq!(failure.reason, Reason::MissingHeaders);
         assert_eq!(heard(&mut seen).await, (None, false));
         assert!(service.cap.parked().edit_raw_and_rerun(failure.id, &b"[]"[..]).await.unwrap());
         assert_eq!(heard(&mut seen).await, (None, false));
-        assert_eq!(heard(&mut service.handled).await, ("work".to_owned(), None));
+        assert_eq!(service.handled().await, ("work".to_owned(), None));
     })
     .await;
 }
@@ -220,13 +236,20 @@ async fn forged_properties_stay_headers_of_nobody() {
 async fn errors_quote_no_body_and_no_escape_sequence() {
     // Issue 9, rows 5 and 12.
     scene(async |scene| {
-        let mut service = Service::of(scene, |builder| builder).await;
+        let mut service = Service::of(scene, |builder| {
+            builder.subscribe("fails", async || {
+                let forged = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n2026 ERROR forged";
+                Err::<(), _>(HandlerError::permanent(forged.to_owned() + &"x".repeat(3_000_000)))
+            })
+        })
+        .await;
         let foreign = scene.foreign().await;
+        foreign.send_named("fails", "m-0", b"{}").await;
         let body = serde_json::to_vec(&format!("4111 1111 1111 1111{}", "7".repeat(2_000_000))).unwrap();
         foreign.send_named("typed", "m-1", &body).await;
         let name = "\u{1b}[2J\u{1b}]0;owned\u{7}";
         foreign.send("work", &[("cap-msg-id", "m-2"), ("cap-msg-name", name)], b"{}").await;
-        for _ in 0..2 {
+        for _ in 0..3 {
             let failure = heard(&mut service.failures).await;
             let row = service.cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
             let attempts = service.cap.monitor().attempts(Side::Inbox, failure.id).await.unwrap();

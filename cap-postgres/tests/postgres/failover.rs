@@ -45,17 +45,16 @@ async fn execute(url: &str, statement: &'static str) {
 
 /// Tries until it works, and says how often it did not.
 async fn until_ok<T, E: std::fmt::Display>(mut what: impl AsyncFnMut() -> Result<T, E>) -> (T, Vec<String>) {
-    let tries = async {
-        let mut errors = Vec::new();
-        loop {
-            match what().await {
-                Ok(done) => return (done, errors),
-                Err(error) => errors.push(error.to_string()),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let end = tokio::time::Instant::now() + LIMIT;
+    let mut errors = Vec::new();
+    loop {
+        match what().await {
+            Ok(done) => return (done, errors),
+            Err(error) => errors.push(error.to_string()),
         }
-    };
-    timeout(LIMIT, tries).await.unwrap()
+        assert!(tokio::time::Instant::now() < end, "it never worked again: {:?}", errors.last());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn book(
@@ -77,7 +76,8 @@ async fn within(cap: &Cap, pool: &PgPool, n: i64) -> Result<(), cap_core::BoxErr
 }
 
 async fn handled(seen: &mut mpsc::UnboundedReceiver<i64>, n: i64) {
-    while timeout(LIMIT, seen.recv()).await.unwrap().unwrap() != n {}
+    let seen = async { while seen.recv().await.unwrap() != n {} };
+    assert!(timeout(LIMIT, seen).await.is_ok(), "message {n} was not handled");
 }
 
 #[tokio::test]

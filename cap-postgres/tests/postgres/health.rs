@@ -18,13 +18,13 @@ async fn counts_at_the_server(database: &Database) -> i64 {
 }
 
 /// Looks again and again until it is so.
-async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(timeout(Duration::from_secs(20), looking).await.is_ok(), "it never was so");
+    assert!(timeout(Duration::from_secs(20), looking).await.is_ok(), "{what}: it never was so");
 }
 
 /// A count that takes long, as of millions of rows on a busy disk, is no trouble of the storage; it is ended at the server,
@@ -50,7 +50,7 @@ async fn a_slow_count_is_unknown_and_the_storage_stays_up() {
         .await
         .unwrap();
     // Until the answer from before the lock is too old.
-    eventually(async || cap.health().await.waiting.is_none()).await;
+    eventually("the count is unknown", async || cap.health().await.waiting.is_none()).await;
     let mut asking = tokio::task::JoinSet::new();
     for number in 0..20 {
         let cap = cap.clone();
@@ -73,8 +73,8 @@ async fn a_slow_count_is_unknown_and_the_storage_stays_up() {
     }
     assert!(most <= 1, "{most} counts at the same time");
     // The server ends what nobody waits for.
-    eventually(async || counts_at_the_server(&database).await == 0).await;
+    eventually("the count has ended", async || counts_at_the_server(&database).await == 0).await;
     lock.rollback().await.unwrap();
-    eventually(async || cap.health().await.waiting.is_some()).await;
+    eventually("the count is known", async || cap.health().await.waiting.is_some()).await;
     cap.shutdown().await.unwrap();
 }

@@ -191,22 +191,46 @@ mod owners {
             let options = (*database.pool.connect_options()).clone().username(&name(role));
             PgPool::connect_lazy_with(options.password("of your choice"))
         };
+        // Enough for what a bus does: publish, receive, handle in a transaction, fail, retry, park and run again.
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (fail, mut failed) = tokio::sync::mpsc::unbounded_channel();
         let cap = Cap::builder()
             .linked_handlers(false)
             .storage(storage(&pool("shop")).schema_owner(&name("owner")))
             .transport(MemoryTransport::new())
-            .configure(|options| options.default_group = "test".into())
-            .publish_only()
+            .configure(|options| {
+                options.default_group = "test".into();
+                options.retry = RetryPolicy::fixed(Duration::from_millis(1), 2);
+            })
+            .on_failed(move |failure| {
+                let _ = fail.send((failure.id, failure.error));
+                async {}
+            })
+            .subscribe("number", move |number: i64, _tx: cap_postgres::PgTx| {
+                let _ = tell.send(number);
+                async move { if number < 0 { Err("negative") } else { Ok(()) } }
+            })
             .start()
             .await
             .unwrap();
         cap.publish("number", &7).await.unwrap();
+        let heard = async |told: &mut tokio::sync::mpsc::UnboundedReceiver<i64>| {
+            tokio::time::timeout(Duration::from_secs(20), told.recv()).await.unwrap()
+        };
+        assert_eq!(heard(&mut told).await, Some(7));
+        cap.publish("number", &-7).await.unwrap();
+        assert_eq!((heard(&mut told).await, heard(&mut told).await), (Some(-7), Some(-7)));
+        let (id, error) =
+            tokio::time::timeout(Duration::from_secs(20), failed.recv()).await.unwrap().unwrap();
+        assert_eq!(error, "negative");
+        assert!(cap.parked().edit_raw_and_rerun(id, &b"8"[..]).await.unwrap());
+        assert_eq!(heard(&mut told).await, Some(8));
         cap.shutdown().await.unwrap();
-        let seen: i64 = sqlx::query_scalar("SELECT count(\"Content\") FROM cap.published")
-            .fetch_one(&pool("support"))
-            .await
-            .unwrap();
-        assert_eq!(seen, 1);
+        for view in ["published", "received"] {
+            let count = AssertSqlSafe(format!("SELECT count(\"Content\") FROM cap.{view}"));
+            let seen: i64 = sqlx::query_scalar(count).fetch_one(&pool("support")).await.unwrap();
+            assert_eq!(seen, 2, "{view}");
+        }
         let error = sqlx::raw_sql("DELETE FROM cap.outbox").execute(&pool("support")).await.unwrap_err();
         assert!(error.to_string().contains("permission denied"), "{error}");
     }
