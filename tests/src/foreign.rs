@@ -99,10 +99,28 @@ impl Foreign {
     /// A queue of its own for a topic, which takes so many messages and rejects others; it ends with the connection.
     pub async fn small_queue(&self, topic: &str, length: i32) -> String {
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        self.bounded_queue("", topic, length, options, FieldTable::default()).await
+    }
+
+    /// A quorum queue for a topic, which takes about so many messages and rejects others.
+    pub async fn small_quorum_queue(&self, name: &str, topic: &str, length: i32) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        self.bounded_queue(name, topic, length, options, arguments).await;
+    }
+
+    async fn bounded_queue(
+        &self,
+        name: &str,
+        topic: &str,
+        length: i32,
+        options: QueueDeclareOptions,
+        mut arguments: FieldTable,
+    ) -> String {
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(length));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let queue = soon(self.channel.queue_declare("".into(), options, arguments)).await.unwrap();
+        let queue = soon(self.channel.queue_declare(name.into(), options, arguments)).await.unwrap();
         let bound = self.channel.queue_bind(
             queue.name().clone(),
             self.exchange.as_str().into(),

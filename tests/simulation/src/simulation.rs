@@ -169,7 +169,14 @@ async fn all_rows(world: &World) -> Vec<Row> {
 async fn take_stock(world: &World) {
     for row in all_rows(world).await {
         let state = state(&row);
-        match number_of(&row.message) {
+        let number = number_of(&row.message);
+        // Only what the broker said of the message itself may count.
+        let refused = number.map_or(0, |number| world.sends_refused(&name(number)));
+        if row.side == Side::Outbox && row.attempts > refused {
+            let (id, attempts) = (row.id, row.attempts);
+            world.problem(format!("outbox row {id} counts {attempts} attempts, {refused} were refused"));
+        }
+        match number {
             Some(number) => {
                 let group = row.group.trim_end_matches(".v1").to_owned();
                 world.note(Event::Stands { message: name(number), group, state });

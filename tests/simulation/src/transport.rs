@@ -41,8 +41,18 @@ impl SimTransport {
         dies
     }
 
-    /// Sends one message, unless the broker refuses it.
+    /// Whether the queue that a message is to go to has room for it.
+    fn has_room(&self) -> Result<(), TransportError> {
+        let world = &self.0.world;
+        if world.is_full() || world.chance(world.plan.rates.full) {
+            return Err(TransportError::new(TransportErrorKind::DestinationFull, NAME, "the queue is full"));
+        }
+        Ok(())
+    }
+
+    /// Sends one message, unless the broker refuses it or has no room for it.
     async fn send_one(&self, message: &Arc<Message>) -> Result<Sent, TransportError> {
+        self.has_room()?;
         let world = &self.0.world;
         if let Some(number) = number_of(message)
             && world.chance(world.plan.rates.refused_message)
@@ -52,6 +62,11 @@ impl SimTransport {
         }
         let mut sent = world.transport.send(std::slice::from_ref(message)).await;
         sent.pop().unwrap_or_else(|| Err(unavailable("no answer")))
+    }
+
+    async fn delay_one(&self, message: &Delayed) -> Result<(), TransportError> {
+        let mut kept = self.0.world.transport.delay(std::slice::from_ref(message)).await;
+        kept.pop().unwrap_or_else(|| Err(unavailable("no answer")))
     }
 }
 
@@ -121,7 +136,13 @@ impl Transport for SimTransport {
             drop(world.transport.delay(&messages[..taken]).await);
             return all("the line broke");
         }
-        let answers = world.transport.delay(messages).await;
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            answers.push(match self.has_room() {
+                Ok(()) => self.delay_one(message).await,
+                Err(full) => Err(full),
+            });
+        }
         if self.dies() || self.there().await.is_err() {
             return all("the node is dead");
         }

@@ -25,6 +25,7 @@ pub(crate) struct World {
     start: Instant,
     calm: AtomicBool,
     store_away: AtomicBool,
+    full: AtomicBool,
     calls: AtomicU64,
     /// How many calls to the store are under way.
     under_way: AtomicU64,
@@ -68,6 +69,7 @@ impl World {
             start: Instant::now(),
             calm: AtomicBool::new(false),
             store_away: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
             runs: AtomicU64::new(0),
@@ -94,6 +96,15 @@ impl World {
 
     pub(crate) fn with_ledger<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
         look(&mut self.lock().ledger)
+    }
+
+    /// How often the broker has refused a message as such.
+    pub(crate) fn sends_refused(&self, name: &str) -> u32 {
+        let is_one =
+            |event: &Event| matches!(event, Event::SendRefused { message } if message.as_str() == name);
+        let inner = self.lock();
+        let refused = inner.ledger.entries().iter().filter(|entry| is_one(&entry.event)).count();
+        u32::try_from(refused).unwrap_or(u32::MAX)
     }
 
     /// Something is wrong that no class of the ledger has a name for.
@@ -127,6 +138,7 @@ impl World {
     pub(crate) fn calm_down(&self) {
         self.calm.store(true, Ordering::Relaxed);
         self.take_store_away(false);
+        self.fill_queues(false);
         self.transport.set_available(true);
     }
 
@@ -136,6 +148,15 @@ impl World {
 
     pub(crate) fn take_store_away(&self, away: bool) {
         self.store_away.store(away, Ordering::Relaxed);
+    }
+
+    /// Whether the broker's queues have no room for anything.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fill_queues(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Whether the store answers, as far as the store is concerned; and a count of the question.
