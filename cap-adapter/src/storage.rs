@@ -527,6 +527,18 @@ pub trait Storage: Send + Sync + 'static {
     /// nodes at once and on a schema that is there already.
     fn initialize(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 
+    /// Checks that the storage can hold these names: of the groups of a bus, the topics that they subscribe to, its
+    /// version and its node. Called after [`initialize`](Self::initialize), before anything is stored. By default it
+    /// can hold any.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageErrorKind::Unusable`](crate::error::StorageErrorKind) with the name that it cannot hold, and why.
+    fn check_names(&self, names: &[&str]) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _ = names;
+        std::future::ready(Ok(()))
+    }
+
     /// Claims a worker number from 0 to 1023 for this node: the wished one, or one that no live node has.
     /// A wished number that another live node holds is an error of the kind `Unusable`.
     fn join(&self, request: &NodeRequest) -> impl Future<Output = Result<u16, StorageError>> + Send;

@@ -29,6 +29,7 @@ pub(crate) trait DynStorage: Send + Sync {
     fn name(&self) -> &'static str;
     fn check(&self) -> Result<(), StorageError>;
     fn initialize(&self) -> StorageFuture<'_, ()>;
+    fn check_names<'a>(&'a self, names: &'a [&'a str]) -> StorageFuture<'a, ()>;
     fn join<'a>(&'a self, request: &'a NodeRequest) -> StorageFuture<'a, u16>;
     fn keep_alive<'a>(&'a self, request: &'a NodeRequest, worker: u16) -> StorageFuture<'a, bool>;
     fn leave<'a>(&'a self, node: &'a str, worker: u16) -> StorageFuture<'a, ()>;
@@ -76,6 +77,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn initialize(&self) -> StorageFuture<'_, ()> {
         Box::pin(Storage::initialize(self))
+    }
+    fn check_names<'a>(&'a self, names: &'a [&'a str]) -> StorageFuture<'a, ()> {
+        Box::pin(Storage::check_names(self, names))
     }
     fn join<'a>(&'a self, request: &'a NodeRequest) -> StorageFuture<'a, u16> {
         Box::pin(Storage::join(self, request))

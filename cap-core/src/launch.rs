@@ -39,7 +39,8 @@ pub(crate) fn spawn(
     let (node_started, storage_started) = oneshot::channel();
     let request = node_request(context, worker);
     let has_thread = spawn_renewal(context, &request, &tasks.upkeep);
-    tasks.upkeep.spawn(run_node(Arc::clone(context), request, has_thread, node_started));
+    let names = names(cap.groups());
+    tasks.upkeep.spawn(run_node(Arc::clone(context), request, names, has_thread, node_started));
     tasks.upkeep.spawn(run_heartbeat(Arc::clone(context), has_thread));
     tasks.upkeep.spawn(run_repeats(Arc::clone(context)));
     tasks.upkeep.spawn(listen(Arc::clone(context)));
@@ -59,6 +60,15 @@ pub(crate) fn spawn(
     tasks.intake.spawn(run_collector(Arc::clone(context)));
     tasks.close();
     Started { storage: storage_started, connected }
+}
+
+/// The names of groups and of the topics that they subscribe to.
+fn names(groups: &[GroupRuntime]) -> Vec<String> {
+    let of_one = |runtime: &GroupRuntime| {
+        let patterns = runtime.group.members.iter().map(|member| member.pattern.as_str().to_owned());
+        patterns.chain([runtime.group.name.to_string()]).collect::<Vec<_>>()
+    };
+    groups.iter().flat_map(of_one).collect()
 }
 
 /// Starts what each group has of its own. Gives back who hears of the first connection of each, and the ways into their

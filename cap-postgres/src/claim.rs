@@ -397,7 +397,7 @@ mod tests {
             statements: &statements,
             owner: &owner,
             channel: "none",
-            encoding: Encoding::Utf8,
+            encoding: &Encoding::Utf8,
             prepared: true,
         };
         let claimed = readable(&mut transaction, writing, Side::Inbox, &rows).await;

@@ -101,6 +101,11 @@ impl Fault {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
     }
 
+    /// Whether the database's encoding lacks a character.
+    pub(crate) fn is_outside_encoding(&self) -> bool {
+        self.code().is_some_and(|code| matches!(&*code, "22P05" | "22021"))
+    }
+
     /// Whether a lock could not be had in time.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         self.code().as_deref() == Some("55P03")

@@ -96,7 +96,7 @@ pub(crate) struct Writing<'a> {
     /// Where work for other nodes is announced.
     pub(crate) channel: &'a str,
     /// Of the database.
-    pub(crate) encoding: Encoding,
+    pub(crate) encoding: &'a Encoding,
     /// Whether statements are prepared under names, to be used again.
     pub(crate) prepared: bool,
 }
@@ -245,7 +245,7 @@ pub(crate) async fn incoming_rows(
         .bind(
             entries
                 .iter()
-                .map(|entry| entry.error.as_deref().map(|e| encoding.fitting(e)))
+                .map(|entry| entry.error.as_deref().map(|e| encoding.escaped(e)))
                 .collect::<Vec<_>>(),
         )
         .bind(&*owner.node)
@@ -328,12 +328,12 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    pub(crate) fn outgoing(new: &'a NewOutgoing, encoding: Encoding) -> (i64, Self) {
+    pub(crate) fn outgoing(new: &'a NewOutgoing, encoding: &Encoding) -> (i64, Self) {
         let headers = encoding.headers(new.message.headers.to_json());
         (new.id, Self { headers, body: &new.message.body, group: "" })
     }
 
-    pub(crate) fn incoming(new: &'a NewIncoming, encoding: Encoding) -> (i64, Self) {
+    pub(crate) fn incoming(new: &'a NewIncoming, encoding: &Encoding) -> (i64, Self) {
         let headers = encoding.headers(new.message.headers.to_json());
         (new.id, Self { headers, body: &new.message.body, group: &new.group })
     }

@@ -1,5 +1,6 @@
 //! What people see of the store, and do to it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,7 @@ use crate::columns::{
     check_text, count_of, message_at, micros, micros_since_1970, reason_of, side_code, side_name,
     status_code, status_of, time_at,
 };
+use crate::encoding::Encoding;
 use crate::error::{Fault, without_nul};
 use crate::statements::{List, Statements};
 use crate::storage::Postgres;
@@ -30,7 +32,7 @@ impl Monitor for Postgres {
         let mut session = self.monitor_session("listing messages").await?;
         session
             .run(async |connection| {
-                let rows = listed(connection, &self.statements().list, query).await?;
+                let rows = listed(connection, &self.statements().list, query, self.encoding()).await?;
                 rows.iter().map(|row| shown(query.side, row)).collect()
             })
             .await
@@ -40,7 +42,7 @@ impl Monitor for Postgres {
         let mut session = self.monitor_session("listing the ids of messages").await?;
         session
             .run(async |connection| {
-                let rows = listed(connection, &self.statements().list_ids, query).await?;
+                let rows = listed(connection, &self.statements().list_ids, query, self.encoding()).await?;
                 rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
             })
             .await
@@ -59,7 +61,7 @@ impl Monitor for Postgres {
 
     async fn find(&self, side: Side, message_id: &str) -> Result<Vec<Row>, StorageError> {
         let mut session = self.monitor_session("looking for a message").await?;
-        session.run(|connection| find(connection, self.statements(), side, message_id)).await
+        session.run(|connection| find(connection, self, side, message_id)).await
     }
 
     async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
@@ -103,7 +105,12 @@ impl Monitor for Postgres {
     }
 }
 
-async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Result<Vec<PgRow>, Fault> {
+async fn listed(
+    connection: &mut PgConnection,
+    list: &List,
+    query: &Query,
+    encoding: &Encoding,
+) -> Result<Vec<PgRow>, Fault> {
     // What is rare is looked for among the few state rows, everything else among the messages.
     let by_state = query.reason.is_some()
         || query.error.is_some()
@@ -111,6 +118,11 @@ async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Re
     let statement = if by_state { &list.states } else { &list.messages };
     for text in [&query.topic, &query.group, &query.version].into_iter().flatten() {
         check_text("a text to look for", text, usize::MAX)?;
+    }
+    // As errors are stored.
+    let error = query.error.as_deref().map(without_nul);
+    if let Some(error) = &error {
+        encoding.learn(connection, std::iter::once(&**error)).await?;
     }
     let ids = query.row_ids();
     let before = if by_state { query.before.unwrap_or(i64::MAX) } else { ids.end };
@@ -120,7 +132,7 @@ async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Re
         .bind(&query.group)
         .bind(query.status.map(status_code))
         .bind(query.reason.map(Reason::as_str))
-        .bind(query.error.as_deref().map(without_nul))
+        .bind(error.as_deref().map(|error| encoding.escaped(error)))
         .bind(query.since.map(micros_since_1970))
         .bind(query.until.map(micros_since_1970))
         .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
@@ -129,23 +141,39 @@ async fn listed(connection: &mut PgConnection, list: &List, query: &Query) -> Re
     if !by_state {
         rows = rows.bind(ids.start);
     }
-    Ok(rows.fetch_all(connection).await?)
+    if_it_fits(rows.fetch_all(connection).await)
+}
+
+/// No row has a text that the database cannot hold.
+fn if_it_fits(found: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<PgRow>, Fault> {
+    match found.map_err(Fault::from) {
+        Err(fault) if fault.is_outside_encoding() => Ok(Vec::new()),
+        found => found,
+    }
 }
 
 async fn find(
     connection: &mut PgConnection,
-    statements: &Statements,
+    storage: &Postgres,
     side: Side,
     message_id: &str,
 ) -> Result<Vec<Row>, Fault> {
     if message_id.is_empty() || message_id.contains('\0') {
         return Ok(Vec::new());
     }
-    let mut query = sqlx::query(statements.find.of(side)).bind(message_id);
-    if side == Side::Outbox {
-        query = query.bind(message_id.parse::<i64>().ok().filter(|id| id.to_string() == message_id));
+    let statement = storage.statements().find.of(side);
+    let by = |text: &str| {
+        let query = sqlx::query(statement.clone()).bind(text.to_owned());
+        match side {
+            Side::Outbox => query.bind(text.parse::<i64>().ok().filter(|id| id.to_string() == text)),
+            Side::Inbox => query,
+        }
+    };
+    let mut rows = if_it_fits(by(message_id).fetch_all(&mut *connection).await)?;
+    // What is parked may have another id in the place of one that does not fit the database's encoding.
+    if let (Side::Inbox, Cow::Owned(instead)) = (side, storage.encoding().fitting_id(message_id)) {
+        rows.extend(by(&instead).fetch_all(connection).await?);
     }
-    let rows = query.fetch_all(connection).await?;
     rows.iter().map(|row| shown(side, row)).collect()
 }
 

@@ -364,7 +364,7 @@ pub(crate) async fn change(
         .bind(
             changes
                 .iter()
-                .map(|change| change.error.as_deref().map(|error| writing.encoding.fitting(error)))
+                .map(|change| change.error.as_deref().map(|error| writing.encoding.escaped(error)))
                 .collect::<Vec<_>>(),
         )
         .bind(changes.iter().map(|change| change.keep).collect::<Vec<_>>())

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
 use crate::credentials::{Credentials, Provider};
-use crate::encoding::Encoding;
+use crate::encoding::{self, Encoding};
 use crate::error::{Fault, NAME};
 use crate::insert::Writing;
 use crate::schema::SchemaName;
@@ -332,14 +332,19 @@ impl Postgres {
         }
     }
 
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.shared().encoding.get().copied().unwrap_or_default()
+    pub(crate) fn encoding(&self) -> &Encoding {
+        self.shared().encoding.get().unwrap_or(&Encoding::Utf8)
+    }
+
+    /// As [`writing`](Self::writing), for a call that is not repeated if a text turns out not to fit the database's encoding.
+    fn writing_once<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
+        Writing { encoding: self.encoding().certain(), ..self.writing(owner) }
     }
 
     /// As [`writing`](Self::writing), on a connection of the application's: behind a transaction pooler no statement may
     /// have a name, as the next one may find another client's under it.
     pub(crate) fn writing_within<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
-        Writing { prepared: self.source.direct.is_none(), ..self.writing(owner) }
+        Writing { prepared: self.source.direct.is_none(), ..self.writing_once(owner) }
     }
 
     /// The channel on which the bus announces work to its other nodes, by `NOTIFY`: it names the table, `outbox` or
@@ -438,14 +443,34 @@ impl Storage for Postgres {
                 Ok(ask.fetch_one(connection).await?)
             })
             .await?;
-        let known = Encoding::named(&encoding);
-        if self.shared().encoding.set(known).is_ok() && known != Encoding::Utf8 {
+        let is_first = self.shared().encoding.set(Encoding::named(&encoding)).is_ok();
+        if is_first && !matches!(self.encoding(), Encoding::Utf8) {
             tracing::warn!(
                 encoding,
                 "database encoding is not UTF8: messages with other ids or topics are parked; recreate it with UTF8"
             );
         }
         Ok(())
+    }
+
+    async fn check_names(&self, names: &[&str]) -> Result<(), StorageError> {
+        if matches!(self.encoding(), Encoding::Utf8) {
+            return Ok(());
+        }
+        let mut session = self.session("checking names").await?;
+        session
+            .run(async |connection| {
+                for name in names.iter().filter(|name| !name.is_ascii()) {
+                    if !encoding::fits(connection, name).await? {
+                        return Err(Fault::Unusable(format!(
+                            "the encoding of the database lacks characters of {name:?}: take another name, or a database \
+                             with UTF8"
+                        )));
+                    }
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {
@@ -473,7 +498,7 @@ impl Storage for Postgres {
 
     async fn claim(&self, owner: &Owner, request: &ClaimRequest) -> Result<Claims, StorageError> {
         let mut session = self.session("claiming messages").await?;
-        session.run(|connection| claim::claim(connection, self.writing(owner), request)).await
+        session.run(|connection| claim::claim(connection, self.writing_once(owner), request)).await
     }
 
     async fn claim_waiting(
@@ -485,7 +510,7 @@ impl Storage for Postgres {
             return Ok(Vec::new());
         }
         let mut session = self.session("claiming messages that the broker has kept").await?;
-        session.run(|connection| claim::claim_waiting(connection, self.writing(owner), leases)).await
+        session.run(|connection| claim::claim_waiting(connection, self.writing_once(owner), leases)).await
     }
 
     async fn mark_started(&self, _owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {

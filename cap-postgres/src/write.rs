@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use cap_adapter::storage::{NewIncoming, NewOutgoing, Settlement, Side, Stored, WriteBatch, WriteReport};
+use cap_adapter::storage::{
+    Entry, NewIncoming, NewOutgoing, Settlement, Side, Stored, Verdict, WriteBatch, WriteReport,
+};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Fault;
@@ -33,8 +35,31 @@ pub(crate) async fn write(
             let repeated = repeated(connection, writing, batch).await?;
             in_one(connection, writing, batch, Some(&repeated)).await
         }
+        // Only the server knows what fits its encoding. What is parked, and what went wrong, is stored in any case.
+        Err(fault) if fault.is_outside_encoding() => {
+            if !writing.encoding.learn(connection, replaceable_texts(batch)).await? {
+                return Err(fault);
+            }
+            in_one(connection, writing, batch, None).await
+        }
         other => other,
     }
+}
+
+/// The texts of a batch in which characters that do not fit the database's encoding are replaced.
+fn replaceable_texts(batch: &WriteBatch) -> impl Iterator<Item = &str> {
+    let parked = batch.incoming.iter().flat_map(|new| match &new.entry {
+        Entry::Parked { error, .. } => [new.message.name(), Some(&**error)],
+        Entry::Scheduled { .. } => [None, None],
+    });
+    let settled = batch.settled_incoming.iter().chain(&batch.settled_outgoing);
+    let errors = settled.map(|settlement| match &settlement.verdict {
+        Verdict::Retry { error, .. }
+        | Verdict::RetryAtBroker { error, .. }
+        | Verdict::Failed { error, .. } => Some(&**error),
+        _ => None,
+    });
+    parked.chain(errors).flatten()
 }
 
 /// One statement commits by itself, in one round trip; more than one go into a transaction.

@@ -28,11 +28,13 @@ pub(crate) fn node_request(context: &Context, worker: Option<u16>) -> NodeReques
     }
 }
 
-/// Brings the bus from starting to running, and keeps its number until everything stops. `started` hears of the
+/// Brings the bus from starting to running, and keeps its number until everything stops. The groups' names, and what they
+/// subscribe to, are checked first. `started` hears of the
 /// first error that waiting cannot mend, or of success.
 pub(crate) async fn run_node(
     context: Arc<Context>,
     request: NodeRequest,
+    names: Vec<String>,
     has_thread: bool,
     started: oneshot::Sender<Result<(), StorageError>>,
 ) {
@@ -41,7 +43,7 @@ pub(crate) async fn run_node(
         let mut started = Some(started);
         let mut backoff = Backoff::default();
         let number = loop {
-            match enter(&context, &request).await {
+            match enter(&context, &request, &names).await {
                 Ok(number) => break number,
                 Err(error) => {
                     context.storage_health.down(&error);
@@ -71,11 +73,14 @@ pub(crate) async fn run_node(
     everything.run_until_cancelled(life).await;
 }
 
-async fn enter(context: &Context, request: &NodeRequest) -> Result<u16, StorageError> {
+async fn enter(context: &Context, request: &NodeRequest, names: &[String]) -> Result<u16, StorageError> {
     let entered = async {
         point("schema.before").await;
         context.storage.initialize().await?;
         point("schema.after").await;
+        let ours = [&*context.owner.version, &*request.node];
+        let names: Vec<&str> = ours.into_iter().chain(names.iter().map(String::as_str)).collect();
+        context.storage.check_names(&names).await?;
         context.storage.join(request).await
     };
     tokio::time::timeout(LIMIT, entered).await.unwrap_or_else(|_| {
