@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::now;
 use crate::job::{FOLLOW, Job, ONCE, PLAIN};
 use crate::network::Network;
-use crate::process::Node;
+use crate::process::{Node, program};
 use crate::rows::{Rows, create_shop, drop_all, held, unlocked};
 use crate::settings::Settings;
 use crate::verdict::Verdict;
@@ -130,6 +130,16 @@ impl Arena {
 
     /// Starts a node with other settings and more in its environment.
     pub async fn node_with(&self, change: impl FnOnce(&mut Settings), environment: &[(&str, &str)]) -> Node {
+        self.node_of(&program(), change, environment).await
+    }
+
+    /// Starts a node of another version, with its program.
+    pub async fn node_of(
+        &self,
+        program: &Path,
+        change: impl FnOnce(&mut Settings),
+        environment: &[(&str, &str)],
+    ) -> Node {
         let number = self.nodes.fetch_add(1, Ordering::Relaxed);
         let mut settings = self.settings.clone();
         settings.node = format!("n{number}");
@@ -140,7 +150,7 @@ impl Arena {
             // Short leases are lost on a busy machine: then things are done again that cost nothing but work.
             self.note(Event::Trouble { node: settings.node.clone() });
         }
-        Node::start(&settings, environment).await
+        Node::start(program, &settings, environment).await
     }
 
     /// Notes something that the test did.

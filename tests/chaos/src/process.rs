@@ -1,7 +1,7 @@
 //! A node as its parent holds it.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(settings: &Settings, environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(program: &Path, settings: &Settings, environment: &[(&str, &str)]) -> Self {
         let log = File::create(settings.notes.with_extension("log")).expect("a log for the node");
-        let mut command = Command::new(program());
+        let mut command = Command::new(program);
         command
             .env(VARIABLE, serde_json::to_string(settings).expect("settings serialise"))
             .env_remove("CAP_STOP_AT")
@@ -137,7 +137,7 @@ impl Node {
 }
 
 /// The program of a node stands beside this one, or above it where tests are built.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a place");
     let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("chaos-node"));
     beside.into_iter().find(|path| path.exists()).expect("chaos-node is built together with this")

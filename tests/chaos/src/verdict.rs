@@ -22,6 +22,13 @@ impl Verdict {
         self.report.counts()
     }
 
+    /// How many rows have failed for good that should not have, messages of no handler or with no body that is known among
+    /// them.
+    #[must_use]
+    pub fn wrongly_parked(&self) -> usize {
+        self.strange.len()
+    }
+
     /// Whether nothing was broken.
     #[must_use]
     pub fn is_clean(&self) -> bool {
