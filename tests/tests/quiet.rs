@@ -4,8 +4,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use cap_core::memory::MemoryTransport;
 use cap_core::prelude::*;
 use cap_rabbitmq::Credentials;
+use cap_sqlite::Sqlite;
 use cap_tests::{Scene, amqp_url, heard, scene, until};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -68,6 +70,45 @@ async fn clean_starts_and_shutdowns_log_nothing_above_info() {
         }
         assert_eq!(log.lines(&[" WARN ", " ERROR "]), [""; 0]);
         assert!(!log.lines(&["connected to RabbitMQ"]).is_empty(), "the log was on");
+    })
+    .await;
+}
+
+/// Issue 8, rows B and 15: on SQLite, over a broker that is in the process and over RabbitMQ.
+#[tokio::test]
+async fn so_it_is_on_sqlite() {
+    scene(async |scene: &Scene| {
+        let (log, _guard) = Log::here();
+        let folder = std::env::temp_dir().join(format!("{}-quiet", scene.name()));
+        std::fs::create_dir(&folder).unwrap();
+        for round in 0..8_u32 {
+            let builder = Cap::builder().linked_handlers(false).configure(|options| {
+                options.group_prefix = Some(scene.name().to_owned());
+                "main".clone_into(&mut options.default_group);
+            });
+            let file = folder.join(format!("{}.db", round % 2));
+            let storage = Sqlite::open(file);
+            let builder = match round % 2 {
+                0 => builder.storage(storage).transport(MemoryTransport::new()),
+                _ => builder.storage(storage).transport(scene.transport()),
+            };
+            let (tell, mut told) = mpsc::channel(16);
+            let builder = builder.subscribe("work", move |number: u32| {
+                let tell = tell.clone();
+                async move { tell.send(number).await.unwrap() }
+            });
+            let cap = builder.start().await.unwrap();
+            scene.note(&cap).await;
+            // Every second pair of them is idle until its end.
+            if round % 4 < 2 {
+                cap.publish("work", &round).await.unwrap();
+                assert_eq!(heard(&mut told).await, round);
+            }
+            cap.shutdown().await.unwrap();
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(log.lines(&[" WARN ", " ERROR "]), [""; 0]);
+        assert!(log.lines(&["joined"]).len() == 8, "the log was on");
     })
     .await;
 }
