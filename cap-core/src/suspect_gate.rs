@@ -1,6 +1,6 @@
 //! Which suspects of this process run now, and whose turn is next: what the groups share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
@@ -12,17 +12,24 @@ pub(crate) struct SuspectGate {
     /// Shared by suspects that were never marked, exclusive for those that were. It is fair: who waits for it alone is
     /// not overtaken.
     turns: Arc<RwLock<()>>,
-    /// Those that may be running. No await stands between the locks and the changes.
-    running: Arc<Mutex<Vec<Lease>>>,
+    /// Those that run, or are about to. No await stands between the locks and the changes.
+    running: Arc<Mutex<Vec<Running>>>,
     /// Marks are written one after the other, so that the last one in the storage is the true one.
     pub(crate) marking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    lease: Lease,
+    /// Whether its start is noted in the storage.
+    is_marked: bool,
 }
 
 /// A suspect's turn; ends as it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass {
     lease: Lease,
-    running: Arc<Mutex<Vec<Lease>>>,
+    running: Arc<Mutex<Vec<Running>>>,
     _turn: Turn,
 }
 
@@ -45,20 +52,39 @@ impl SuspectGate {
         Pass { lease, running: Arc::clone(&self.running), _turn: turn }
     }
 
-    /// Puts a suspect among those that run, and says how all of them are to be marked, the new one first.
-    pub(crate) fn join(&self, lease: Lease) -> Vec<StartMark> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let alone = running.is_empty();
-        let others = running.iter().map(|lease| StartMark { lease: *lease, alone });
-        let marks = std::iter::once(StartMark { lease, alone }).chain(others).collect();
-        running.push(lease);
-        marks
+    /// Puts a suspect among those that run.
+    pub(crate) fn join(&self, lease: Lease) {
+        lock(&self.running).push(Running { lease, is_marked: false });
     }
+
+    /// How all that run are to be marked. Those that are marked already may not be alone any more.
+    pub(crate) fn marks(&self) -> Vec<StartMark> {
+        let running = lock(&self.running);
+        let alone = running.len() == 1;
+        running.iter().map(|one| StartMark { lease: one.lease, alone }).collect()
+    }
+
+    /// These marks are in the storage, where the lease was held.
+    pub(crate) fn marked(&self, marks: &[StartMark], held: &[bool]) {
+        for one in lock(&self.running).iter_mut() {
+            let held = marks.iter().zip(held).any(|(mark, held)| mark.lease == one.lease && *held);
+            one.is_marked |= held;
+        }
+    }
+
+    /// Whether a suspect's start is noted in the storage.
+    pub(crate) fn is_marked(&self, lease: Lease) -> bool {
+        lock(&self.running).iter().any(|one| one.lease == lease && one.is_marked)
+    }
+}
+
+fn lock(running: &Mutex<Vec<Running>>) -> MutexGuard<'_, Vec<Running>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|lease| *lease != self.lease);
+        lock(&self.running).retain(|one| one.lease != self.lease);
     }
 }
 
@@ -78,9 +104,15 @@ mod tests {
             async move { gate.turn(lease(id), &suspect).await }
         };
         let (one, two) = (turn(1, false).now_or_never().unwrap(), turn(2, false).now_or_never().unwrap());
-        assert_eq!(gate.join(lease(1)), [StartMark { lease: lease(1), alone: true }]);
-        let both = [lease(2), lease(1)].map(|lease| StartMark { lease, alone: false });
-        assert_eq!(gate.join(lease(2)), both, "neither is alone any more");
+        gate.join(lease(1));
+        assert_eq!(gate.marks(), [StartMark { lease: lease(1), alone: true }]);
+        gate.marked(&gate.marks(), &[true]);
+        gate.join(lease(2));
+        let both = [lease(1), lease(2)].map(|lease| StartMark { lease, alone: false });
+        assert_eq!(gate.marks(), both, "neither is alone any more");
+        assert!(gate.is_marked(lease(1)) && !gate.is_marked(lease(2)));
+        gate.marked(&both, &[false, true]);
+        assert!(gate.is_marked(lease(1)) && gate.is_marked(lease(2)));
         let mut alone = Box::pin(turn(3, true));
         assert!((&mut alone).now_or_never().is_none());
         assert!(turn(4, false).now_or_never().is_none(), "nobody overtakes it");
@@ -89,7 +121,8 @@ mod tests {
         drop(two);
         let alone = alone.now_or_never().unwrap();
         assert!(turn(4, false).now_or_never().is_none());
-        assert_eq!(gate.join(lease(3)), [StartMark { lease: lease(3), alone: true }]);
+        gate.join(lease(3));
+        assert_eq!(gate.marks(), [StartMark { lease: lease(3), alone: true }]);
         drop(alone);
         assert!(turn(4, false).now_or_never().is_some());
     }

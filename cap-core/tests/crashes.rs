@@ -192,3 +192,39 @@ async fn a_node_that_lives_takes_its_crash_back() {
     let _ = cut_off.shutdown().await;
     let _ = heir.shutdown().await;
 }
+
+/// However many groups have a suspect, their starts are noted together.
+#[tokio::test(start_paused = true)]
+async fn starts_of_many_suspects_are_noted_together() {
+    const GROUPS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+    let (noted, mut seen) = log();
+    let shaky = Shaky::over(storage.clone());
+    let service = |hangs: bool| {
+        GROUPS.into_iter().fold(on(&storage, &transport).storage(shaky.clone()), |builder, group| {
+            let noted = noted.clone();
+            builder.subscribe_with(Subscribe::to("work").group(group), move |number: u64| {
+                noted.note(Event::Began(group, number));
+                async move {
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            })
+        })
+    };
+    let first = service(true).start().await.unwrap();
+    first.publish("work", &1_u64).await.unwrap();
+    for _ in GROUPS {
+        seen.next().await;
+    }
+    drop(first);
+    assert_eq!(shaky.marks(), [0; 0], "a first run is not noted");
+    let second = service(false).start().await.unwrap();
+    for _ in GROUPS {
+        seen.next().await;
+    }
+    let marks = shaky.marks();
+    assert!(marks.len() <= 2 && marks.iter().max() == Some(&GROUPS.len()), "{marks:?}");
+    second.shutdown().await.unwrap();
+}

@@ -21,20 +21,28 @@ pub(super) struct Suspects {
 }
 
 /// Notes in the storage that a suspect's handler starts; `false` if it must not, as the lease is lost or the bus
-/// stops. Waits for a storage that is away.
+/// stops. Waits for a storage that is away. Those that start at the same time are noted by one statement: whoever comes
+/// first writes for all, and the others find that it is done.
 pub(super) async fn mark_started(context: &Context, lease: Lease) -> bool {
-    let _marking = context.suspects.marking.lock().await;
-    let marks = context.suspects.join(lease);
-    let mut backoff = Backoff::default();
     // Before the mark can be there, as its answer may be lost: should the lease be lost too, this process says that it lives.
     context.leases.started(lease);
+    context.suspects.join(lease);
+    let _marking = context.suspects.marking.lock().await;
+    let mut backoff = Backoff::default();
     while context.leases.holds(Side::Inbox, lease) {
+        if context.suspects.is_marked(lease) {
+            return true;
+        }
+        let marks = context.suspects.marks();
         let marked = context.storage.mark_started(&context.owner, &marks);
         match timeout(context.owner.lease / 3, marked).await {
-            Ok(Ok(held)) if held.first() == Some(&true) => {
-                return context.leases.holds(Side::Inbox, lease);
+            Ok(Ok(held)) => {
+                context.suspects.marked(&marks, &held);
+                if !context.suspects.is_marked(lease) {
+                    context.leases.lose(Side::Inbox, lease);
+                }
+                continue;
             }
-            Ok(Ok(_)) => context.leases.lose(Side::Inbox, lease),
             Ok(Err(error)) => context.storage_health.down(&error),
             Err(_) => {}
         }

@@ -45,6 +45,7 @@ struct State {
     failing: HashMap<Call, StorageErrorKind>,
     answers_to_lose: usize,
     claims: HashMap<Arc<str>, usize>,
+    marks: Vec<usize>,
 }
 
 impl std::fmt::Debug for State {
@@ -90,6 +91,11 @@ impl Shaky {
     /// How often work was asked for on behalf of a group.
     pub fn claims(&self, group: &str) -> usize {
         self.state().claims.get(group).copied().unwrap_or_default()
+    }
+
+    /// How many starts of suspects were noted by each statement.
+    pub fn marks(&self) -> Vec<usize> {
+        self.state().marks.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,6 +169,9 @@ impl Storage for Shaky {
 
     async fn mark_started(&self, owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>> {
         self.check(Call::Other)?;
+        self.state().marks.push(marks.len());
+        // As long as a statement takes.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         self.inner.mark_started(owner, marks).await
     }
 
