@@ -140,6 +140,14 @@ impl Fault {
             Self::Unusable(reason) => new(Unusable, &reason),
             Self::Unavailable(reason) => new(Unavailable, &format!("{reason} ({target})")),
             Self::ReadOnly => new(Unavailable, &format!("{READ_ONLY} ({target})")),
+            // What rustls says of the other side comes as bad data.
+            Self::NotConnected(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                new(Unusable, &format!("no TLS connection to {target}: {error}: {CHECK_TLS}"))
+                    .with_source(error)
+            }
+            Self::NotConnected(sqlx::Error::Tls(error)) => {
+                new(Unusable, &format!("no TLS connection to {target}: {error}: {CHECK_TLS}"))
+            }
             Self::NotConnected(sqlx::Error::Io(error)) => {
                 new(Unavailable, &format!("no connection to {target}: {error}")).with_source(error)
             }
@@ -166,6 +174,9 @@ impl Fault {
 
 const READ_ONLY: &str = "the server takes no writes: it is a standby, or was fenced off for a failover; this connection must \
                          not go back to its pool: see after_release under \"Failover\" in docs/operating.md";
+
+const CHECK_TLS: &str =
+    "check that the server's certificate is for this host and that sslrootcert has its authority";
 
 /// What else to say of an SQLSTATE.
 fn hint(code: &str) -> Option<&'static str> {

@@ -13,10 +13,17 @@ use crate::support::Database;
 
 /// A log that the test can read.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
+    /// The log of the present thread, until the guard is dropped.
+    pub(crate) fn here() -> (Self, impl Drop) {
+        let log = Self::default();
+        let logging = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+        (log, tracing_subscriber::util::SubscriberInitExt::set_default(logging))
+    }
+
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -51,9 +58,7 @@ async fn exact(publisher: Publisher, _: PgTx) -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn what_a_handler_publishes_under_a_taken_id_is_not_lost_without_a_word() {
-    let log = Log::default();
-    let logging = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _logging = tracing::subscriber::set_default(logging);
+    let (log, _logging) = Log::here();
     let database = Database::new().await;
     let cap = database.bus().subscribe("plain", plain).subscribe("exact", exact).start().await.unwrap();
     cap.publish("told", &0).message_id("taken-17").await.unwrap();

@@ -27,6 +27,7 @@ mod private;
 mod schema;
 mod search_path;
 mod support;
+mod tls;
 mod transactions;
 mod trust;
 mod views;
