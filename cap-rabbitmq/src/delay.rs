@@ -259,7 +259,7 @@ fn declaration_error(queue: &DelayQueue, error: &lapin::Error) -> TransportError
         )),
         Some(AMQPSoftError::ACCESSREFUSED) => refused(format!(
             "delay queue {queue:?} could not be declared: this user needs the right to configure, write and read \
-             what begins with \"cap.delay.\": {said}"
+             what begins with \"cap.delay.\", and for retries to write to \"amq.default\": {said}"
         )),
         _ => unavailable(format!("delay queue {queue:?} could not be declared: {said}")),
     }

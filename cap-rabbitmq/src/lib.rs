@@ -42,8 +42,8 @@
 //! wants its topic), until the queue's time to live is over. The queues are declared when first needed and vanish by
 //! themselves; they are quorum queues whatever `queue_type` is, since a classic queue dead-letters without waiting for
 //! a confirm. That takes RabbitMQ 3.10 or later with the feature flag `stream_queue`, and a user who may configure,
-//! write and read what begins with `cap.delay.`. Each different delay makes queues of its own, so a service had better
-//! have few. What an outage has left of one is rounded up to a whole second or a 32nd of it, so that no delay makes more
+//! write and read what begins with `cap.delay.`, and for retries write to `amq.default`. Each different delay makes queues
+//! of its own, so a service had better have few. What an outage has left of one is rounded up to a whole second or a 32nd of it, so that no delay makes more
 //! than 33 a day. The longest is 47 days.
 //!
 //! | what | name | arguments |

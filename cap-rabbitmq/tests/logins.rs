@@ -188,6 +188,7 @@ async fn certificates_tokens_and_changing_passwords_log_in() {
     tokens_are_renewed(&scene).await;
     another_user_takes_over(&scene, &password).await;
     a_user_without_rights_to_configure_joins_with_a_warning(&mut scene).await;
+    the_rights_that_the_page_gives_are_enough(&mut scene).await;
     a_delay_queue_without_a_leader_is_avoided(&mut scene, &password).await;
     a_changed_password_is_asked_for(&mut scene, &password).await;
 }
@@ -236,6 +237,54 @@ async fn a_user_without_rights_to_configure_joins_with_a_warning(scene: &mut Sce
     let kind = "its kind could not be checked";
     assert!(!warned.is_empty() && warned.iter().all(|line| line.contains(kind)), "{warned:?}");
     assert_eq!(warned.len(), 1, "{warned:?}");
+}
+
+/// Issue 9, row 16: `docs/security.md` has the patterns for a service with the group `stock.v1`.
+async fn the_rights_that_the_page_gives_are_enough(scene: &mut Scene) {
+    let page = include_str!("../../docs/security.md");
+    let pattern = |right: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{right}: ")));
+        line.unwrap().to_owned()
+    };
+    let [configure, write, read] = ["configure", "write", "read"].map(pattern);
+    let without_default = write.replace(r"|amq\.default", "");
+    assert_ne!(write, without_default);
+    tokio::task::block_in_place(|| {
+        for (user, write) in [("least", &write), ("less", &without_default)] {
+            scene.broker.control(&format!("add_user {user} {user}"));
+            scene.broker.control(&format!("set_permissions {user} {configure} {write} {read}"));
+        }
+    });
+    let of_service = start(scene.plain().credentials(|| async { Ok(Credentials::new("least", "least")) }));
+    let (log, _guard) = Log::here("info");
+    let mut consumer = soon(of_service.consume(&spec("stock.v1"))).await.unwrap();
+    soon(of_service.probe()).await.unwrap();
+    let answers = soon(of_service.send(&[message("1", "stock.v1", "{}")])).await;
+    assert_eq!(*answers[0].as_ref().unwrap(), Sent::Routed);
+    receive(&mut consumer, 1).await;
+    let delayed = |id, to| {
+        let delay = Duration::from_millis(200);
+        [Delayed { message: message(id, "stock.v1", "{}"), delay, to }]
+    };
+    let group = || Destination::Group("stock.v1".into());
+    for (id, to) in [("2", group()), ("3", Destination::Topic)] {
+        soon(of_service.delay(&delayed(id, to))).await.remove(0).unwrap();
+        assert_eq!(receive(&mut consumer, 1).await[0].headers.get("cap-msg-id"), Some(id));
+    }
+    assert_eq!(log.troubles(), [""; 0]);
+    // Nothing of others.
+    let error = soon(of_service.consume(&spec("other.v1"))).await.unwrap_err();
+    assert!(error.requires_operator() && error.to_string().contains("other.v1"), "{error}");
+    soon(of_service.close()).await;
+    // Only retries need the default exchange.
+    let less = start(scene.plain().credentials(|| async { Ok(Credentials::new("less", "less")) }));
+    let mut consumer = soon(less.consume(&spec("stock.v1"))).await.unwrap();
+    let error = soon(less.delay(&delayed("4", group()))).await.remove(0).unwrap_err();
+    assert!(error.to_string().contains("amq.default"), "{error}");
+    soon(less.delay(&delayed("5", Destination::Topic))).await.remove(0).unwrap();
+    // After the three that nobody has acknowledged.
+    assert_eq!(receive(&mut consumer, 4).await[3].headers.get("cap-msg-id"), Some("5"));
+    soon(less.close()).await;
 }
 
 /// A connection cannot change its user, as with secrets that a vault makes for a while: it is replaced.
