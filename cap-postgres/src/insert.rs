@@ -7,6 +7,10 @@ use cap_adapter::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side,
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row as _};
 
+mod one;
+
+pub(crate) use one::{CONFLICT, OUTGOING_ONE};
+
 use crate::columns::{
     DELAYED, FAILED, SCHEDULED, check_group, check_message, check_owner, micros, side_name,
 };
@@ -101,30 +105,53 @@ pub(crate) struct Writing<'a> {
     pub(crate) prepared: bool,
 }
 
+/// What a caller wants to know of an insert on a connection of the application's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Nothing but what became of the messages.
+    Nothing,
+    /// How many messages were stored in the transaction, which is counted in a setting of it.
+    Count,
+}
+
+/// What became of messages.
+#[derive(Debug)]
+pub(crate) struct Inserted {
+    pub(crate) stored: Vec<Stored>,
+    /// How many messages were stored in the transaction so far, if that was asked.
+    pub(crate) counted: i32,
+}
+
 /// Puts messages into the outbox, and says of each whether it is new.
 pub(crate) async fn outgoing(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewOutgoing],
 ) -> Result<Vec<Stored>, Fault> {
-    Ok(insert_outgoing(connection, writing, rows, false).await?.0)
+    Ok(many(connection, writing, rows, Asked::Nothing).await?.stored)
 }
 
-/// As [`outgoing`], and counts in a setting of the transaction how many messages were stored in it.
-pub(crate) async fn outgoing_counted(
+/// As [`outgoing`], on a connection of the application's, where PostgreSQL makes plans as it likes.
+pub(crate) async fn outgoing_within(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewOutgoing],
-) -> Result<(Vec<Stored>, i32), Fault> {
-    insert_outgoing(connection, writing, rows, true).await
+    asked: Asked,
+) -> Result<Inserted, Fault> {
+    if let [new] = rows
+        && let Some(statement) = one::statement(&writing.statements.insert_one, new)
+    {
+        return one::insert(connection, writing, statement, new, asked).await;
+    }
+    many(connection, writing, rows, asked).await
 }
 
-async fn insert_outgoing(
+async fn many(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewOutgoing],
-    is_counted: bool,
-) -> Result<(Vec<Stored>, i32), Fault> {
+    asked: Asked,
+) -> Result<Inserted, Fault> {
     let Writing { statements, owner, channel, encoding, prepared } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
@@ -144,14 +171,7 @@ async fn insert_outgoing(
     let statuses: Vec<i16> =
         ordered.iter().map(|new| if new.delay.is_some() { DELAYED } else { SCHEDULED }).collect();
     let held: Vec<bool> = ordered.iter().map(|new| new.held && new.delay.is_none()).collect();
-    let waits: Vec<i64> = ordered
-        .iter()
-        .map(|new| match new.delay {
-            Some(delay) => micros(delay),
-            None if new.held => micros(owner.lease),
-            None => 0,
-        })
-        .collect();
+    let waits: Vec<i64> = ordered.iter().map(|new| wait(new, owner)).collect();
     let leaves_work = held.iter().any(|held| !held);
     let row = sqlx::query(statements.insert_outgoing.clone())
         .persistent(prepared)
@@ -168,11 +188,21 @@ async fn insert_outgoing(
         .bind(&*owner.node)
         .bind(leaves_work)
         .bind(channel)
-        .bind(is_counted)
+        .bind(asked == Asked::Count)
         .fetch_one(connection)
         .await?;
     let counted = row.try_get::<Option<i32>, _>("counted")?.unwrap_or(0);
-    Ok((report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id)), counted))
+    let stored = report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id));
+    Ok(Inserted { stored, counted })
+}
+
+/// In how many microseconds a row is due.
+fn wait(new: &NewOutgoing, owner: &Owner) -> i64 {
+    match new.delay {
+        Some(delay) => micros(delay),
+        None if new.held => micros(owner.lease),
+        None => 0,
+    }
 }
 
 /// Puts messages into the inbox, and says of each whether it is new, known, or another's.

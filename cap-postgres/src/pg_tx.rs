@@ -20,6 +20,7 @@ use crate::lent::{begin_whole, roll_back, roll_back_later};
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
 use crate::transaction::store_unheld;
+use crate::insert::Asked;
 use crate::{insert, settle};
 
 /// A transaction in which the handler's effects, the mark on its message, its answer and all that it publishes happen
@@ -213,8 +214,9 @@ impl Enlistment {
         }
         if !settlement.publishes.is_empty() {
             let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
-            let stored = insert::outgoing(transaction, writing, &publishes).await?;
-            settlement.warn_of_duplicates(stored);
+            let inserted =
+                insert::outgoing_within(transaction, writing, &publishes, Asked::Nothing).await?;
+            settlement.warn_of_duplicates(inserted.stored);
         }
         Ok(true)
     }

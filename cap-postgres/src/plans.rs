@@ -106,7 +106,9 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
 
 /// What runs on connections of the application's.
 fn within(statements: &Statements) -> Vec<SqlStr> {
-    let mut all = vec![statements.insert_outgoing.clone()];
+    let one = &statements.insert_one;
+    let mut all =
+        vec![statements.insert_outgoing.clone(), one.generated_id.clone(), one.own_id.clone()];
     all.extend(settling(&statements.settle_one));
     all
 }

@@ -28,6 +28,8 @@ impl Sides {
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) insert_outgoing: SqlStr,
+    /// The same for a single row, on a connection of the application's.
+    pub(crate) insert_one: InsertOne,
     pub(crate) insert_incoming: SqlStr,
     pub(crate) held_ids: Sides,
     pub(crate) holders: SqlStr,
@@ -76,6 +78,15 @@ pub(crate) struct List {
     pub(crate) states: Sides,
 }
 
+/// The two ways to insert one message.
+#[derive(Debug)]
+pub(crate) struct InsertOne {
+    /// Its message id is the row's.
+    pub(crate) generated_id: SqlStr,
+    /// It has a message id of the application's.
+    pub(crate) own_id: SqlStr,
+}
+
 /// The three ways in which a state row is settled.
 #[derive(Debug)]
 pub(crate) struct Settle {
@@ -102,6 +113,10 @@ impl Statements {
         };
         Self {
             insert_outgoing: sql(insert::OUTGOING),
+            insert_one: InsertOne {
+                generated_id: sql(&insert::OUTGOING_ONE.replace("{conflict}", "")),
+                own_id: sql(&insert::OUTGOING_ONE.replace("{conflict}", insert::CONFLICT)),
+            },
             insert_incoming: sql(insert::INCOMING),
             held_ids: sides(insert::HELD_IDS),
             holders: sql(identity::HOLDERS),

@@ -9,7 +9,7 @@ use cap_adapter::storage::{NewOutgoing, Owner, Stored};
 use cap_adapter::{Bus, Handover, Within};
 use sqlx::{PgConnection, PgPool, Row as _, Transaction};
 
-use crate::insert;
+use crate::insert::{self, Asked, Inserted};
 use crate::lent::{begin_whole, roll_back, roll_back_later};
 use crate::storage::Postgres;
 
@@ -197,9 +197,10 @@ impl Within<Postgres> for CapTransaction {
         // Until the answer is here, the caller may go on without it.
         let before = std::mem::replace(&mut self.told, Told::SomeGone);
         let rows: Vec<&NewOutgoing> = messages.iter().collect();
-        let stored = insert::outgoing_counted(self, storage.writing_within(owner), &rows).await;
-        let (stored, counted) =
-            stored.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
+        let inserted =
+            insert::outgoing_within(self, storage.writing_within(owner), &rows, Asked::Count).await;
+        let Inserted { stored, counted } =
+            inserted.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
         let new = stored.iter().filter(|stored| **stored == Stored::New).count();
         self.stored = self.stored.saturating_add(i32::try_from(new).unwrap_or(i32::MAX));
         if before != Told::SomeGone && counted == self.stored {
@@ -222,8 +223,10 @@ pub(crate) async fn store_unheld(
     messages: &[NewOutgoing],
 ) -> Result<Vec<Stored>, StorageError> {
     let rows: Vec<&NewOutgoing> = messages.iter().collect();
-    let stored = insert::outgoing(connection, storage.writing_within(owner), &rows).await;
-    stored.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))
+    let inserted =
+        insert::outgoing_within(connection, storage.writing_within(owner), &rows, Asked::Nothing).await;
+    let inserted = inserted.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
+    Ok(inserted.stored)
 }
 
 impl Within<Postgres> for Transaction<'_, sqlx::Postgres> {

@@ -6,6 +6,7 @@
 
 mod claims;
 mod conformance;
+mod costs;
 mod credentials;
 mod encodings;
 mod errors;

@@ -1,0 +1,86 @@
+//! One new message on a connection of the application's: a statement whose plan PostgreSQL keeps.
+
+use cap_core::storage::{NewOutgoing, Stored};
+use sqlx::{PgConnection, Row as _, SqlStr};
+
+use super::{Asked, Inserted, Writing, number, own_message_id, wait};
+use crate::columns::{DELAYED, SCHEDULED, check_message, check_owner};
+use crate::error::Fault;
+use crate::statements::InsertOne;
+
+// For one row what `OUTGOING` is for many, with a parameter for each column. To PostgreSQL a plan for any array looks
+// dearer than a plan for the very array that it is given, so that it would plan the insert of an array anew for each
+// message; a plan for scalars costs the same whatever they are, and is kept from the sixth execution on, without a
+// setting of ours.
+//
+// `{conflict}` is empty for a message whose id is the row's: it has no text in the unique index, and an insert that looks
+// for no conflict costs less. A message id that may be another row's number is left to `OUTGOING`: looking that up is the
+// only part whose plan depends on the size of a table.
+//
+// As there, every function, operator and type says that it is PostgreSQL's.
+pub(crate) const OUTGOING_ONE: &str = "
+WITH inserted AS (
+    INSERT INTO {schema}.outbox (id, version, name, message_id, headers, body, added)
+    VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.statement_timestamp())
+    {conflict}
+    RETURNING id
+), stated AS (
+    INSERT INTO {schema}.outbox_state (id, version, status, epoch, due, owner)
+    SELECT i.id, $2, $7, $8::boolean::integer,
+        pg_catalog.statement_timestamp()
+            OPERATOR(pg_catalog.+) ($9::bigint OPERATOR(pg_catalog.*) interval '1 microsecond'),
+        CASE WHEN $8 THEN $10 END
+    FROM inserted AS i
+)
+SELECT pg_catalog.count(*) AS new,
+    CASE WHEN $11 THEN pg_catalog.pg_notify($12, 'outbox')::pg_catalog.text END,
+    CASE WHEN $13 THEN pg_catalog.set_config('cap.stored', (
+        pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::bigint
+            OPERATOR(pg_catalog.+) pg_catalog.count(*)
+    )::pg_catalog.text, true)::integer END AS counted
+FROM inserted";
+
+/// What makes a message id that is taken a duplicate and no error.
+pub(crate) const CONFLICT: &str = "ON CONFLICT (message_id) WHERE message_id IS NOT NULL DO NOTHING";
+
+/// The statement that stores this message; none if it takes a look at other rows.
+pub(super) fn statement(statements: &InsertOne, new: &NewOutgoing) -> Option<SqlStr> {
+    match own_message_id(new) {
+        None => Some(statements.generated_id.clone()),
+        Some(id) if number(id).is_none() => Some(statements.own_id.clone()),
+        Some(_) => None,
+    }
+}
+
+/// Puts one message into the outbox.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    statement: SqlStr,
+    new: &NewOutgoing,
+    asked: Asked,
+) -> Result<Inserted, Fault> {
+    let Writing { owner, channel, encoding, prepared, .. } = writing;
+    check_owner(&owner.version, &owner.node)?;
+    check_message(new.id, &new.message)?;
+    let held = new.held && new.delay.is_none();
+    let row = sqlx::query(statement)
+        .persistent(prepared)
+        .bind(new.id)
+        .bind(&*owner.version)
+        .bind(new.message.name().unwrap_or_default())
+        .bind(own_message_id(new))
+        .bind(encoding.headers(new.message.headers.to_json()))
+        .bind(&*new.message.body)
+        .bind(if new.delay.is_some() { DELAYED } else { SCHEDULED })
+        .bind(held)
+        .bind(wait(new, owner))
+        .bind(&*owner.node)
+        .bind(!held)
+        .bind(channel)
+        .bind(asked == Asked::Count)
+        .fetch_one(connection)
+        .await?;
+    let stored = if row.try_get::<i64, _>("new")? == 1 { Stored::New } else { Stored::Duplicate };
+    Ok(Inserted { stored: vec![stored], counted: row.try_get::<Option<i32>, _>("counted")?.unwrap_or(0) })
+}
