@@ -25,6 +25,7 @@
 //! Time is the store's own clock throughout: durations go in and come out, and no node's clock decides anything.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -480,6 +481,19 @@ pub struct NodeRequest {
     pub succeeded_expire_after: Duration,
 }
 
+/// The number by which a storage knows a transaction of the application's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(pub i64);
+
+/// What [`Storage::look_for`] has seen.
+#[derive(Debug, Clone, Default)]
+pub struct LookedFor {
+    /// The transactions that have ended, committed or not.
+    pub ended: HashSet<TransactionId>,
+    /// The rows that are there.
+    pub stored: HashSet<i64>,
+}
+
 /// By which a store tells the bus that there may be work, so that nobody polls.
 #[derive(Debug, Clone, Default)]
 pub struct Wake {
@@ -620,6 +634,29 @@ pub trait Storage: Send + Sync + 'static {
         side: Side,
         leases: &[Lease],
     ) -> impl Future<Output = Result<Vec<bool>, StorageError>> + Send;
+
+    /// Says which of these transactions have ended, committed or not, and which of these rows of the outbox are there, as
+    /// they were inserted by this node in one of them: leased by it, and not claimed since. Both as of one moment, so that
+    /// a row of an ended transaction that is not there will never be. Waits for no transaction.
+    ///
+    /// Only for a storage whose [`Within`](crate::Within) says by which number it knows a transaction; another one leaves
+    /// it out.
+    fn look_for(
+        &self,
+        transactions: &[TransactionId],
+        rows: &[i64],
+    ) -> impl Future<Output = Result<LookedFor, StorageError>> + Send {
+        let _ = rows;
+        let ended = transactions.iter().copied().collect();
+        async move { Ok(LookedFor { ended, stored: HashSet::new() }) }
+    }
+
+    /// Has the [listeners](Self::listen) of other nodes look for work on a side: for what was stored within transactions of
+    /// the application's, which announce nothing themselves. A store without listeners leaves it out.
+    fn announce(&self, side: Side) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _ = side;
+        async { Ok(()) }
+    }
 
     /// Deletes messages whose time is over, with their state and attempts, the oldest first: those without a
     /// state row by age, those with one by its own expiry. Gives back how many of the outbox and the inbox; the

@@ -5,20 +5,24 @@ use std::fmt;
 use std::future::Future;
 
 use crate::error::StorageError;
-use crate::storage::{NewOutgoing, Owner, Stored};
+use crate::storage::{NewOutgoing, Owner, Stored, TransactionId};
 
 /// A transaction in which messages can be stored, so that they leave if and only if it commits; `S` is the storage
 /// that it belongs to. What `Publish::within` takes.
 ///
 /// Adapters implement it for a transaction of their own, which knows of the commit and hands the messages to the
-/// relay in memory, and for the plain transactions of their database library, which make the store announce them.
+/// relay in memory, and for the plain transactions of their database library, whose messages the bus looks for.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that a message can be published in",
     note = "give it a transaction of the bus's own storage, such as the one that `cap_postgres::begin` returns"
 )]
 pub trait Within<S>: Send {
-    /// Inserts messages on this transaction. A row that is not held must be announced to all nodes when the
-    /// transaction commits.
+    /// Whether the storage knows this transaction by a number, which [`store_watched`](Self::store_watched) gives back: the
+    /// bus then looks by itself whether it has committed. For a transaction without [`handover`](Self::handover).
+    const WATCHED: bool = false;
+
+    /// Inserts messages on this transaction. If it has no [`handover`](Self::handover) and is not
+    /// [watched](Self::WATCHED), a row that is not held must be announced to all nodes when the transaction commits.
     fn store(
         &mut self,
         storage: &S,
@@ -26,8 +30,20 @@ pub trait Within<S>: Send {
         messages: &[NewOutgoing],
     ) -> impl Future<Output = Result<Vec<Stored>, StorageError>> + Send;
 
+    /// As [`store`](Self::store), with the number of the transaction, for one that is [watched](Self::WATCHED).
+    fn store_watched(
+        &mut self,
+        storage: &S,
+        owner: &Owner,
+        messages: &[NewOutgoing],
+    ) -> impl Future<Output = Result<(Vec<Stored>, Option<TransactionId>), StorageError>> + Send {
+        let stored = self.store(storage, owner, messages);
+        async { Ok((stored.await?, None)) }
+    }
+
     /// Where messages wait for the commit, to be handed to the relay in memory. `None`, the default, for a
-    /// transaction whose commit nobody here learns of: its messages are inserted unheld.
+    /// transaction whose commit nobody here learns of: its messages are inserted unheld, unless it is
+    /// [watched](Self::WATCHED).
     fn handover(&mut self) -> Option<&mut Handover> {
         None
     }

@@ -21,7 +21,7 @@ use crate::notice::{Failure, NoticeQueues, OnFailed};
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::{FullDestinations, LateCommits, OpenPlaces};
+use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces};
 use crate::repeats::Repeats;
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
@@ -342,6 +342,7 @@ impl CapBuilder {
                 open_places: OpenPlaces::of(&relay),
                 full_destinations: FullDestinations::default(),
                 late_commits: LateCommits::new(relay.max_capacity()),
+                open_commits: OpenCommits::new(),
                 relay,
                 backlog: false.into(),
                 notices: self.on_failed.is_some().then_some(notices),

@@ -193,7 +193,7 @@ impl Cap {
     /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
     #[must_use]
     pub fn handover(&self) -> Handover {
-        Handover::new(Box::new(PendingCommit::new(Arc::clone(&self.0.context))))
+        Handover::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.context))))
     }
 
     /// What is up, what is down and since when, and what is waiting. Takes three seconds at most.

@@ -17,7 +17,7 @@ use crate::notice::NoticeQueues;
 use crate::options::CapOptions;
 use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
-use crate::publish::{FullDestinations, LateCommits, OpenPlaces, RelayItem};
+use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces, RelayItem};
 use crate::repeats::Repeats;
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Activity, Classify, States};
@@ -57,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) full_destinations: FullDestinations,
     /// What was committed late, or perhaps.
     pub(crate) late_commits: LateCommits,
+    /// What was stored in plain transactions.
+    pub(crate) open_commits: OpenCommits,
     /// More is waiting in the store than the relay may hold: new messages queue up behind it there.
     pub(crate) backlog: AtomicBool,
     /// To the task that tells a person; `None` when nobody wants to know.

@@ -13,8 +13,8 @@ use crate::error::{StorageError, TransportError};
 use crate::message::Message;
 use crate::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use crate::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
-    WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
+    TransactionId, Wake, WriteBatch, WriteReport,
 };
 use crate::transport::{
     Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
@@ -44,6 +44,12 @@ pub(crate) trait DynStorage: Send + Sync {
     fn withdraw_crashes<'a>(&'a self, leases: &'a [Lease]) -> StorageFuture<'a, ()>;
     fn renew<'a>(&'a self, owner: &'a Owner, side: Side, leases: &'a [Lease])
     -> StorageFuture<'a, Vec<bool>>;
+    fn look_for<'a>(
+        &'a self,
+        transactions: &'a [TransactionId],
+        rows: &'a [i64],
+    ) -> StorageFuture<'a, LookedFor>;
+    fn announce(&self, side: Side) -> StorageFuture<'_, ()>;
     fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)>;
     fn listen(&self, wake: Wake, cancelled: CancellationToken) -> BoxFuture<'_, ()>;
     fn apart(&self) -> Option<Arc<dyn DynStorage>>;
@@ -116,6 +122,16 @@ impl<S: Storage + Monitor> DynStorage for S {
         leases: &'a [Lease],
     ) -> StorageFuture<'a, Vec<bool>> {
         Box::pin(Storage::renew(self, owner, side, leases))
+    }
+    fn look_for<'a>(
+        &'a self,
+        transactions: &'a [TransactionId],
+        rows: &'a [i64],
+    ) -> StorageFuture<'a, LookedFor> {
+        Box::pin(Storage::look_for(self, transactions, rows))
+    }
+    fn announce(&self, side: Side) -> StorageFuture<'_, ()> {
+        Box::pin(Storage::announce(self, side))
     }
     fn delete_expired<'a>(&'a self, expiry: &'a Expiry) -> StorageFuture<'a, (u64, u64)> {
         Box::pin(Storage::delete_expired(self, expiry))

@@ -9,7 +9,7 @@ use crate::consume::{Consumption, IncomingHook, run_consumer, run_group};
 use crate::context::Context;
 use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
 use crate::notice::{Notices, OnFailed, tell};
-use crate::publish::{InProcess, RelayItem, run_relay};
+use crate::publish::{InProcess, RelayItem, run_open_commits, run_relay};
 use crate::repeats::run_repeats;
 use crate::subscribe::Layer;
 use crate::upkeep::{
@@ -49,6 +49,7 @@ pub(crate) fn spawn(
     let (mut connected, own) = spawn_groups(cap, hook, layers);
     let in_process = context.transport.is_in_process().then(|| InProcess::new(own));
     let (first_probe, probed) = oneshot::channel();
+    tasks.relay.spawn(run_open_commits(Arc::clone(context)));
     tasks.relay.spawn(run_relay(Arc::clone(context), in_process, queues.relay, first_probe));
     if let Some(on_failed) = on_failed {
         let everything = context.stop.everything.clone();

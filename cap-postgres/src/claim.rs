@@ -397,6 +397,7 @@ mod tests {
             statements: &statements,
             owner: &owner,
             channel: "none",
+            announces: true,
             encoding: &Encoding::Utf8,
             prepared: true,
         };

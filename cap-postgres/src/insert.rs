@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use cap_adapter::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored};
+use cap_adapter::storage::{Digest, Entry, NewIncoming, NewOutgoing, Owner, Side, Stored, TransactionId};
+use sqlx::postgres::PgRow;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row as _};
 
@@ -59,7 +60,8 @@ SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
     CASE WHEN $14 THEN pg_catalog.set_config('cap.stored', (
         pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::bigint
             OPERATOR(pg_catalog.+) pg_catalog.count(*)
-    )::pg_catalog.text, true)::integer END AS counted
+    )::pg_catalog.text, true)::integer END AS counted,
+    CASE WHEN $15 THEN pg_catalog.txid_current() END AS transaction
 FROM inserted";
 
 // With a time it is that of an earlier statement, whose rows these belong to.
@@ -99,6 +101,9 @@ pub(crate) struct Writing<'a> {
     pub(crate) owner: &'a Owner,
     /// Where work for other nodes is announced.
     pub(crate) channel: &'a str,
+    /// Whether it is announced by the statement that leaves it. Not within a transaction of the application's, whose commit
+    /// would wait for all others that announce something.
+    pub(crate) announces: bool,
     /// Of the database.
     pub(crate) encoding: &'a Encoding,
     /// Whether statements are prepared under names, to be used again.
@@ -112,6 +117,8 @@ pub(crate) enum Asked {
     Nothing,
     /// How many messages were stored in the transaction, which is counted in a setting of it.
     Count,
+    /// The number of the transaction.
+    Transaction,
 }
 
 /// What became of messages.
@@ -120,6 +127,19 @@ pub(crate) struct Inserted {
     pub(crate) stored: Vec<Stored>,
     /// How many messages were stored in the transaction so far, if that was asked.
     pub(crate) counted: i32,
+    /// The number of the transaction, if that was asked.
+    pub(crate) transaction: Option<TransactionId>,
+}
+
+impl Inserted {
+    fn new(stored: Vec<Stored>, row: &PgRow) -> Result<Self, Fault> {
+        let transaction: Option<i64> = row.try_get("transaction")?;
+        Ok(Self {
+            stored,
+            counted: row.try_get::<Option<i32>, _>("counted")?.unwrap_or(0),
+            transaction: transaction.map(TransactionId),
+        })
+    }
 }
 
 /// Puts messages into the outbox, and says of each whether it is new.
@@ -152,7 +172,7 @@ async fn many(
     rows: &[&NewOutgoing],
     asked: Asked,
 ) -> Result<Inserted, Fault> {
-    let Writing { statements, owner, channel, encoding, prepared } = writing;
+    let Writing { statements, owner, channel, encoding, prepared, announces } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -172,7 +192,7 @@ async fn many(
         ordered.iter().map(|new| if new.delay.is_some() { DELAYED } else { SCHEDULED }).collect();
     let held: Vec<bool> = ordered.iter().map(|new| new.held && new.delay.is_none()).collect();
     let waits: Vec<i64> = ordered.iter().map(|new| wait(new, owner)).collect();
-    let leaves_work = held.iter().any(|held| !held);
+    let leaves_work = announces && held.iter().any(|held| !held);
     let row = sqlx::query(statements.insert_outgoing.clone())
         .persistent(prepared)
         .bind(&ids)
@@ -189,11 +209,11 @@ async fn many(
         .bind(leaves_work)
         .bind(channel)
         .bind(asked == Asked::Count)
+        .bind(asked == Asked::Transaction)
         .fetch_one(connection)
         .await?;
-    let counted = row.try_get::<Option<i32>, _>("counted")?.unwrap_or(0);
     let stored = report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id));
-    Ok(Inserted { stored, counted })
+    Inserted::new(stored, &row)
 }
 
 /// In how many microseconds a row is due.
@@ -224,7 +244,7 @@ pub(crate) async fn incoming_rows(
     rows: &[&NewIncoming],
     added: Option<OffsetDateTime>,
 ) -> Result<(Vec<Stored>, OffsetDateTime), Fault> {
-    let Writing { statements, owner, channel, encoding, prepared } = writing;
+    let Writing { statements, owner, channel, encoding, prepared, .. } = writing;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;

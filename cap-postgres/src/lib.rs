@@ -72,6 +72,7 @@ mod storage;
 mod tls;
 mod transaction;
 mod trust;
+mod watch;
 mod write;
 
 pub use credentials::Credentials;

@@ -8,19 +8,16 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
-use cap_adapter::storage::{NewOutgoing, Owner, Side, Stored};
-use cap_adapter::{
-    BoxFuture, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError, Within,
-};
+use cap_adapter::storage::{NewOutgoing, Side};
+use cap_adapter::{BoxFuture, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError};
 use sqlx::{PgConnection, Transaction};
 use tokio::time::timeout;
 
 use crate::error::Fault;
+use crate::insert::Asked;
 use crate::lent::{begin_whole, roll_back, roll_back_later};
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
-use crate::transaction::store_unheld;
-use crate::insert::Asked;
 use crate::{insert, settle};
 
 /// A transaction in which the handler's effects, the mark on its message, its answer and all that it publishes happen
@@ -148,18 +145,6 @@ impl fmt::Debug for PgTx {
     }
 }
 
-/// What the bus itself publishes in it leaves with it; `Publisher` is the shorter way.
-impl Within<Postgres> for PgTx {
-    async fn store(
-        &mut self,
-        storage: &Postgres,
-        owner: &Owner,
-        messages: &[NewOutgoing],
-    ) -> Result<Vec<Stored>, StorageError> {
-        store_unheld(self, storage, owner, messages).await
-    }
-}
-
 fn lock(slot: &Slot) -> MutexGuard<'_, Option<Transaction<'static, sqlx::Postgres>>> {
     // Nothing panics while it is locked.
     slot.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,8 +199,7 @@ impl Enlistment {
         }
         if !settlement.publishes.is_empty() {
             let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
-            let inserted =
-                insert::outgoing_within(transaction, writing, &publishes, Asked::Nothing).await?;
+            let inserted = insert::outgoing_within(transaction, writing, &publishes, Asked::Nothing).await?;
             settlement.warn_of_duplicates(inserted.stored);
         }
         Ok(true)

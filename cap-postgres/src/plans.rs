@@ -98,7 +98,11 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
         &statements.count_many,
     ];
     all.extend(sides.into_iter().flat_map(both));
-    all.extend([statements.mark_started.clone(), statements.withdraw_crashes.clone()]);
+    all.extend([
+        statements.look_for.clone(),
+        statements.mark_started.clone(),
+        statements.withdraw_crashes.clone(),
+    ]);
     all.extend([statements.claim_waiting.clone(), statements.cancel.clone(), statements.attempts.clone()]);
     all.extend([statements.holders.clone(), statements.lock_holder.clone(), statements.set_aside.clone()]);
     all
@@ -107,8 +111,7 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
 /// What runs on connections of the application's.
 fn within(statements: &Statements) -> Vec<SqlStr> {
     let one = &statements.insert_one;
-    let mut all =
-        vec![statements.insert_outgoing.clone(), one.generated_id.clone(), one.own_id.clone()];
+    let mut all = vec![statements.insert_outgoing.clone(), one.generated_id.clone(), one.own_id.clone()];
     all.extend(settling(&statements.settle_one));
     all
 }

@@ -370,7 +370,7 @@ pub(crate) async fn change(
         .bind(changes.iter().map(|change| change.keep).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.next).collect::<Vec<_>>())
         .bind(&*writing.owner.node)
-        .bind(changes.iter().any(Change::leaves_work))
+        .bind(writing.announces && changes.iter().any(Change::leaves_work))
         .bind(writing.channel)
         .bind(crate::columns::side_name(side))
         .fetch_one(connection)

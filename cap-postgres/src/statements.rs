@@ -7,7 +7,7 @@ use cap_adapter::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
-use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle};
+use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, watch};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(crate) struct Statements {
     pub(crate) claim_waiting: SqlStr,
     pub(crate) messages: Sides,
     pub(crate) renew: Sides,
+    pub(crate) look_for: SqlStr,
     pub(crate) mark_started: SqlStr,
     pub(crate) withdraw_crashes: SqlStr,
     pub(crate) expire_by_state: Sides,
@@ -129,6 +130,7 @@ impl Statements {
             messages: sides(claim::MESSAGES),
             claim: Sides { outbox: sql(claim::OUTBOX), inbox: sql(claim::INBOX) },
             renew: sides(claim::RENEW),
+            look_for: sql(watch::LOOK_FOR),
             mark_started: sql(crash::MARK_STARTED),
             withdraw_crashes: sql(crash::WITHDRAW_CRASHES),
             expire_by_state: sides(expiry::BY_STATE),

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use cap_adapter::UnverifiedTransport;
 use cap_adapter::error::{BoxError, StorageError};
 use cap_adapter::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
-    WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
+    TransactionId, Wake, WriteBatch, WriteReport,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::statements::Statements;
 use crate::trust::Trust;
-use crate::{claim, crash, expiry, listen, nodes, schema, tls, write};
+use crate::{claim, crash, expiry, listen, nodes, schema, tls, watch, write};
 
 /// How many connections there are for what people look at and change. They are opened when they are needed.
 const PEOPLES_CONNECTIONS: u32 = 2;
@@ -327,6 +327,7 @@ impl Postgres {
             statements: &shared.statements,
             owner,
             channel: &shared.channel,
+            announces: true,
             encoding: self.encoding(),
             prepared: true,
         }
@@ -341,10 +342,10 @@ impl Postgres {
         Writing { encoding: self.encoding().certain(), ..self.writing(owner) }
     }
 
-    /// As [`writing`](Self::writing), on a connection of the application's: behind a transaction pooler no statement may
-    /// have a name, as the next one may find another client's under it.
+    /// As [`writing`](Self::writing), on a connection of the application's: nothing is announced there, and behind a
+    /// transaction pooler no statement may have a name, as the next one may find another client's under it.
     pub(crate) fn writing_within<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
-        Writing { prepared: self.source.direct.is_none(), ..self.writing_once(owner) }
+        Writing { prepared: self.source.direct.is_none(), announces: false, ..self.writing_once(owner) }
     }
 
     /// The channel on which the bus announces work to its other nodes, by `NOTIFY`: it names the table, `outbox` or
@@ -529,6 +530,20 @@ impl Storage for Postgres {
         }
         let mut session = self.session("renewing leases").await?;
         session.run(|connection| claim::renew(connection, self.statements(), owner, side, leases)).await
+    }
+
+    async fn look_for(
+        &self,
+        transactions: &[TransactionId],
+        rows: &[i64],
+    ) -> Result<LookedFor, StorageError> {
+        let mut session = self.session("looking for committed messages").await?;
+        session.run(|connection| watch::look_for(connection, self.statements(), transactions, rows)).await
+    }
+
+    async fn announce(&self, side: Side) -> Result<(), StorageError> {
+        let mut session = self.session("announcing messages to other nodes").await?;
+        session.run(|connection| watch::announce(connection, self.notification_channel(), side)).await
     }
 
     async fn delete_expired(&self, expiry: &Expiry) -> Result<(u64, u64), StorageError> {

@@ -5,12 +5,13 @@ use std::ops::{Deref, DerefMut};
 
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
-use cap_adapter::storage::{NewOutgoing, Owner, Stored};
+use cap_adapter::storage::{NewOutgoing, Owner, Stored, TransactionId};
 use cap_adapter::{Bus, Handover, Within};
 use sqlx::{PgConnection, PgPool, Row as _, Transaction};
 
 use crate::insert::{self, Asked, Inserted};
 use crate::lent::{begin_whole, roll_back, roll_back_later};
+use crate::pg_tx::PgTx;
 use crate::storage::Postgres;
 
 const OPERATION: &str = "storing messages in the caller's transaction";
@@ -18,7 +19,9 @@ const OPERATION: &str = "storing messages in the caller's transaction";
 /// Begins a transaction that knows the bus: what is published within it leaves as soon as it is committed.
 ///
 /// The pool may be any of the same database. A plain `sqlx::Transaction` can be published in too; its messages leave
-/// a moment later, since they are announced to all nodes and claimed by one.
+/// a moment later, since the bus has to look whether it has committed: after a millisecond, then at intervals of a quarter
+/// of the transaction's age, a second at most. Neither announces anything by `NOTIFY` within the transaction, whose commit
+/// would wait for all other commits that do.
 ///
 /// Keep a transaction short in which a message with an id of your own is published: until it ends nobody can tell whether
 /// the id is taken, and who publishes it a second time waits, with everything else that their node has to store.
@@ -199,7 +202,7 @@ impl Within<Postgres> for CapTransaction {
         let rows: Vec<&NewOutgoing> = messages.iter().collect();
         let inserted =
             insert::outgoing_within(self, storage.writing_within(owner), &rows, Asked::Count).await;
-        let Inserted { stored, counted } =
+        let Inserted { stored, counted, .. } =
             inserted.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
         let new = stored.iter().filter(|stored| **stored == Stored::New).count();
         self.stored = self.stored.saturating_add(i32::try_from(new).unwrap_or(i32::MAX));
@@ -214,40 +217,55 @@ impl Within<Postgres> for CapTransaction {
     }
 }
 
-/// Stores messages on a connection whose commit the bus does not learn of: the nodes are told by `NOTIFY` when it
-/// happens.
-pub(crate) async fn store_unheld(
+/// Stores messages on a connection whose commit nobody tells the bus of, and says by which number PostgreSQL knows the
+/// transaction.
+pub(crate) async fn store_watched(
     connection: &mut PgConnection,
     storage: &Postgres,
     owner: &Owner,
     messages: &[NewOutgoing],
-) -> Result<Vec<Stored>, StorageError> {
+) -> Result<(Vec<Stored>, Option<TransactionId>), StorageError> {
     let rows: Vec<&NewOutgoing> = messages.iter().collect();
-    let inserted =
-        insert::outgoing_within(connection, storage.writing_within(owner), &rows, Asked::Nothing).await;
+    let writing = storage.writing_within(owner);
+    let inserted = insert::outgoing_within(connection, writing, &rows, Asked::Transaction).await;
     let inserted = inserted.map_err(|fault| fault.into_error(OPERATION, storage.application_target()))?;
-    Ok(inserted.stored)
+    Ok((inserted.stored, inserted.transaction))
 }
 
-impl Within<Postgres> for Transaction<'_, sqlx::Postgres> {
-    async fn store(
-        &mut self,
-        storage: &Postgres,
-        owner: &Owner,
-        messages: &[NewOutgoing],
-    ) -> Result<Vec<Stored>, StorageError> {
-        store_unheld(self, storage, owner, messages).await
-    }
+/// A connection of which the bus cannot know what becomes of its transaction.
+macro_rules! watched {
+    ($(#[$comment:meta])* $transaction:ty) => {
+        $(#[$comment])*
+        impl Within<Postgres> for $transaction {
+            const WATCHED: bool = true;
+
+            async fn store(
+                &mut self,
+                storage: &Postgres,
+                owner: &Owner,
+                messages: &[NewOutgoing],
+            ) -> Result<Vec<Stored>, StorageError> {
+                Ok(store_watched(self, storage, owner, messages).await?.0)
+            }
+
+            async fn store_watched(
+                &mut self,
+                storage: &Postgres,
+                owner: &Owner,
+                messages: &[NewOutgoing],
+            ) -> Result<(Vec<Stored>, Option<TransactionId>), StorageError> {
+                store_watched(self, storage, owner, messages).await
+            }
+        }
+    };
 }
 
-/// For those who write `BEGIN` and `COMMIT` themselves. Outside a transaction the messages are stored at once.
-impl Within<Postgres> for PgConnection {
-    async fn store(
-        &mut self,
-        storage: &Postgres,
-        owner: &Owner,
-        messages: &[NewOutgoing],
-    ) -> Result<Vec<Stored>, StorageError> {
-        store_unheld(self, storage, owner, messages).await
-    }
-}
+watched!(Transaction<'_, sqlx::Postgres>);
+watched!(
+    /// For those who write `BEGIN` and `COMMIT` themselves. Outside a transaction the messages are stored at once.
+    PgConnection
+);
+watched!(
+    /// What the bus itself publishes in it leaves with it; `Publisher` is the shorter way.
+    PgTx
+);

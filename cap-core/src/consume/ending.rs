@@ -105,8 +105,11 @@ impl Ending {
     }
 
     /// Reserves places in the relay for what is published along.
-    pub(crate) fn with_handover(&self, mut settlement: Settlement) -> (Settlement, PendingCommit) {
-        let mut handover = PendingCommit::new(Arc::clone(&self.context));
+    pub(crate) fn with_handover(&self, settlement: Settlement) -> (Settlement, PendingCommit) {
+        Self::admit(settlement, PendingCommit::new(Arc::clone(&self.context)))
+    }
+
+    fn admit(mut settlement: Settlement, mut handover: PendingCommit) -> (Settlement, PendingCommit) {
         for row in &mut settlement.publishes {
             handover.admit_settled(row);
         }
@@ -130,7 +133,8 @@ impl Ending {
         settlement: Settlement,
         enlisted: Box<dyn Enlisted>,
     ) -> End {
-        let (settlement, mut handover) = self.with_handover(settlement);
+        let handover = PendingCommit::of_transaction(Arc::clone(&self.context));
+        let (settlement, mut handover) = Self::admit(settlement, handover);
         let completion = Completion { owner: self.context.owner.clone(), settlement };
         point("complete.before").await;
         handover.committing();

@@ -23,9 +23,11 @@ pub(crate) struct PendingCommit {
     entries: Vec<Entry>,
     /// Whether the storage may have the rows: from the moment when it is told to commit until its answer.
     may_be_stored: bool,
+    /// Whether other nodes are to be told of what this one does not hold: nobody does it within a transaction.
+    announces: bool,
 }
 
-struct Entry {
+pub(super) struct Entry {
     row: NewOutgoing,
     /// The place in the relay's queue; a message without one waits in the store.
     place: Option<Place>,
@@ -50,9 +52,41 @@ impl Place {
     }
 }
 
+impl Entry {
+    /// The lease under which it was inserted.
+    pub(super) fn lease(&self) -> Lease {
+        Lease { id: self.row.id, epoch: 1 }
+    }
+
+    /// When it is due, if this node does not hold it.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        match (&self.place, self.row.delay) {
+            (Some(_), None) => None,
+            (_, delay) => self.since.checked_add(delay.unwrap_or_default()),
+        }
+    }
+}
+
 impl PendingCommit {
+    /// For messages that the storage announces itself.
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, entries: Vec::new(), may_be_stored: false }
+        Self { context, entries: Vec::new(), may_be_stored: false, announces: false }
+    }
+
+    /// For messages that are stored in a transaction of the application's, within which nothing is announced.
+    pub(crate) fn of_transaction(context: Arc<Context>) -> Self {
+        Self { context, entries: Vec::new(), may_be_stored: false, announces: true }
+    }
+
+    /// Of messages that another had.
+    pub(super) fn of(context: Arc<Context>, entries: Vec<Entry>) -> Self {
+        Self { context, entries, may_be_stored: false, announces: true }
+    }
+
+    /// The messages, for somebody else to see to.
+    pub(super) fn into_entries(mut self) -> Vec<Entry> {
+        self.may_be_stored = false;
+        std::mem::take(&mut self.entries)
     }
 
     /// The engine's side of what an adapter's transaction keeps.
@@ -167,6 +201,9 @@ impl PendingCommit {
     fn dispatch(&self, entries: Vec<Entry>, is_certain: bool) {
         let context = &*self.context;
         let lease = context.owner.lease;
+        if self.announces && entries.iter().any(|entry| entry.waits_until().is_some()) {
+            context.open_commits.announce();
+        }
         for Entry { row, place, since, is_part } in entries {
             let age = since.elapsed();
             match (place, row.delay) {

@@ -332,6 +332,13 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     };
     let mut rows = compose_all(&context.composer, drafts)?;
     let ids = ids(&rows);
+    if T::WATCHED && transaction.handover().is_none() {
+        let stored = store_watched(context, storage, &mut rows, transaction).await;
+        let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
+        refuse_duplicates(&stored, &ids)?;
+        metrics::counter!("cap_published_total").increment(ids.len() as u64);
+        return Ok(ids);
+    }
     // Given to the transaction first, as not certain: a caller may drop this future, and commit.
     let mut before = None;
     if let Some(handover) = transaction.handover().and_then(PendingCommit::behind) {
@@ -361,6 +368,38 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     stored?;
     metrics::counter!("cap_published_total").increment(ids.len() as u64);
     Ok(ids)
+}
+
+/// Stores messages in a transaction whose commit nobody tells of, and has it looked for.
+async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
+    context: &Arc<Context>,
+    storage: &S,
+    rows: &mut [NewOutgoing],
+    transaction: &mut T,
+) -> Result<Vec<Stored>, StorageError> {
+    let mut pending = PendingCommit::of_transaction(Arc::clone(context));
+    for row in &mut *rows {
+        pending.admit_open(row);
+    }
+    // Should this future be dropped from here on, or no answer come, the bus looks whether they are stored.
+    pending.trying();
+    point("within.before").await;
+    let stored = transaction.store_watched(storage, &context.owner, rows).await;
+    point("within.after").await;
+    match stored {
+        Ok((stored, Some(transaction))) => {
+            // With a duplicate among them, too: the caller may commit the others all the same.
+            context.open_commits.watch(transaction, pending);
+            Ok(stored)
+        }
+        Ok((stored, None)) => Ok(stored),
+        Err(error) => {
+            if error.is_refused() {
+                pending.not_committed();
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Waits until the bus takes messages.

@@ -152,6 +152,7 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
             let mut all = context.leases.all(side);
             if side == Side::Outbox {
                 all.extend(context.late_commits.all());
+                all.extend(context.open_commits.all());
             }
             for leases in all.chunks(CHUNK) {
                 let settlements = leases.iter().map(settle).collect();

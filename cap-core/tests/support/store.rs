@@ -1,7 +1,7 @@
 //! A store that fails on demand.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::memory::MemoryStorage;
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
-    WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
+    TransactionId, Wake, WriteBatch, WriteReport,
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -46,6 +47,18 @@ struct State {
     answers_to_lose: usize,
     claims: HashMap<Arc<str>, usize>,
     marks: Vec<usize>,
+    /// Plain transactions that have ended, with the rows that each has left.
+    ended: HashMap<TransactionId, HashSet<i64>>,
+    looks: usize,
+    announced: usize,
+    gate: Option<Arc<Gate>>,
+}
+
+/// Where an answer waits.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pub reached: Notify,
+    pub open: Notify,
 }
 
 impl std::fmt::Debug for State {
@@ -96,6 +109,26 @@ impl Shaky {
     /// How many starts of suspects were noted by each statement.
     pub fn marks(&self) -> Vec<usize> {
         self.state().marks.clone()
+    }
+
+    /// A plain transaction has ended, and left these rows.
+    pub fn end(&self, transaction: TransactionId, rows: impl IntoIterator<Item = i64>) {
+        self.state().ended.insert(transaction, rows.into_iter().collect());
+    }
+
+    /// How often it was asked whether transactions have ended.
+    pub fn looks(&self) -> usize {
+        self.state().looks
+    }
+
+    /// How often other nodes were told of work.
+    pub fn announced(&self) -> usize {
+        self.state().announced
+    }
+
+    /// The next answer about transactions waits.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(self.state().gate.insert(Arc::default()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,6 +216,30 @@ impl Storage for Shaky {
     async fn renew(&self, owner: &Owner, side: Side, leases: &[Lease]) -> Result<Vec<bool>> {
         self.check(Call::Renew)?;
         self.inner.renew(owner, side, leases).await
+    }
+
+    async fn look_for(&self, transactions: &[TransactionId], rows: &[i64]) -> Result<LookedFor> {
+        self.check(Call::Other)?;
+        let mut looked = LookedFor::default();
+        let gate = {
+            let mut state = self.state();
+            state.looks += 1;
+            for (id, left) in transactions.iter().filter_map(|id| Some((id, state.ended.get(id)?))) {
+                looked.ended.insert(*id);
+                looked.stored.extend(rows.iter().filter(|row| left.contains(row)));
+            }
+            state.gate.take()
+        };
+        if let Some(gate) = gate {
+            gate.reached.notify_one();
+            gate.open.notified().await;
+        }
+        Ok(looked)
+    }
+
+    async fn announce(&self, _: Side) -> Result<()> {
+        self.state().announced += 1;
+        Ok(())
     }
 
     async fn delete_expired(&self, expiry: &Expiry) -> Result<(u64, u64)> {

@@ -1,6 +1,6 @@
 //! One new message on a connection of the application's: a statement whose plan PostgreSQL keeps.
 
-use cap_core::storage::{NewOutgoing, Stored};
+use cap_adapter::storage::{NewOutgoing, Stored};
 use sqlx::{PgConnection, Row as _, SqlStr};
 
 use super::{Asked, Inserted, Writing, number, own_message_id, wait};
@@ -33,11 +33,11 @@ WITH inserted AS (
     FROM inserted AS i
 )
 SELECT pg_catalog.count(*) AS new,
-    CASE WHEN $11 THEN pg_catalog.pg_notify($12, 'outbox')::pg_catalog.text END,
-    CASE WHEN $13 THEN pg_catalog.set_config('cap.stored', (
+    CASE WHEN $11 THEN pg_catalog.set_config('cap.stored', (
         pg_catalog.concat('0', pg_catalog.current_setting('cap.stored', true))::bigint
             OPERATOR(pg_catalog.+) pg_catalog.count(*)
-    )::pg_catalog.text, true)::integer END AS counted
+    )::pg_catalog.text, true)::integer END AS counted,
+    CASE WHEN $12 THEN pg_catalog.txid_current() END AS transaction
 FROM inserted";
 
 /// What makes a message id that is taken a duplicate and no error.
@@ -60,7 +60,7 @@ pub(super) async fn insert(
     new: &NewOutgoing,
     asked: Asked,
 ) -> Result<Inserted, Fault> {
-    let Writing { owner, channel, encoding, prepared, .. } = writing;
+    let Writing { owner, encoding, prepared, .. } = writing;
     check_owner(&owner.version, &owner.node)?;
     check_message(new.id, &new.message)?;
     let held = new.held && new.delay.is_none();
@@ -76,11 +76,10 @@ pub(super) async fn insert(
         .bind(held)
         .bind(wait(new, owner))
         .bind(&*owner.node)
-        .bind(!held)
-        .bind(channel)
         .bind(asked == Asked::Count)
+        .bind(asked == Asked::Transaction)
         .fetch_one(connection)
         .await?;
     let stored = if row.try_get::<i64, _>("new")? == 1 { Stored::New } else { Stored::Duplicate };
-    Ok(Inserted { stored: vec![stored], counted: row.try_get::<Option<i32>, _>("counted")?.unwrap_or(0) })
+    Inserted::new(vec![stored], &row)
 }
