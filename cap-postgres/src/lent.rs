@@ -1,8 +1,13 @@
 //! Transactions on connections of the application's: how they begin, and how they go back to their pool.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, PgPool, Transaction};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
@@ -23,15 +28,61 @@ const ROLL_BACK: &str = "ROLLBACK; \
 
 /// Begins a transaction, or none, also when its future is dropped: a `BEGIN` whose answer nobody waits for would leave
 /// its connection in a transaction that the driver knows nothing of, and all that the application then does on it would
-/// be lost. Hence a task that is never broken off; a transaction that nobody waits for any more is dropped as it is
-/// begun, and so rolled back. The task lasts as long as the pool takes for a connection, and one round trip.
+/// be lost. Hence a future that is dropped goes on in a task of its own; a transaction that nobody waits for any more is
+/// dropped as it is begun, and so rolled back. The task lasts as long as the pool takes for a connection, and one round
+/// trip.
 pub(crate) async fn begin_whole(
     pool: &PgPool,
     statement: &'static str,
 ) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
     let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await }.in_current_span());
-    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    Whole::new(async move { pool.begin_with(statement).await }).await
+}
+
+/// Leaves a connection to its pool whose transaction the server has committed and begun anew: the driver ends the new one,
+/// as it believes that it is still in the first.
+pub(crate) fn leave_committed(transaction: Transaction<'static, sqlx::Postgres>) {
+    // A commit and no rollback, of which monitoring would count one for each message. If it fails, the pool finds the
+    // connection broken; nothing was done in that transaction.
+    let committed = async move { timeout(LIMIT, transaction.commit()).await };
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(committed.in_current_span())),
+        Err(_) => drop(committed),
+    }
+}
+
+/// A future that runs to its end: one that is dropped before goes on in a task.
+struct Whole<T: Send + 'static> {
+    /// There until it is done.
+    work: Option<BoxFuture<'static, T>>,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Whole<T> {
+    /// To be called on a runtime.
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work.in_current_span())), runtime: Handle::current() }
+    }
+}
+
+impl<T: Send + 'static> Future for Whole<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // It is not polled after its end.
+        let Some(work) = self.work.as_mut() else { return Poll::Pending };
+        let done = ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for Whole<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.runtime.spawn(work);
+        }
+    }
 }
 
 /// Rolls back, and keeps a connection to a server that takes no writes from its pool. Such a connection is seldom alone:
@@ -58,7 +109,7 @@ pub(crate) async fn roll_back(
 /// As [`roll_back`], in the background, for a transaction that was dropped.
 pub(crate) fn roll_back_later(transaction: Transaction<'static, sqlx::Postgres>, pool: PgPool) {
     // Without a runtime there is nothing to be asked, and the driver does what it always does.
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+    if let Ok(runtime) = Handle::try_current() {
         let rolled_back = async move { timeout(LIMIT, roll_back(transaction, &pool)).await };
         runtime.spawn(rolled_back.in_current_span());
     }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
-use cap_adapter::storage::{NewOutgoing, Side};
+use cap_adapter::storage::{Lease, NewOutgoing, Side};
 use cap_adapter::{BoxFuture, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError};
 use sqlx::{PgConnection, Transaction};
 use tokio::time::timeout;
 
 use crate::error::Fault;
 use crate::insert::Asked;
-use crate::lent::{begin_whole, roll_back, roll_back_later};
+use crate::lent::{begin_whole, leave_committed, roll_back, roll_back_later};
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
 use crate::{insert, settle};
@@ -163,12 +163,20 @@ impl Enlistment {
                 "the handler has returned but still holds its PgTx, in a task perhaps; it is rolled back";
             return Err(Fault::Refused(reason.to_owned()));
         };
-        let settled = self.settle(&mut transaction, completion).await;
-        match settled {
-            Ok(true) => {}
-            Ok(false) => {
+        match self.settle_and_commit(&mut transaction, &completion).await {
+            Ok(Settled::Committed) => {
+                leave_committed(transaction);
+                Ok(true)
+            }
+            Ok(Settled::Marked) => {
+                point("handler-commit.before").await;
+                transaction.commit().await?;
+                point("handler-commit.after").await;
+                Ok(true)
+            }
+            Ok(Settled::LeaseLost) => {
                 transaction.rollback().await?;
-                return Ok(false);
+                Ok(false)
             }
             Err(fault) => {
                 if fault.is_wrong_server() {
@@ -176,35 +184,75 @@ impl Enlistment {
                 }
                 // What has become of the connection is looked at in the background: the failure is recorded at once.
                 roll_back_later(transaction, self.storage.pool().clone());
-                return Err(fault);
+                Err(fault)
             }
         }
-        point("handler-commit.before").await;
-        transaction.commit().await?;
-        point("handler-commit.after").await;
-        Ok(true)
     }
-}
 
-impl Enlistment {
-    /// Marks the message and stores what was published; `false` if the lease is lost.
-    async fn settle(&self, transaction: &mut PgConnection, completion: Completion) -> Result<bool, Fault> {
+    /// Stores what was published, marks the message, and commits if the mark can be sent with the commit.
+    async fn settle_and_commit(
+        &self,
+        transaction: &mut PgConnection,
+        completion: &Completion,
+    ) -> Result<Settled, Fault> {
         let Completion { owner, settlement } = completion;
-        let writing = self.storage.writing_within(&owner);
-        let taken_over = sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await;
-        taken_over.map_err(|error| idled(&error).unwrap_or(error.into()))?;
-        // The row's lock keeps others from claiming it until the commit.
-        if !settle::settle_one(transaction, writing, Side::Inbox, &settlement).await? {
-            return Ok(false);
+        let writing = self.storage.writing_within(owner);
+        let forgets = settle::is_forgotten(&settlement.verdict) && self.storage.has_forget();
+        let publishes = !settlement.publishes.is_empty();
+        if publishes || !forgets {
+            let taken_over = sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await;
+            taken_over.map_err(|error| idled(&error).unwrap_or(error.into()))?;
         }
-        if !settlement.publishes.is_empty() {
+        // The row's lock keeps others from claiming it until the commit.
+        if !forgets && !settle::settle_one(transaction, writing, Side::Inbox, settlement).await? {
+            return Ok(Settled::LeaseLost);
+        }
+        if publishes {
             let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
             let inserted = insert::outgoing_within(transaction, writing, &publishes, Asked::Nothing).await?;
             settlement.warn_of_duplicates(inserted.stored);
         }
-        Ok(true)
+        if forgets {
+            self.forget_and_commit(transaction, settlement.lease).await
+        } else {
+            Ok(Settled::Marked)
+        }
+    }
+
+    /// Marks the message and commits, in one round trip. A lost lease is an error at the server, so that the commit is not
+    /// reached; nothing stands still between the mark, which locks the message's row, and the commit.
+    async fn forget_and_commit(
+        &self,
+        transaction: &mut PgConnection,
+        lease: Lease,
+    ) -> Result<Settled, Fault> {
+        let finish = self.storage.statements().forget_and_commit(lease);
+        point("handler-commit.before").await;
+        let finished = sqlx::raw_sql(finish).execute(transaction).await;
+        point("handler-commit.after").await;
+        let Err(error) = finished else { return Ok(Settled::Committed) };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match code.as_deref() {
+            Some(LEASE_LOST) => return Ok(Settled::LeaseLost),
+            // Whoever has taken the right to call functions away: from now on it is done without.
+            Some("42501" | "42883") => self.storage.miss_forget(),
+            _ => {}
+        }
+        Err(idled(&error).unwrap_or(error.into()))
     }
 }
+
+/// What has become of a handler's message.
+enum Settled {
+    /// It is marked, and the transaction is committed; the driver does not know it yet.
+    Committed,
+    /// It is marked in the transaction.
+    Marked,
+    LeaseLost,
+}
+
+/// What the schema's `forget` says when the lease is lost.
+const LEASE_LOST: &str = "CAP01";
 
 /// The server has ended the transaction while the handler had it, by a time-out that the application has set. It counts as
 /// a failed attempt, or a handler that always takes so long would be run for ever.

@@ -10,15 +10,16 @@ use crate::trust::{self, Trust};
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
 const MAJOR: i32 = 1;
-const MINOR: i32 = 4;
+const MINOR: i32 = 5;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("schema/search_path.sql"),
     include_str!("schema/retention_of_nodes.sql"),
     include_str!("schema/inbox_digest.sql"),
     include_str!("schema/process_crashes.sql"),
+    include_str!("schema/forget.sql"),
 ];
 
 /// Names in the scripts mean those of PostgreSQL itself, whatever others have made in the schemas of the search path.

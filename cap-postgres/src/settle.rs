@@ -22,6 +22,7 @@ use crate::statements::{Settle, Sides};
 
 // A row that was re-run stays, with nothing in it but its epoch, so that another re-run goes on counting from there and
 // no lease is ever given twice. The second half is not entered when the first has found every row, as is usual.
+// The function `forget` of the schema does the same for one row.
 pub(crate) const FORGET: &str = "
 WITH gone AS (
     DELETE FROM {states} AS x
@@ -119,6 +120,11 @@ impl Kind {
             _ => Self::Change,
         }
     }
+}
+
+/// Whether nothing is to be left of the row.
+pub(crate) fn is_forgotten(verdict: &Verdict) -> bool {
+    Kind::of(verdict) == Kind::Forget
 }
 
 /// How many statements these settlements take at least.

@@ -3,7 +3,7 @@
 //! This is the one place where SQL is put together from parts: the templates are constants of this crate, the
 //! schema's name goes in quoted, and everything else is a parameter.
 
-use cap_adapter::storage::Side;
+use cap_adapter::storage::{Lease, Side};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
@@ -38,6 +38,8 @@ pub(crate) struct Statements {
     pub(crate) settle: Settle,
     /// The same for a single row, on a connection of the application's.
     pub(crate) settle_one: Settle,
+    /// The schema's function that marks a handled message.
+    forget: String,
     pub(crate) end_orphans: Sides,
     pub(crate) claim: Sides,
     pub(crate) claim_waiting: SqlStr,
@@ -125,6 +127,7 @@ impl Statements {
             set_aside: sql(identity::SET_ASIDE),
             settle: settle(""),
             settle_one: settle("LIMIT 1"),
+            forget: format!("{}.forget", schema.quoted()),
             end_orphans: sides(settle::END),
             claim_waiting: sql(claim::WAITING),
             messages: sides(claim::MESSAGES),
@@ -169,6 +172,19 @@ impl Statements {
                 inbox: sql(monitor::probe::MANY_INBOX),
             },
         }
+    }
+}
+
+impl Statements {
+    /// Marks a message that was handled in a transaction of the application's, and commits. The role that the handler has
+    /// set may have no rights on our tables. Then a transaction is begun anew, as the driver believes to be in one.
+    pub(crate) fn forget_and_commit(&self, lease: Lease) -> SqlStr {
+        let Lease { id, epoch } = lease;
+        let forget = &self.forget;
+        AssertSqlSafe(format!(
+            "SET LOCAL role TO DEFAULT; SELECT {forget}({id}::bigint, {epoch}::integer); COMMIT; BEGIN"
+        ))
+        .into_sql_str()
     }
 }
 

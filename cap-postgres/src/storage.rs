@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cap_adapter::UnverifiedTransport;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     application_target: Target,
     /// A connection has shown that its server is no longer the one to write to.
     server_left: Notify,
+    /// The application's role may not call the schema's function that marks a message.
+    misses_forget: AtomicBool,
 }
 
 impl Shared {
@@ -305,6 +308,7 @@ impl Postgres {
             target: Target::new(&self.source.options()),
             application_target: Target::new(&self.source.application.connect_options()),
             server_left: Notify::new(),
+            misses_forget: AtomicBool::new(false),
         })
     }
 
@@ -367,6 +371,20 @@ impl Postgres {
     /// A connection of the application's has shown that its server is no longer the one to write to.
     pub(crate) fn leave_server(&self) {
         self.shared().leave_server();
+    }
+
+    /// Whether the application's role may call the schema's function that marks a message, as far as is known.
+    pub(crate) fn has_forget(&self) -> bool {
+        !self.shared().misses_forget.load(Ordering::Relaxed)
+    }
+
+    /// It may not.
+    pub(crate) fn miss_forget(&self) {
+        if !self.shared().misses_forget.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "PgTx costs two round trips more: no EXECUTE right on the schema's function forget"
+            );
+        }
     }
 
     /// One of our connections. `operation` is what it is for, as errors name it: "claiming messages".
