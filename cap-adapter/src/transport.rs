@@ -216,9 +216,11 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
-    /// Whether it can delay the retries of its groups: whether all that consumes their queues knows what comes back to
-    /// a group for one. Where it cannot, the store keeps them.
-    fn can_delay_retries(&self) -> bool {
+    /// Whether it can delay the retries of a group, by its full name: whether all that consumes the group's queue knows what
+    /// comes back to it for one, a copy without a body that stands for a row of the storage. Called before each retry.
+    /// Where it cannot, the storage keeps them.
+    fn can_delay_retries(&self, group: &str) -> bool {
+        let _ = group;
         self.can_delay()
     }
 

@@ -201,7 +201,7 @@ pub(crate) trait DynTransport: Send + Sync {
         messages: &'a [Outbound],
     ) -> BoxFuture<'a, Vec<Result<Confirmed, TransportError>>>;
     fn can_delay(&self) -> bool;
-    fn can_delay_retries(&self) -> bool;
+    fn can_delay_retries(&self, group: &str) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
     fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>>;
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -247,8 +247,8 @@ impl<T: Transport> DynTransport for T {
     fn can_delay(&self) -> bool {
         Transport::can_delay(self)
     }
-    fn can_delay_retries(&self) -> bool {
-        Transport::can_delay_retries(self)
+    fn can_delay_retries(&self, group: &str) -> bool {
+        Transport::can_delay_retries(self, group)
     }
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
         Box::pin(Transport::delay(self, messages))

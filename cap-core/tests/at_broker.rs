@@ -59,7 +59,7 @@ impl Transport for Careless {
         true
     }
 
-    fn can_delay_retries(&self) -> bool {
+    fn can_delay_retries(&self, _group: &str) -> bool {
         self.1 != Keeps::Shared
     }
 

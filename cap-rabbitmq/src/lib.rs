@@ -35,6 +35,7 @@
 //! node dies or its store is away, is then gone. There is a warning when such a queue is joined. A policy mends it:
 //! `rabbitmqctl set_policy no-delivery-limit '^orders[.]' '{"delivery-limit": -1}' --apply-to quorum_queues`, with a
 //! pattern for the queues in question. RabbitMQ heeds one policy for each queue, so add it to one that is there.
+//! The storage keeps the retries of a group on such a queue, whatever its policy says.
 //!
 //! # Delays
 //!

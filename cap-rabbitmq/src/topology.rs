@@ -1,5 +1,7 @@
 //! What is declared on the broker for a group: its queue with its bindings.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cap_adapter::error::TransportError;
@@ -34,6 +36,31 @@ pub(crate) struct Topology {
     pub(crate) silence: Duration,
     /// How the exchange was found.
     pub(crate) joined: Joined,
+    /// The queues that are as this bus declares them. Clones share them.
+    pub(crate) own_queues: OwnQueues,
+}
+
+/// The queues of groups that this bus has declared, or found to be just as it declares them: all that consumes them is cap
+/// for Rust. One that is joined as it is may be somebody else's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnQueues(Arc<Mutex<HashSet<ShortString>>>);
+
+impl OwnQueues {
+    pub(crate) fn contains(&self, queue: &str) -> bool {
+        self.lock().contains(queue)
+    }
+
+    fn note(&self, queue: &ShortString, is_own: bool) {
+        if is_own {
+            self.lock().insert(queue.clone());
+        } else {
+            self.lock().remove(queue);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ShortString>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Topology {
@@ -99,7 +126,9 @@ impl Topology {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = self.queue_arguments(link.limits_deliveries());
         let declared = channel.queue_declare(queue.clone(), options, arguments);
-        if let Err(error) = link.expected_closes().during(&channel, declared).await {
+        let declared = link.expected_closes().during(&channel, declared).await;
+        self.own_queues.note(queue, declared.is_ok());
+        if let Err(error) = declared {
             self.join_as_it_is(link, queue, &error, deadline).await?;
             channel = self.new_channel(link, deadline).await?;
         }
@@ -233,6 +262,7 @@ mod tests {
             message_ttl: None,
             silence: Duration::ZERO,
             joined: Joined::default(),
+            own_queues: OwnQueues::default(),
         }
     }
 

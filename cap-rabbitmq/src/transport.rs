@@ -22,7 +22,7 @@ use crate::exchange::Joined;
 use crate::identity::{self, ClientIdentity};
 use crate::options::{QueueType, RabbitMqOptions};
 use crate::publisher::Publisher;
-use crate::topology::Topology;
+use crate::topology::{OwnQueues, Topology};
 
 /// The longest that may be waited for anything: longer makes no sense, and the clock has an end.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -200,6 +200,7 @@ impl Started {
             message_ttl: options.message_ttl,
             silence: options.confirm_timeout / 2,
             joined: Joined::default(),
+            own_queues: OwnQueues::default(),
         };
         let settings = |purpose: &str| ConnectSettings {
             address: address.clone(),
@@ -336,10 +337,12 @@ impl Transport for RabbitMq {
         true
     }
 
-    /// Not for groups that .NET services are going to join: a copy that comes back is in the queue that all members
-    /// share, and a member that is not cap-core knows nothing of the attempt that it stands for.
-    fn can_delay_retries(&self) -> bool {
+    /// Not for groups that .NET services may be members of: a copy that comes back is in the queue that all members
+    /// share, and a member that is not cap-core knows nothing of the row that it stands for. Those are the queues that are
+    /// declared for .NET services, and those that were there, other than this bus would have declared them.
+    fn can_delay_retries(&self, group: &str) -> bool {
         !self.options.dotnet_queues
+            && self.started.get().is_some_and(|started| started.topology.own_queues.contains(group))
     }
 
     async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {

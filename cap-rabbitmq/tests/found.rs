@@ -7,14 +7,14 @@ mod support;
 use std::collections::BTreeMap;
 
 use cap_core::error::TransportErrorKind;
-use cap_core::transport::{Sent, Transport};
+use cap_core::transport::{GroupSpec, Sent, Transport};
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use support::log::Log;
-use support::{Place, message, plain_channel, receive, soon};
+use support::{Place, message, plain_channel, receive, soon, start};
 
 fn arguments<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
     FieldTable::from(BTreeMap::from(arguments.map(|(name, value)| (name.into(), value))))
@@ -197,4 +197,40 @@ async fn a_queue_that_is_asked_about_is_never_declared() {
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
     let channel = plain_channel().await;
     channel.queue_declare((&*spec.group).into(), passive, FieldTable::default()).await.unwrap_err();
+}
+
+/// A .NET member of the group would handle the copy that comes back, which has no body. Only a queue that is as this bus
+/// declares it has no such members.
+#[tokio::test]
+async fn retries_of_groups_that_others_may_share_are_not_for_the_broker() {
+    let place = Place::new();
+    let channel = plain_channel().await;
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let dotnet = arguments([("x-message-ttl", AMQPValue::LongInt(864_000_000))]);
+    let joined = place.spec("joined", &["p"], 10);
+    channel.queue_declare((&*joined.group).into(), durable, dotnet).await.unwrap();
+
+    let transport = place.started();
+    let own = place.spec("own", &["p"], 10);
+    assert!(!transport.can_delay_retries(&own.group), "nobody knows yet");
+    let mut consumers = vec![soon(transport.consume(&own)).await.unwrap()];
+    consumers.push(soon(transport.consume(&joined)).await.unwrap());
+    assert!(transport.can_delay_retries(&own.group));
+    assert!(!transport.can_delay_retries(&joined.group));
+    let existing = GroupSpec { existing: true, ..joined.clone() };
+    consumers.push(soon(transport.consume(&existing)).await.unwrap());
+    assert!(!transport.can_delay_retries(&existing.group));
+    drop(consumers);
+
+    // The queue is deleted and made anew by somebody else: what was known of it does not hold any more.
+    channel.queue_delete((&*own.group).into(), QueueDeleteOptions::default()).await.unwrap();
+    let dotnet = arguments([("x-message-ttl", AMQPValue::LongInt(864_000_000))]);
+    channel.queue_declare((&*own.group).into(), durable, dotnet).await.unwrap();
+    drop(soon(transport.consume(&own)).await.unwrap());
+    assert!(!transport.can_delay_retries(&own.group));
+
+    let shared = start(place.transport().dotnet_queues());
+    let for_dotnet = place.spec("for-dotnet", &["p"], 10);
+    drop(soon(shared.consume(&for_dotnet)).await.unwrap());
+    assert!(!shared.can_delay_retries(&for_dotnet.group) && shared.can_delay());
 }

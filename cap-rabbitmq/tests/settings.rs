@@ -62,14 +62,6 @@ fn settings_out_of_bounds_are_found_at_the_start() {
     check_unusable(&plain().message_ttl(Duration::from_secs(1)).dotnet_queues(), "leave one of the two out");
 }
 
-/// A .NET member of the group would handle the copy that comes back, and the row would be handled besides.
-#[test]
-fn retries_of_groups_shared_with_dotnet_are_not_for_the_broker() {
-    assert!(RabbitMq::new("amqp://host").can_delay_retries());
-    let shared = RabbitMq::new("amqp://host").dotnet_queues();
-    assert!(!shared.can_delay_retries() && shared.can_delay());
-}
-
 #[test]
 fn a_transport_serves_one_bus() {
     let transport = RabbitMq::new("amqp://u:s3cret@host");
