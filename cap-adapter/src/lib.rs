@@ -25,6 +25,7 @@ pub mod message;
 pub mod monitor;
 mod panics;
 mod retry_policy;
+mod shared_key;
 pub mod storage;
 pub mod transport;
 mod unverified_transport;

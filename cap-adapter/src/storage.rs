@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::StorageError;
 pub use crate::identity::{Digest, Holder, Identity, Meeting};
 use crate::message::Message;
+pub use crate::shared_key::SharedKey;
 
 /// Which of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -566,6 +567,19 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Gives the worker number back.
     fn leave(&self, node: &str, worker: u16) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Gives back the key that all nodes of this storage share. The first call ever stores `fresh`; every later one, of any
+    /// node, gives back what was stored then. Nodes prove with it to each other that what comes back from a broker is
+    /// theirs: who can read it can forge that.
+    ///
+    /// A storage that has no place for a key leaves it out. It then keeps all retries itself, and the broker keeps none.
+    fn shared_key(
+        &self,
+        fresh: &SharedKey,
+    ) -> impl Future<Output = Result<Option<SharedKey>, StorageError>> + Send {
+        let _ = fresh;
+        async { Ok(None) }
+    }
 
     /// Writes a batch in one transaction.
     fn write(

@@ -157,6 +157,7 @@ macro_rules! storage_suite {
                 a_node_that_joins_again_keeps_a_number,
                 a_dead_nodes_number_is_free,
                 a_number_given_back_is_free,
+                all_nodes_share_one_key,
             ]
             monitor [
                 lists_go_from_new_to_old_in_pages,

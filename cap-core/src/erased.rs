@@ -13,8 +13,8 @@ use crate::error::{StorageError, TransportError};
 use crate::message::Message;
 use crate::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
 use crate::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
-    TransactionId, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, SharedKey, Side, StartMark,
+    Storage, TransactionId, Wake, WriteBatch, WriteReport,
 };
 use crate::transport::{
     Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
@@ -33,6 +33,7 @@ pub(crate) trait DynStorage: Send + Sync {
     fn join<'a>(&'a self, request: &'a NodeRequest) -> StorageFuture<'a, u16>;
     fn keep_alive<'a>(&'a self, request: &'a NodeRequest, worker: u16) -> StorageFuture<'a, bool>;
     fn leave<'a>(&'a self, node: &'a str, worker: u16) -> StorageFuture<'a, ()>;
+    fn shared_key<'a>(&'a self, fresh: &'a SharedKey) -> StorageFuture<'a, Option<SharedKey>>;
     fn write<'a>(&'a self, owner: &'a Owner, batch: &'a WriteBatch) -> StorageFuture<'a, WriteReport>;
     fn claim<'a>(&'a self, owner: &'a Owner, request: &'a ClaimRequest) -> StorageFuture<'a, Claims>;
     fn claim_waiting<'a>(
@@ -95,6 +96,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn leave<'a>(&'a self, node: &'a str, worker: u16) -> StorageFuture<'a, ()> {
         Box::pin(Storage::leave(self, node, worker))
+    }
+    fn shared_key<'a>(&'a self, fresh: &'a SharedKey) -> StorageFuture<'a, Option<SharedKey>> {
+        Box::pin(Storage::shared_key(self, fresh))
     }
     fn write<'a>(&'a self, owner: &'a Owner, batch: &'a WriteBatch) -> StorageFuture<'a, WriteReport> {
         Box::pin(Storage::write(self, owner, batch))

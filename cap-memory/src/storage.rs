@@ -16,8 +16,8 @@ use cap_adapter::error::{StorageError, StorageErrorKind};
 use cap_adapter::faults::sabotaged;
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement, Side,
-    StartMark, Storage, Verdict, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement,
+    SharedKey, Side, StartMark, Storage, Verdict, Wake, WriteBatch, WriteReport,
 };
 
 const NAME: &str = "memory";
@@ -77,6 +77,7 @@ pub(super) struct Store {
     pub(super) outbox: Table,
     pub(super) inbox: Table,
     workers: Workers,
+    shared_key: Option<SharedKey>,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +166,11 @@ impl Storage for MemoryStorage {
         let (mut store, _) = self.lock();
         store.workers.leave(node, worker);
         Ok(())
+    }
+
+    async fn shared_key(&self, fresh: &SharedKey) -> Result<Option<SharedKey>, StorageError> {
+        let (mut store, _) = self.lock();
+        Ok(Some(store.shared_key.get_or_insert_with(|| fresh.clone()).clone()))
     }
 
     async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport, StorageError> {

@@ -66,6 +66,7 @@ mod plans;
 mod schema;
 mod session;
 mod settle;
+mod shared_key;
 mod source;
 mod statements;
 mod storage;

@@ -7,7 +7,7 @@ use cap_adapter::storage::{Lease, Side};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
-use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, watch};
+use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, shared_key, watch};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub(crate) struct Statements {
     pub(crate) free_worker: SqlStr,
     pub(crate) keep_alive: SqlStr,
     pub(crate) leave: SqlStr,
+    pub(crate) shared_key: SqlStr,
+    pub(crate) insert_shared_key: SqlStr,
     pub(crate) list: List,
     pub(crate) list_ids: List,
     pub(crate) get: Sides,
@@ -145,6 +147,8 @@ impl Statements {
             free_worker: sql(nodes::FREE),
             keep_alive: sql(nodes::KEEP_ALIVE),
             leave: sql(nodes::LEAVE),
+            shared_key: sql(shared_key::READ),
+            insert_shared_key: sql(shared_key::INSERT),
             list: list(monitor::sql::rows),
             list_ids: list(monitor::sql::ids),
             get: sides(&monitor::sql::rows(monitor::sql::GET)),

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use cap_adapter::UnverifiedTransport;
 use cap_adapter::error::{BoxError, StorageError};
 use cap_adapter::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
-    TransactionId, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, SharedKey, Side, StartMark,
+    Storage, TransactionId, Wake, WriteBatch, WriteReport,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -27,7 +27,7 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::statements::Statements;
 use crate::trust::Trust;
-use crate::{claim, crash, expiry, listen, nodes, schema, tls, watch, write};
+use crate::{claim, crash, expiry, listen, nodes, schema, shared_key, tls, watch, write};
 
 /// How many connections there are for what people look at and change. They are opened when they are needed.
 const PEOPLES_CONNECTIONS: u32 = 2;
@@ -505,6 +505,13 @@ impl Storage for Postgres {
     async fn leave(&self, node: &str, worker: u16) -> Result<(), StorageError> {
         let mut session = self.session("giving the worker number back").await?;
         session.run(|connection| nodes::leave(connection, self.statements(), node, worker)).await
+    }
+
+    async fn shared_key(&self, fresh: &SharedKey) -> Result<Option<SharedKey>, StorageError> {
+        let mut session = self.session("reading the key of this schema").await?;
+        let key =
+            session.run(|connection| shared_key::shared_key(connection, self.statements(), fresh)).await?;
+        Ok(Some(key))
     }
 
     async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport, StorageError> {

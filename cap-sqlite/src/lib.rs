@@ -70,6 +70,7 @@ mod private;
 mod schema;
 mod session;
 mod settle;
+mod shared_key;
 mod sqlite_tx;
 mod statements;
 mod storage;

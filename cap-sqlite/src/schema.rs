@@ -9,21 +9,22 @@ use crate::statements::statement;
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
 const MAJOR: i64 = 1;
-const MINOR: i64 = 3;
+const MINOR: i64 = 4;
 
 /// What each minor version adds, in order.
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("schema/retention_of_nodes.sql"),
     include_str!("schema/inbox_digest.sql"),
     include_str!("schema/process_crashes.sql"),
+    include_str!("schema/shared_key.sql"),
 ];
 
 /// The longest prefix, so that names stay readable.
 const LONGEST: usize = 50;
 
 /// What every table and view is called without the prefix.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "attempts",
     "inbox",
     "inbox_state",
@@ -34,6 +35,7 @@ const NAMES: [&str; 12] = [
     "published",
     "received",
     "schema_version",
+    "shared_key",
     "shortest_retention",
     "signals",
 ];

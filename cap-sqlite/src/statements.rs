@@ -11,7 +11,7 @@ use cap_adapter::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::TablePrefix;
-use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, transaction, work};
+use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, shared_key, transaction, work};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(crate) struct Statements {
     pub(crate) last_node: SqlStr,
     pub(crate) keep_alive: SqlStr,
     pub(crate) leave: SqlStr,
+    pub(crate) shared_key: SqlStr,
+    pub(crate) insert_shared_key: SqlStr,
     pub(crate) list_messages: Sides,
     pub(crate) list_states: Sides,
     pub(crate) get: Sides,
@@ -134,6 +136,8 @@ impl Statements {
             last_node: sql(nodes::LAST),
             keep_alive: sql(nodes::KEEP_ALIVE),
             leave: sql(nodes::LEAVE),
+            shared_key: sql(shared_key::READ),
+            insert_shared_key: sql(shared_key::INSERT),
             list_messages: sides(monitor::sql::LIST_MESSAGES),
             list_states: sides(monitor::sql::LIST_STATES),
             get: rows(monitor::sql::GET),

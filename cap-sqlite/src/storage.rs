@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, Side, StartMark, Storage, Wake,
-    WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NodeRequest, Owner, SharedKey, Side, StartMark, Storage,
+    Wake, WriteBatch, WriteReport,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqlitePool};
@@ -22,7 +22,7 @@ use crate::file::File;
 use crate::schema::TablePrefix;
 use crate::session::Session;
 use crate::statements::Statements;
-use crate::{crash, expiry, listen, nodes, private, schema, write};
+use crate::{crash, expiry, listen, nodes, private, schema, shared_key, write};
 
 /// How long the bus waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -261,6 +261,13 @@ impl Storage for Sqlite {
     async fn leave(&self, node: &str, worker: u16) -> Result<(), StorageError> {
         let mut session = self.writer("giving the worker number back").await?;
         session.run(|connection| nodes::leave(connection, self.statements(), node, worker)).await
+    }
+
+    async fn shared_key(&self, fresh: &SharedKey) -> Result<Option<SharedKey>, StorageError> {
+        let mut session = self.writer("reading the key of these tables").await?;
+        let key =
+            session.run(|connection| shared_key::shared_key(connection, self.statements(), fresh)).await?;
+        Ok(Some(key))
     }
 
     async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport, StorageError> {

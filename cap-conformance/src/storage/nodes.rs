@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cap_core::error::StorageErrorKind;
-use cap_core::storage::{NodeRequest, Storage};
+use cap_core::storage::{NodeRequest, SharedKey, Storage};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
@@ -93,4 +93,28 @@ pub async fn a_number_given_back_is_free<F: StorageFixture>(fixture: &F) {
     a.store.leave("a", 3).await.expect("the number is given back");
     assert!(!a.store.keep_alive(&request("a", Some(3), LONG), 3).await.unwrap());
     assert_eq!(b.store.join(&request("b", Some(3), LONG)).await.unwrap(), 3);
+}
+
+/// Nodes that start at the same moment, each with a key of its own making, use one; so does a node that starts later, as
+/// after a restart. A storage that has no place for a key says so each time.
+pub async fn all_nodes_share_one_key<F: StorageFixture>(fixture: &F) {
+    let fresh =
+        |byte: u8| SharedKey::from_stored(&[byte; SharedKey::LENGTH]).expect("it has the length of a key");
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    let keys = (0..20).map(async |at| {
+        let store = if at % 2 == 0 { &a.store } else { &b.store };
+        store.shared_key(&fresh(at)).await.expect("the storage is there")
+    });
+    let keys = join_all(keys).await;
+    let first = keys[0].clone();
+    assert!(keys.iter().all(|key| *key == first), "they differ");
+    drop((a, b));
+    let later = Node::open(fixture, "later", LONG).await;
+    assert_eq!(later.store.shared_key(&fresh(99)).await.unwrap(), first, "it is kept");
+    if let Some(key) = first {
+        assert!((0..20).any(|at| key == fresh(at)), "it is one that a node has made");
+        let number = later.store.join(&request("later", None, LONG)).await.unwrap();
+        later.store.leave("later", number).await.unwrap();
+        assert_eq!(later.store.shared_key(&fresh(99)).await.unwrap(), Some(key), "nodes come and go");
+    }
 }

@@ -9,8 +9,8 @@ use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::memory::MemoryStorage;
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, Side, StartMark, Storage,
-    TransactionId, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, SharedKey, Side, StartMark,
+    Storage, TransactionId, Wake, WriteBatch, WriteReport,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,7 @@ struct State {
     looks: usize,
     announced: usize,
     gate: Option<Arc<Gate>>,
+    keyless: bool,
 }
 
 /// Where an answer waits.
@@ -71,6 +72,13 @@ impl Shaky {
     /// Has those writes fail from now on of which the test says so.
     pub fn fail_when(&self, kind: StorageErrorKind, picky: impl Fn(&WriteBatch) -> bool + Send + 'static) {
         self.state().picky = Some((Box::new(picky), kind));
+    }
+
+    /// Has no place for a key, as a store that somebody has written for an earlier version.
+    pub fn without_key() -> Self {
+        let store = Self::default();
+        store.state().keyless = true;
+        store
     }
 
     /// On a store that others use too.
@@ -198,6 +206,11 @@ impl Storage for Shaky {
     async fn claim_waiting(&self, owner: &Owner, leases: &[Lease]) -> Result<Vec<Option<Claimed>>> {
         self.check(Call::Claim)?;
         self.inner.claim_waiting(owner, leases).await
+    }
+
+    async fn shared_key(&self, fresh: &SharedKey) -> Result<Option<SharedKey>> {
+        self.check(Call::Other)?;
+        if self.state().keyless { Ok(None) } else { self.inner.shared_key(fresh).await }
     }
 
     async fn mark_started(&self, owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::error::StorageErrorKind;
-use cap_core::storage::{NodeRequest, Storage as _};
+use cap_core::storage::{NodeRequest, SharedKey, Storage as _};
 
 use crate::support::Database;
 
@@ -81,4 +81,36 @@ async fn nodes_that_draw_at_once_draw_different_numbers() {
     for task in tasks {
         assert!(numbers.insert(task.await.unwrap()));
     }
+}
+
+/// The key that the nodes share is a row of their table: no statement about nodes takes it for one, and none of the version
+/// before knows it.
+#[tokio::test]
+async fn the_shared_key_is_no_node() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let key = SharedKey::from_stored(&[7; SharedKey::LENGTH]).unwrap();
+    assert_eq!(storage.shared_key(&key).await.unwrap(), Some(key.clone()));
+    assert_eq!(storage.join(&request("a", None)).await.unwrap(), 0);
+    storage.leave("a", 0).await.unwrap();
+    // As it is when every node has been gone for years.
+    database
+        .execute(
+            "INSERT INTO {s}.nodes (worker, node, lease_until) SELECT w, 'n' || w, '2000-01-01'
+             FROM generate_series(0, 1023) w",
+        )
+        .await;
+    assert!((0..=1023).contains(&storage.join(&request("heir", None)).await.unwrap()));
+    let other = SharedKey::from_stored(&[8; SharedKey::LENGTH]).unwrap();
+    assert_eq!(storage.shared_key(&other).await.unwrap(), Some(key));
+    let shortest = "SELECT count(*) FROM {s}.shortest_retention WHERE shortest = interval '1 day'";
+    assert_eq!(database.count(shortest).await, 1, "the views do not take it for one either");
+    for broken in ["", "zz", "00", "not a key"] {
+        database.execute(&format!("UPDATE {{s}}.nodes SET node = '{broken}' WHERE worker = -2")).await;
+        let error = storage.shared_key(&other).await.unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Unusable, "{error}");
+        assert!(error.to_string().contains("row -2 of the table nodes is not a key"), "{error}");
+    }
+    database.execute("DELETE FROM {s}.nodes WHERE worker = -2").await;
+    assert_eq!(storage.shared_key(&other).await.unwrap(), Some(other), "a new one");
 }

@@ -8,8 +8,8 @@ use cap_core::Completion;
 use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Side, StartMark, Storage,
-    Stored, Verdict, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NewOutgoing, NodeRequest, Owner, SharedKey, Side,
+    StartMark, Storage, Stored, Verdict, Wake, WriteBatch, WriteReport,
 };
 use cap_ledger::{End, Event};
 use tokio_util::sync::CancellationToken;
@@ -272,6 +272,10 @@ impl Storage for SimStorage {
         leases: &[Lease],
     ) -> Result<Vec<Option<Claimed>>, StorageError> {
         self.call(false, self.0.world.storage.claim_waiting(owner, leases)).await
+    }
+
+    async fn shared_key(&self, fresh: &SharedKey) -> Result<Option<SharedKey>, StorageError> {
+        self.call(false, self.0.world.storage.shared_key(fresh)).await
     }
 
     async fn mark_started(&self, owner: &Owner, marks: &[StartMark]) -> Result<Vec<bool>, StorageError> {
