@@ -23,6 +23,7 @@ use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces};
 use crate::repeats::Repeats;
+use crate::retry_proof::RetryProofs;
 use crate::storage::{Owner, Storage};
 use crate::subscribe::{
     CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, Subscribe,
@@ -334,6 +335,7 @@ impl CapBuilder {
                 leases: LeaseBook::default(),
                 activities,
                 suspects: SuspectGate::default(),
+                retry_proofs: RetryProofs::default(),
                 due: DueTimes::default(),
                 phase: CurrentPhase::starting(),
                 undeclared: watch::channel(own_queues).0,

@@ -19,6 +19,7 @@ use crate::outgoing::Composer;
 use crate::phase::CurrentPhase;
 use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces, RelayItem};
 use crate::repeats::Repeats;
+use crate::retry_proof::RetryProofs;
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Activity, Classify, States};
 use crate::suspect_gate::SuspectGate;
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     /// How busy each handler is.
     pub(crate) activities: Vec<Arc<Activity>>,
     pub(crate) suspects: SuspectGate,
+    /// What tells this storage's retries that come back from the broker from forged ones.
+    pub(crate) retry_proofs: RetryProofs,
     pub(crate) due: DueTimes,
     pub(crate) storage_health: Tracker,
     pub(crate) transport_health: Tracker,

@@ -121,6 +121,7 @@ mod phase;
 pub mod prelude;
 mod publish;
 mod repeats;
+mod retry_proof;
 mod storage_probe;
 mod subscribe;
 mod suspect_gate;

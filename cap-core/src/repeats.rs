@@ -36,6 +36,8 @@ pub(crate) enum Event {
     FailedForGood,
     /// A reply was not sent, as its topic is not allowed.
     ReplyNotSent,
+    /// A copy came back from the broker that is not proved to be ours.
+    CopyRefused,
 }
 
 impl Event {
@@ -45,6 +47,7 @@ impl Event {
             Self::AttemptFailed => "handler failed",
             Self::FailedForGood => "message failed for good",
             Self::ReplyNotSent => "reply not sent",
+            Self::CopyRefused => "retry copy dropped",
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
-    QueuePurgeOptions,
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::time::timeout;
 
 use crate::amqp_url;
@@ -137,6 +137,40 @@ impl Foreign {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consumer = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         Listener(soon(consumer).await.unwrap())
+    }
+
+    /// Declares the durable queue of a group as a .NET service does, bound to a topic.
+    pub async fn dotnet_queue(&self, queue: &str, topic: &str) {
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(864_000_000));
+        soon(self.channel.queue_declare(queue.into(), durable, arguments)).await.unwrap();
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let exchange = self.exchange.as_str();
+        let declared = self.channel.exchange_declare(
+            exchange.into(),
+            ExchangeKind::Topic,
+            durable,
+            FieldTable::default(),
+        );
+        soon(declared).await.unwrap();
+        let options = QueueBindOptions::default();
+        let bound = self.channel.queue_bind(
+            queue.into(),
+            exchange.into(),
+            topic.into(),
+            options,
+            FieldTable::default(),
+        );
+        soon(bound).await.unwrap();
+    }
+
+    /// Whether there is a queue of this name.
+    pub async fn has_queue(&self, queue: &str) -> bool {
+        // A channel of its own, which a "no" closes.
+        let channel = soon(self.connection.create_channel()).await.unwrap();
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        soon(channel.queue_declare(queue.into(), options, FieldTable::default())).await.is_ok()
     }
 
     /// How many messages wait in a queue.

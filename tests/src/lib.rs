@@ -12,6 +12,7 @@
 )]
 
 mod foreign;
+mod log;
 #[cfg(doctest)]
 pub mod pages;
 mod pair;
@@ -22,6 +23,7 @@ mod python;
 mod scene;
 
 pub use foreign::{Foreign, Listener, long_strings};
+pub use log::Log;
 pub use pair::{Broker, GROUPS, Pair, Place, Store};
 pub use patience::{heard, soon, until};
 pub use policy::Policy;

@@ -94,6 +94,13 @@ impl Scene {
         lock(&self.queues).extend(names);
     }
 
+    /// The queue in which messages of a group wait for so long, if they began to wait today.
+    #[must_use]
+    pub fn delay_queue(&self, group: &str, delay: Duration) -> String {
+        let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+        format!("cap.delay.queue.{}.{}.{today}", self.queue(group), delay.as_millis())
+    }
+
     /// Notes that messages of any topic wait at the broker for so long.
     pub fn publishes_at_broker(&self, delay: Duration) {
         let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;

@@ -120,8 +120,7 @@ async fn a_retry_that_the_broker_loses_comes_from_the_database() {
         let cap = scene.start(builder).await;
         let foreign = scene.foreign().await;
         // Whatever is in the delay queue is taken out of it as long as the test runs.
-        let day = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
-        let queue = format!("cap.delay.queue.{}.{}.{day}", scene.queue("main"), SHORT.as_millis());
+        let queue = scene.delay_queue("main", SHORT);
         let id = cap.publish("call", &1).await.unwrap();
         assert_eq!(heard(&mut told).await, (1, None));
         let purged = until("the copy is thrown away", async || {

@@ -30,6 +30,7 @@ mod parked;
 mod quiet;
 mod refused;
 mod retries;
+mod retry_copies;
 mod shutdown;
 mod transactions;
 mod trust;

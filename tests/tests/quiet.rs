@@ -1,50 +1,14 @@
 //! What the log says at starts, at shutdowns, and while an operator is needed.
 
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use cap_core::memory::MemoryTransport;
 use cap_core::prelude::*;
 use cap_rabbitmq::Credentials;
 use cap_sqlite::Sqlite;
-use cap_tests::{Scene, amqp_url, heard, scene, until};
+use cap_tests::{Log, Scene, amqp_url, heard, scene, until};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
-
-/// The log of the present thread, and of the connections that are opened from it. These tests run in one thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn here() -> (Self, impl Drop) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("info"))
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
-        (log, tracing_subscriber::util::SubscriberInitExt::set_default(subscriber))
-    }
-
-    fn lines(&self, levels: &[&str]) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let wanted = |line: &&str| levels.iter().any(|level| line.contains(level));
-        text.lines().filter(wanted).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Issue 8, rows B and 15.
 #[tokio::test]

@@ -43,9 +43,11 @@ pub mod names {
     /// What people did with the stored message: a line for each time, such as
     /// `2026-01-01T03:00:00Z alice re-ran it`. Kept in the store; never sent to a broker.
     pub const AUDIT: &str = "cap-audit";
-    /// On a message that a broker keeps until its next attempt: the inbox row and its epoch, `<id>:<epoch>`. Read only
-    /// where the transport says that the message comes from there.
+    /// On a copy that a broker keeps until the next attempt: the inbox row and its epoch, `<id>:<epoch>`. Read only
+    /// together with [`RETRY_MAC`]; alone it is removed on receipt.
     pub const RETRY: &str = "cap-retry";
+    /// On such a copy: the proof that a node of this storage has sent it, to this group, in hexadecimal.
+    pub const RETRY_MAC: &str = "cap-retry-mac";
     /// On a stored message that the broker is to keep before it delivers it: for how long, in milliseconds. Never
     /// sent to a broker.
     pub const BROKER_DELAY: &str = "cap-broker-delay";
@@ -63,7 +65,8 @@ pub mod names {
     /// word.
     #[must_use]
     pub fn is_written_on_receipt(name: &str) -> bool {
-        matches!(name, EXCEPTION | AUDIT | RETRY | BROKER_DELAY | VERIFIED_USER | DELIVERY | ROUTING_KEY)
+        matches!(name, EXCEPTION | AUDIT | RETRY | RETRY_MAC | BROKER_DELAY)
+            || matches!(name, VERIFIED_USER | DELIVERY | ROUTING_KEY)
             || name.starts_with(PROPERTY)
     }
 

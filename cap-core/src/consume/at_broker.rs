@@ -1,27 +1,43 @@
 //! Retries that a broker keeps: recorded in the store first, then given to the broker; claimed when they come back.
 //!
 //! The row is the truth. It becomes due by itself one lease after the broker should have brought the message back, so
-//! that nothing the broker does can lose the retry; and a copy that the broker brings counts only if the row still
-//! waits for exactly that attempt.
+//! that nothing the broker does can lose the retry. What the broker keeps is a copy that only names the row: it has no
+//! body, and no header that a sender wrote. It counts only if it carries the proof that a node of this storage has sent
+//! it to this group, and if the row still waits for exactly that attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::consumer::Consumption;
 use super::ending::Ending;
+use super::entry::verified_user;
 use super::intake::Intake;
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind, TransportErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::message::headers::names;
+use crate::message::{Headers, Message};
+use crate::repeats::Event;
 use crate::storage::{Claimed, Lease, Settlement, Side, Verdict};
 use crate::subscribe::{Delivery, Ticket};
 use crate::transport::{Delayed, Destination, Incoming};
 
 /// Neither store nor broker is waited for any longer: the row becomes due by itself.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a delivery is with regard to retries that the broker keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Received {
+    /// A message, as somebody has sent it.
+    Message,
+    /// The copy that a node of this storage has sent after the attempt under this lease.
+    Copy(Lease),
+    /// A copy that is not proved to be ours. It is dropped: it has no body, and no row depends on it.
+    RefusedCopy,
+}
 
 impl Ending {
     /// Records a failed attempt and has the broker bring the message back to this group.
@@ -35,8 +51,7 @@ impl Ending {
         let spare = if sabotaged("never-spare") { Duration::MAX } else { self.context.owner.lease };
         let lease = ticket.lease;
         let recorded = Instant::now();
-        let mut message = Arc::clone(&delivery.parts().message);
-        Arc::make_mut(&mut message).headers.insert(names::RETRY, format!("{}:{}", lease.id, lease.epoch));
+        let message = Arc::new(Message::new(self.headers_of_copy(lease, delivery), Bytes::new()));
         let delayed =
             [Delayed { message, delay: after, to: Destination::Group(Arc::clone(&self.group.name)) }];
         let verdict = Verdict::RetryAtBroker { after, spare, error };
@@ -62,6 +77,25 @@ impl Ending {
         self.keep_in_store(lease, after.saturating_sub(recorded.elapsed())).await;
     }
 
+    /// Whether a failed attempt of this group may be followed by one that the broker brings.
+    pub(super) fn may_retry_at_broker(&self) -> bool {
+        self.context.retry_proofs.are_possible() && self.context.transport.can_delay_retries(&self.group.name)
+    }
+
+    /// What a copy carries: the row with its proof; and id, name and group, by which people and earlier versions know it.
+    fn headers_of_copy(&self, lease: Lease, delivery: &Delivery) -> Headers {
+        let group = &*self.group.name;
+        let mut headers = Headers::new();
+        headers.insert(names::MESSAGE_ID, delivery.message_id().as_str());
+        headers.insert(names::MESSAGE_NAME, delivery.topic());
+        headers.insert(names::GROUP, group);
+        headers.insert(names::RETRY, format!("{}:{}", lease.id, lease.epoch));
+        if let Some(proof) = self.context.retry_proofs.prove(lease, group) {
+            headers.insert(names::RETRY_MAC, proof);
+        }
+        headers
+    }
+
     /// Has the row become due in time by itself.
     async fn keep_in_store(&self, lease: Lease, after: Duration) {
         let claimed = match claim(&self.context, &[lease]).await {
@@ -81,18 +115,54 @@ impl Ending {
 }
 
 impl Consumption {
-    /// The row that a delivery from a delay queue speaks of, if it was kept for this group.
-    pub(super) fn retry_of(&self, delivery: &Incoming) -> Option<Lease> {
-        let headers = Some(&delivery.headers).filter(|_| delivery.delayed)?;
-        // Another group's retry that somebody has moved here would take the row from that group.
-        headers.get(names::GROUP).filter(|group| **group == *self.group.name)?;
-        let (id, epoch) = headers.get(names::RETRY)?.split_once(':')?;
-        Some(Lease { id: id.parse().ok()?, epoch: epoch.parse().ok()? })
+    /// What a delivery is with regard to retries that the broker keeps. How it came does not count: a sender can write any
+    /// header, `x-death` too.
+    pub(super) fn copy_of(&self, delivery: &Incoming) -> Received {
+        let headers = &delivery.headers;
+        if !headers.contains(names::RETRY) {
+            return Received::Message;
+        }
+        let lease = headers.get(names::RETRY).and_then(lease);
+        let Some(proof) = headers.get(names::RETRY_MAC) else {
+            // Before there were proofs, a copy was known by its way. Its row becomes due by itself.
+            let group = headers.get(names::GROUP) == Some(&*self.group.name);
+            return match lease {
+                Some(_) if group && delivery.delayed => self.refused(delivery, lease, "it carries no proof"),
+                _ => Received::Message,
+            };
+        };
+        match lease {
+            Some(lease) if self.context.retry_proofs.is_proof(proof, lease, &self.group.name) => {
+                Received::Copy(lease)
+            }
+            _ => self.refused(delivery, lease, "its proof is wrong"),
+        }
+    }
+
+    fn refused(&self, delivery: &Incoming, lease: Option<Lease>, reason: &'static str) -> Received {
+        metrics::counter!("cap_retry_copies_refused_total").increment(1);
+        let (group, row) = (&*self.group.name, lease.map(|lease| lease.id));
+        let user = verified_user(&delivery.properties);
+        if self.context.repeats.is_first(Event::CopyRefused, &self.group.name, reason) {
+            tracing::warn!(
+                group,
+                row,
+                user,
+                reason,
+                "retry copy dropped: the broker brought one that is not ours"
+            );
+        } else {
+            tracing::debug!(group, row, user, reason, "retry copy dropped");
+        }
+        Received::RefusedCopy
     }
 
     /// Claims the rows of messages that came back from a delay, and gives back those that are still wanted. A store
     /// that cannot be asked is not waited for: the rows become due by themselves.
     pub(super) async fn resume(&self, leases: &[Lease]) -> Vec<Intake> {
+        if leases.is_empty() {
+            return Vec::new();
+        }
         let claimed = match claim(&self.context, leases).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -100,7 +170,7 @@ impl Consumption {
                 return Vec::new();
             }
         };
-        let wanted: Vec<Intake> = claimed.into_iter().flatten().filter_map(|row| self.take_up(row)).collect();
+        let wanted: Vec<Intake> = claimed.into_iter().flatten().map(|row| self.take_up(row)).collect();
         tracing::debug!(
             group = &*self.group.name,
             came = leases.len(),
@@ -110,15 +180,17 @@ impl Consumption {
         wanted
     }
 
-    fn take_up(&self, claimed: Claimed) -> Option<Intake> {
-        if claimed.group != self.group.name {
-            // Somebody has made this up. When the row was due is not known any more: nobody renews the lease.
-            return None;
-        }
+    fn take_up(&self, claimed: Claimed) -> Intake {
         let cancelled = self.context.stop.handlers.child_token();
         self.context.leases.add(Side::Inbox, claimed.lease, Some(cancelled.clone()));
-        Some(Intake::claimed(claimed, cancelled))
+        Intake::claimed(claimed, cancelled)
     }
+}
+
+/// The row and the claim that a copy names.
+fn lease(text: &str) -> Option<Lease> {
+    let (id, epoch) = text.split_once(':')?;
+    Some(Lease { id: id.parse().ok()?, epoch: epoch.parse().ok()? })
 }
 
 async fn claim(context: &Context, leases: &[Lease]) -> Result<Vec<Option<Claimed>>, StorageError> {

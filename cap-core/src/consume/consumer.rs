@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::at_broker::Received;
 use super::foreign::IncomingHook;
 use super::intake::Intake;
 use crate::backoff::Backoff;
@@ -16,6 +17,7 @@ use crate::erased::DynConsumer;
 use crate::error::{StorageError, StorageErrorKind, TransportError, error_chain};
 use crate::faults::{point, sabotaged};
 use crate::health::Tracker;
+use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::repeats::Event;
 use crate::storage::{Entry, Lease, NewIncoming, Reason, Settlement, Side, Stored, Verdict};
@@ -199,9 +201,8 @@ impl Consumption {
     async fn keep(&self, consumer: &mut dyn DynConsumer, deliveries: Vec<Incoming>) -> Result<usize, Ended> {
         point("receive.after").await;
         metrics::counter!("cap_received_total").increment(deliveries.len() as u64);
-        let (deliveries, retries) = self.part(deliveries);
-        if !retries.is_empty() {
-            let (leases, tags): (Vec<Lease>, Vec<Tag>) = retries.into_iter().unzip();
+        let (deliveries, leases, tags) = self.part(deliveries);
+        if !tags.is_empty() {
             let wanted = self.resume(&leases).await;
             self.acknowledge(consumer, &tags, wanted).await?;
         }
@@ -295,20 +296,25 @@ impl Consumption {
         settled
     }
 
-    /// Tells those that came back from a delay, whose rows are in the store, from those that are new.
-    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>) {
-        if !deliveries.iter().any(|delivery| delivery.delayed) {
-            return (deliveries, Vec::new());
+    /// Tells messages from copies that came back from a delay, whose rows are in the store. Gives back the messages, the
+    /// claims that the copies ask for, and the tags of all copies, those that ask for none among them.
+    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<Lease>, Vec<Tag>) {
+        let (mut leases, mut tags) = (Vec::new(), Vec::new());
+        if !deliveries.iter().any(|delivery| delivery.headers.contains(names::RETRY)) {
+            return (deliveries, leases, tags);
         }
-        let mut fresh = Vec::new();
-        let mut retries = Vec::new();
+        let mut messages = Vec::new();
         for delivery in deliveries {
-            match self.retry_of(&delivery) {
-                Some(lease) => retries.push((lease, delivery.tag)),
-                None => fresh.push(delivery),
+            match self.copy_of(&delivery) {
+                Received::Message => messages.push(delivery),
+                Received::Copy(lease) => {
+                    leases.push(lease);
+                    tags.push(delivery.tag);
+                }
+                Received::RefusedCopy => tags.push(delivery.tag),
             }
         }
-        (fresh, retries)
+        (messages, leases, tags)
     }
 
     /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself. One

@@ -250,7 +250,7 @@ impl Ending {
                 self.give_up(ticket.lease, message, reason, text, attempt, true).await;
                 return End::Over(ticket);
             }
-            Decision::AtBroker(after) if self.context.transport.can_delay_retries(&self.group.name) => {
+            Decision::AtBroker(after) if self.may_retry_at_broker() => {
                 self.retry_at_broker(&ticket, &delivery, after, text).await;
                 return End::Over(ticket);
             }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::erased::DynStorage;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
-use crate::storage::NodeRequest;
+use crate::storage::{NodeRequest, SharedKey};
 
 /// How long a worker number stays a node's own when it falls silent: long enough that a paused node seldom loses
 /// it, short enough that crashing nodes do not use up the 1024.
@@ -81,12 +81,23 @@ async fn enter(context: &Context, request: &NodeRequest, names: &[String]) -> Re
         let ours = [&*context.owner.version, &*request.node];
         let names: Vec<&str> = ours.into_iter().chain(names.iter().map(String::as_str)).collect();
         context.storage.check_names(&names).await?;
-        context.storage.join(request).await
+        let number = context.storage.join(request).await?;
+        context.retry_proofs.set(context.storage.shared_key(&fresh_key(context)?).await?);
+        Ok(number)
     };
     tokio::time::timeout(LIMIT, entered).await.unwrap_or_else(|_| {
         let text = format!("no answer within {LIMIT:?}");
         Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
     })
+}
+
+fn fresh_key(context: &Context) -> Result<SharedKey, StorageError> {
+    let mut bytes = [0; SharedKey::LENGTH];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        let text = "cannot make a key for retries at the broker: the operating system has no random numbers";
+        StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text).with_source(error)
+    })?;
+    Ok(SharedKey::new(bytes))
 }
 
 /// Renews the number; a node that has lost it draws another.
