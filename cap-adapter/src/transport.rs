@@ -108,6 +108,14 @@ pub struct Incoming {
     pub delayed: bool,
 }
 
+impl Incoming {
+    /// The bytes that headers and body take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.headers.size() + self.body.len()
+    }
+}
+
 /// How a delivery ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledge {
@@ -243,6 +251,18 @@ pub trait Transport: Send + Sync + 'static {
         spec: &GroupSpec,
     ) -> impl Future<Output = Result<Self::Consumer, TransportError>> + Send;
 
+    /// As [`consume`](Self::consume), for a group that has room for about `bytes` of messages in memory. A transport that
+    /// fetches ahead of [`receive`](Consumer::receive) keeps what it has fetched to about that much, one message apart:
+    /// with large messages it fetches fewer than [`GroupSpec::prefetch`]. Default: `consume`.
+    fn consume_within(
+        &self,
+        spec: &GroupSpec,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Self::Consumer, TransportError>> + Send {
+        let _ = bytes;
+        self.consume(spec)
+    }
+
     /// Ends every connection, when all consumers are dropped and nothing is being sent. Later calls may fail.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
@@ -262,6 +282,26 @@ pub trait Consumer: Send + 'static {
     /// A call that is dropped takes no message with it.
     fn receive(&mut self, limit: usize)
     -> impl Future<Output = Result<Vec<Incoming>, TransportError>> + Send;
+
+    /// As [`receive`](Self::receive), and gives back no more than `bytes` of messages, headers and bodies together: a
+    /// larger message is given back alone. The default is `receive`, which does not look at sizes: a bus on such a
+    /// transport takes more memory when its batches are large. The conformance suite asks for the bound.
+    ///
+    /// # Errors
+    ///
+    /// As those of `receive`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of `receive`.
+    fn receive_within(
+        &mut self,
+        limit: usize,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Incoming>, TransportError>> + Send {
+        let _ = bytes;
+        self.receive(limit)
+    }
 
     /// Settles deliveries; the tags rise. Those of a connection that is gone are delivered again and are no error.
     fn settle(

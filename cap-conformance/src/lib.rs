@@ -229,6 +229,8 @@ macro_rules! transport_suite {
             consume [
                 a_queue_keeps_its_order,
                 the_limit_bounds_a_batch,
+                the_bytes_bound_a_batch,
+                a_consumer_short_of_memory_misses_nothing,
                 the_prefetch_bounds_what_is_unsettled,
                 any_of_a_batch_may_be_settled_first,
                 what_is_settled_does_not_come_again,

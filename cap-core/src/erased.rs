@@ -207,7 +207,11 @@ pub(crate) trait DynTransport: Send + Sync {
     fn can_delay(&self) -> bool;
     fn can_delay_retries(&self, group: &str) -> bool;
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
-    fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>>;
+    fn consume_within<'a>(
+        &'a self,
+        spec: &'a GroupSpec,
+        bytes: usize,
+    ) -> TransportFuture<'a, Box<dyn DynConsumer>>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -257,9 +261,13 @@ impl<T: Transport> DynTransport for T {
     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
         Box::pin(Transport::delay(self, messages))
     }
-    fn consume<'a>(&'a self, spec: &'a GroupSpec) -> TransportFuture<'a, Box<dyn DynConsumer>> {
+    fn consume_within<'a>(
+        &'a self,
+        spec: &'a GroupSpec,
+        bytes: usize,
+    ) -> TransportFuture<'a, Box<dyn DynConsumer>> {
         Box::pin(async move {
-            let consumer = Transport::consume(self, spec).await?;
+            let consumer = Transport::consume_within(self, spec, bytes).await?;
             Ok(Box::new(consumer) as Box<dyn DynConsumer>)
         })
     }
@@ -270,13 +278,13 @@ impl<T: Transport> DynTransport for T {
 
 /// [`Consumer`], object-safe.
 pub(crate) trait DynConsumer: Send {
-    fn receive(&mut self, limit: usize) -> TransportFuture<'_, Vec<Incoming>>;
+    fn receive_within(&mut self, limit: usize, bytes: usize) -> TransportFuture<'_, Vec<Incoming>>;
     fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()>;
 }
 
 impl<C: Consumer> DynConsumer for C {
-    fn receive(&mut self, limit: usize) -> TransportFuture<'_, Vec<Incoming>> {
-        Box::pin(Consumer::receive(self, limit))
+    fn receive_within(&mut self, limit: usize, bytes: usize) -> TransportFuture<'_, Vec<Incoming>> {
+        Box::pin(Consumer::receive_within(self, limit, bytes))
     }
     fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()> {
         Box::pin(Consumer::settle(self, tags, how))

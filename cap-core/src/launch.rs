@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Cap, GroupRuntime};
-use crate::consume::{Consumption, IncomingHook, run_consumer, run_group};
+use crate::consume::{Consumption, GroupChannels, IncomingHook, run_consumer, run_group};
 use crate::context::Context;
 use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
 use crate::notice::{Notices, OnFailed, tell};
 use crate::publish::{InProcess, RelayItem, run_open_commits, run_relay};
 use crate::repeats::run_repeats;
+use crate::room::Room;
 use crate::subscribe::Layer;
 use crate::upkeep::{
     InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
@@ -83,22 +84,29 @@ fn spawn_groups(
     let mut targets = Vec::new();
     let mut connected = Vec::new();
     let mut own = Vec::new();
+    let share = context.options().receive_bytes / cap.groups().len().max(1);
     for GroupRuntime { group, health, gauge } in cap.groups() {
         let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
+        let room = Room::new(share);
+        let (store, to_store) = mpsc::channel(context.options().batch_size);
+        // A writer of its own, so that what one group cannot store delays no other, nor those who publish.
+        tasks.lanes.spawn(run_store_lane(Arc::clone(context), to_store));
         let (first, receiver) = oneshot::channel();
         connected.push(receiver);
         targets.push(InboxTarget {
             group: Arc::clone(&group.name),
             intake: intake.clone(),
+            room: Arc::clone(&room),
             gauge: Arc::clone(gauge),
         });
-        own.push(Consumption::new(Arc::clone(context), Arc::clone(group), hook.clone(), intake.clone()));
+        let channels = GroupChannels { store, intake, room };
+        own.push(Consumption::new(Arc::clone(context), Arc::clone(group), hook.clone(), channels.clone()));
         tasks.intake.spawn(run_consumer(
             Arc::clone(context),
             Arc::clone(group),
             hook.clone(),
             Arc::clone(health),
-            intake,
+            channels,
             first,
         ));
         tasks.work.spawn(run_group(

@@ -122,6 +122,7 @@ pub mod prelude;
 mod publish;
 mod repeats;
 mod retry_proof;
+mod room;
 mod storage_probe;
 mod subscribe;
 mod suspect_gate;

@@ -73,6 +73,11 @@ pub struct CapOptions {
     /// How many messages a group takes from the broker before the earlier ones are stored, and how many stored
     /// ones it holds in memory before their handlers. Default: 256.
     pub prefetch: u16,
+    /// How many bytes of received messages the bus holds in memory, from their receipt until they are stored and their
+    /// handlers have ended; its groups share it in equal parts. A message that is larger than a part is taken alone. About
+    /// as much is fetched ahead of that from a broker, and about as much may be on its way into the store: with all of it
+    /// a process grows by at most three times as much, plus the largest message. At least 64 KiB. Default: 128 MiB.
+    pub receive_bytes: usize,
     /// Whether two messages with one id, topic and body are two messages if the broker has verified them to be from two
     /// users: RabbitMQ's property `user-id`, which it refuses from anybody else. For brokers on which several users
     /// may write to the same topics. Senders must set the property then, and keep their user name while messages
@@ -173,6 +178,7 @@ impl Default for CapOptions {
             worker_id: None,
             group_concurrency: 1,
             prefetch: 256,
+            receive_bytes: 128 * 1024 * 1024,
             user_in_identity: false,
             handler_timeout: None,
             retry: RetryPolicy::default(),
@@ -200,6 +206,9 @@ impl Default for CapOptions {
 
 /// The longest duration of any option: far beyond what anyone means, and far within what clocks can count.
 pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
+
+/// The least that [`CapOptions::receive_bytes`] may be: with less, messages of the usual size would go one by one.
+const LEAST_RECEIVE_BYTES: usize = 64 * 1024;
 
 impl CapOptions {
     /// Checks every range, so that a mistake is found at start-up.
@@ -236,6 +245,10 @@ impl CapOptions {
         if self.runtime_dead_after < 2 {
             let dead_after = self.runtime_dead_after;
             return fail("runtime_dead_after", format!("is {dead_after}; it must be at least 2"));
+        }
+        if self.receive_bytes < LEAST_RECEIVE_BYTES {
+            let bytes = self.receive_bytes;
+            return fail("receive_bytes", format!("is {bytes}; it must be at least {LEAST_RECEIVE_BYTES}"));
         }
         if let Some(problem) = self.circuit_breaker.and_then(|breaker| breaker.problem()) {
             return fail("circuit_breaker", problem.to_owned());
@@ -385,6 +398,7 @@ mod tests {
         check("runtime_dead_after", |o| o.runtime_dead_after = 1);
         check("prefetch", |o| o.prefetch = 0);
         check("batch_size", |o| o.batch_size = 0);
+        check("receive_bytes", |o| o.receive_bytes = 65_535);
         check("poll_interval", |o| o.poll_interval = Duration::ZERO);
         check("handler_timeout", |o| o.handler_timeout = Some(Duration::ZERO));
         check("handler_timeout", |o| o.handler_timeout = Some(Duration::MAX));

@@ -100,6 +100,22 @@ pub(super) struct Offered {
     pub(super) unattended: Vec<Arc<str>>,
 }
 
+impl Parcel {
+    fn size(&self) -> usize {
+        self.headers.size() + self.body.len()
+    }
+}
+
+/// The bounds of what a consumer is handed at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AtMost {
+    pub(super) messages: usize,
+    /// A larger message is handed out alone.
+    pub(super) bytes: usize,
+    /// So many may be unsettled in all.
+    pub(super) unsettled: usize,
+}
+
 /// What there is for a consumer.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -178,20 +194,13 @@ impl Broker {
         Put::Done(Sent::Routed)
     }
 
-    /// Hands out what is ready: at most `limit`, and no more than `prefetch` unsettled in all. With it comes when to
-    /// look again though nothing should arrive until then.
-    pub(super) fn take(
-        &self,
-        group: &Arc<str>,
-        consumer: u64,
-        limit: usize,
-        prefetch: usize,
-    ) -> (Taken, Option<Instant>) {
+    /// Hands out what is ready, within bounds. With it comes when to look again though nothing should arrive until then.
+    pub(super) fn take(&self, group: &Arc<str>, consumer: u64, at_most: AtMost) -> (Taken, Option<Instant>) {
         let mut state = self.lock();
         // One moment for both: what became due in between would be neither moved nor waited for.
         let now = Instant::now();
         self.move_due(&mut state, now);
-        (state.take(group, consumer, limit, prefetch), state.next_due(now))
+        (state.take(group, consumer, at_most), state.next_due(now))
     }
 
     /// Moves what is due to where it goes, which makes room for more that is not.
@@ -323,15 +332,21 @@ impl State {
         self.waiting.range((now, u64::MAX)..).next().map(|((due, _), _)| *due)
     }
 
-    fn take(&mut self, group: &Arc<str>, consumer: u64, limit: usize, prefetch: usize) -> Taken {
+    fn take(&mut self, group: &Arc<str>, consumer: u64, at_most: AtMost) -> Taken {
         let Some(queue) = self.queues.get_mut(group) else { return Taken::Ended };
         let Some(handed) = queue.consumers.get_mut(&consumer) else { return Taken::Ended };
-        let room = prefetch.saturating_sub(handed.unsettled.len()).min(limit);
-        let mut messages = Vec::new();
+        let room = at_most.unsettled.saturating_sub(handed.unsettled.len()).min(at_most.messages);
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         while messages.len() < room
-            && let Some((place, stored)) = queue.ready.pop_first()
+            && let Some(next) = queue.ready.first_entry()
         {
+            let size = next.get().parcel.size();
+            if !messages.is_empty() && bytes + size > at_most.bytes {
+                break;
+            }
+            let (place, stored) = next.remove_entry();
             if !stored.is_abandoned() {
+                bytes += size;
                 messages.push(handed.hand_out(place, stored));
             }
         }

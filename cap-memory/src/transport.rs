@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::broker::{Broker, Offered, Parcel, Put, Taken};
+use super::broker::{AtMost, Broker, Offered, Parcel, Put, Taken};
 use cap_adapter::error::{TransportError, TransportErrorKind};
 use cap_adapter::message::Message;
 use cap_adapter::message::headers::{Headers, names};
@@ -341,10 +341,15 @@ pub struct MemoryConsumer {
 
 impl Consumer for MemoryConsumer {
     async fn receive(&mut self, limit: usize) -> Result<Vec<Incoming>, TransportError> {
+        self.receive_within(limit, usize::MAX).await
+    }
+
+    async fn receive_within(&mut self, limit: usize, bytes: usize) -> Result<Vec<Incoming>, TransportError> {
         consume_budget().await;
+        let at_most = AtMost { messages: limit.max(1), bytes, unsettled: self.prefetch };
         loop {
             let arrived = self.arrived.notified();
-            let (taken, next_due) = self.broker.take(&self.group, self.number, limit.max(1), self.prefetch);
+            let (taken, next_due) = self.broker.take(&self.group, self.number, at_most);
             match (taken, next_due) {
                 (Taken::Messages(messages), _) => return Ok(messages),
                 (Taken::Ended, _) => return Err(unavailable("the consumer has ended: the broker was away")),

@@ -17,6 +17,16 @@ pub(crate) struct Settlement {
 pub(crate) struct Outstanding(BTreeSet<Tag>);
 
 impl Outstanding {
+    /// How many there are with a later tag.
+    pub(crate) fn later_than(&self, tag: Tag) -> usize {
+        self.0.range(tag + 1..).count()
+    }
+
+    /// The latest, or 0 if there are none.
+    pub(crate) fn last(&self) -> Tag {
+        self.0.last().copied().unwrap_or(0)
+    }
+
     pub(crate) fn add(&mut self, tag: Tag) {
         self.0.insert(tag);
     }

@@ -1,5 +1,6 @@
 //! A group's messages: taken from the broker as they come, settled with as few strokes as possible.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,11 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::{FieldTable, ShortString};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -21,6 +25,7 @@ use crate::connection::{Connector, Link, before};
 use crate::error::{text, unavailable};
 use crate::headers::{incoming_headers, incoming_properties, was_delayed};
 use crate::topology::{Topology, group_error};
+use crate::window::Window;
 
 /// The consumer of one group, on a channel of its own. Made by [`RabbitMq`](crate::RabbitMq) for the bus.
 ///
@@ -32,25 +37,37 @@ pub struct RabbitMqConsumer {
     /// Kept so that the connection outlives the channel.
     _link: Arc<Link>,
     outstanding: Outstanding,
+    /// Messages that lapin gave and that are not handed out yet, by their tags.
+    fetched: VecDeque<Incoming>,
+    window: Window,
+    /// Of the present subscription, or of the one that replaces it.
+    prefetch: u16,
+    /// The last message that was handed out before the present subscription stood.
+    before: Tag,
+    /// The subscription with another window that replaces the present one. Until it stands nothing is taken from either, so
+    /// that messages stay in order.
+    changing: Option<JoinHandle<Result<lapin::Consumer, TransportError>>>,
     /// Why there will be no more messages. lapin says so once and is silent ever after.
     ended: Option<TransportError>,
     settle_timeout: Duration,
 }
 
 impl RabbitMqConsumer {
-    /// Declares what the group needs and starts to consume.
+    /// Declares what the group needs and starts to consume, with about `bytes` of messages fetched ahead.
     pub(crate) async fn start(
         connector: &Connector,
         topology: &Topology,
         spec: &GroupSpec,
+        bytes: usize,
         limit: Duration,
     ) -> Result<Self, TransportError> {
+        let window = Window::new(spec.prefetch, bytes);
         let deadline = Instant::now() + limit;
         let link = before(deadline, "connecting", connector.link()).await?;
         let what = format!("declaring and consuming group {:?}", spec.group);
         let start = async {
             let (channel, queue) = topology.group(&link, spec, deadline).await?;
-            let deliveries = subscribe(&channel, &queue, spec.prefetch).await?;
+            let deliveries = subscribe(&channel, &queue, window.open()).await?;
             Ok((channel, queue, deliveries))
         };
         let (channel, queue, deliveries) = before(deadline, &what, start).await?;
@@ -60,14 +77,19 @@ impl RabbitMqConsumer {
             channel,
             _link: link,
             outstanding: Outstanding::default(),
+            fetched: VecDeque::new(),
+            prefetch: window.open(),
+            window,
+            before: 0,
+            changing: None,
             ended: None,
             settle_timeout: limit,
         })
     }
 
-    fn take(&mut self, delivery: Delivery) -> Incoming {
-        self.outstanding.add(delivery.delivery_tag);
-        Incoming {
+    /// Keeps a delivery until it is handed out.
+    fn fetch(&mut self, delivery: Delivery) {
+        let incoming = Incoming {
             tag: delivery.delivery_tag,
             routing_key: delivery.routing_key.into(),
             headers: incoming_headers(&delivery.properties),
@@ -75,6 +97,103 @@ impl RabbitMqConsumer {
             body: Bytes::from(delivery.data),
             redelivered: delivery.redelivered,
             delayed: was_delayed(&delivery.properties, self.queue.as_str()),
+        };
+        self.window.see(incoming.size());
+        self.fetched.push_back(incoming);
+    }
+
+    /// Has the subscription changed if the window is another one by now.
+    fn adjust(&mut self) {
+        if self.window.open() != self.prefetch && self.changing.is_none() {
+            self.subscribe_anew();
+        }
+    }
+
+    /// Begins to replace the subscription, at once and whether or not anybody receives: a new limit holds for new consumers
+    /// only. Nothing may be under way.
+    fn subscribe_anew(&mut self) {
+        self.prefetch = self.window.open();
+        let (channel, queue, old) = (self.channel.clone(), self.queue.clone(), self.deliveries.tag());
+        let (prefetch, limit) = (self.prefetch, self.settle_timeout);
+        debug!(%queue, prefetch, "prefetch follows the sizes of the messages");
+        self.changing = Some(tokio::spawn(async move {
+            let change = async {
+                // In this order the queue is never without a consumer: one with auto-delete would be gone.
+                let deliveries = subscribe(&channel, &queue, prefetch).await?;
+                let cancelled = channel.basic_cancel(old, BasicCancelOptions::default()).await;
+                cancelled.map_err(|error| group_error(&queue, "consumed with another prefetch", &error))?;
+                Ok(deliveries)
+            };
+            let late =
+                || unavailable(format!("queue {:?} was not consumed anew in {limit:?}", queue.as_str()));
+            timeout(limit, change).await.unwrap_or_else(|_| Err(late()))
+        }));
+    }
+
+    /// Waits until a change that is under way is done, and takes what both subscriptions have brought, in order. Cancel
+    /// safe: the change goes on by itself.
+    async fn changed(&mut self) -> Result<(), TransportError> {
+        let Some(changing) = &mut self.changing else { return Ok(()) };
+        let changed = changing.await;
+        self.changing = None;
+        let new = match changed.unwrap_or_else(|error| Err(unavailable(format!("consuming anew: {error}")))) {
+            Ok(new) => new,
+            Err(error) => return Err(self.ended.insert(error).clone()),
+        };
+        // The broker has said that the old one is over, and all that it had sent to either before that is here.
+        let mut old = std::mem::replace(&mut self.deliveries, new);
+        while let Some(Some(Ok(delivery))) = old.next().now_or_never() {
+            self.fetch(delivery);
+        }
+        while self.ended.is_none()
+            && let Some(next) = self.deliveries.next().now_or_never()
+        {
+            // What is there is handed out before the end is told of.
+            let _ = self.fetch_or_end(next);
+        }
+        self.fetched.make_contiguous().sort_unstable_by_key(|incoming| incoming.tag);
+        self.before = self.outstanding.last();
+        self.adjust();
+        Ok(())
+    }
+
+    /// Waits until there is a message. Cancel safe: it is kept here once it has left lapin's queue.
+    async fn wait(&mut self) -> Result<(), TransportError> {
+        while self.fetched.is_empty() {
+            self.changed().await?;
+            if !self.fetched.is_empty() {
+                break;
+            }
+            if let Some(error) = &self.ended {
+                return Err(error.clone());
+            }
+            if let Some(next) = self.deliveries.next().now_or_never() {
+                self.fetch_or_end(next)?;
+            } else if self.changing.is_none() && self.is_shut() {
+                self.subscribe_anew();
+            } else if self.changing.is_none() {
+                let next = self.deliveries.next().await;
+                self.fetch_or_end(next)?;
+            }
+        }
+        self.adjust();
+        Ok(())
+    }
+
+    /// Whether the broker sends no more, as everything that this subscription lets in was handed out and left unsettled,
+    /// though the group may have more.
+    fn is_shut(&self) -> bool {
+        self.outstanding.later_than(self.before) >= usize::from(self.prefetch)
+            && self.outstanding.later_than(0) < usize::from(self.window.most())
+    }
+
+    fn fetch_or_end(&mut self, next: Option<lapin::Result<Delivery>>) -> Result<(), TransportError> {
+        match next {
+            Some(Ok(delivery)) => {
+                self.fetch(delivery);
+                Ok(())
+            }
+            ended => Err(self.end(ended.and_then(Result::err))),
         }
     }
 
@@ -106,8 +225,6 @@ async fn subscribe(
     queue: &ShortString,
     prefetch: u16,
 ) -> Result<lapin::Consumer, TransportError> {
-    // To the broker 0 means "no limit", and lapin would hold them all in memory.
-    let prefetch = prefetch.max(1);
     channel
         .basic_qos(prefetch, BasicQosOptions::default())
         .await
@@ -120,29 +237,35 @@ async fn subscribe(
 
 impl Consumer for RabbitMqConsumer {
     async fn receive(&mut self, limit: usize) -> Result<Vec<Incoming>, TransportError> {
-        if let Some(error) = &self.ended {
-            return Err(error.clone());
-        }
-        // The only wait. A message leaves lapin's queue when this is ready, and from there on nothing is awaited,
-        // so a call that is dropped takes none with it.
-        let mut next = self.deliveries.next().await;
-        let mut received = Vec::new();
-        loop {
-            match next {
-                Some(Ok(delivery)) => received.push(self.take(delivery)),
-                ended => {
-                    let error = self.end(ended.and_then(Result::err));
-                    return if received.is_empty() { Err(error) } else { Ok(received) };
-                }
+        self.receive_within(limit, usize::MAX).await
+    }
+
+    async fn receive_within(&mut self, limit: usize, bytes: usize) -> Result<Vec<Incoming>, TransportError> {
+        // The only wait. From there on nothing is awaited, so a call that is dropped takes no message with it.
+        self.wait().await?;
+        let (mut received, mut total) = (Vec::new(), 0);
+        while let Some(incoming) = self.fetched.pop_front() {
+            total += incoming.size();
+            if !received.is_empty() && total > bytes {
+                self.fetched.push_front(incoming);
+                break;
             }
+            self.outstanding.add(incoming.tag);
+            received.push(incoming);
             if received.len() >= limit {
-                return Ok(received);
+                break;
             }
-            match self.deliveries.next().now_or_never() {
-                Some(more) => next = more,
-                None => return Ok(received),
+            if self.fetched.is_empty()
+                && self.changing.is_none()
+                && self.ended.is_none()
+                && let Some(next) = self.deliveries.next().now_or_never()
+            {
+                // The next call tells of an end.
+                let _ = self.fetch_or_end(next);
+                self.adjust();
             }
         }
+        Ok(received)
     }
 
     async fn settle(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {

@@ -103,6 +103,7 @@ mod socket;
 mod topology;
 mod transport;
 mod wash;
+mod window;
 mod x_death;
 
 pub use consumer::RabbitMqConsumer;

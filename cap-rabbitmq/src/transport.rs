@@ -353,9 +353,17 @@ impl Transport for RabbitMq {
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<RabbitMqConsumer, TransportError> {
+        self.consume_within(spec, usize::MAX).await
+    }
+
+    async fn consume_within(
+        &self,
+        spec: &GroupSpec,
+        bytes: usize,
+    ) -> Result<RabbitMqConsumer, TransportError> {
         let started = self.started()?;
         let limit = self.options.confirm_timeout;
-        RabbitMqConsumer::start(&started.consumers, &started.topology, spec, limit).await
+        RabbitMqConsumer::start(&started.consumers, &started.topology, spec, bytes, limit).await
     }
 
     async fn close(&self) {

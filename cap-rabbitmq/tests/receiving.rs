@@ -283,3 +283,91 @@ async fn another_version_has_another_exchange() {
         .unwrap();
     channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.unwrap();
 }
+
+/// Messages whose bodies have so many bytes, numbered from `first`.
+async fn send_sized(transport: &impl Transport, first: usize, count: usize, size: usize) {
+    let body = |number| format!("{number:08}{}", "x".repeat(size));
+    let batch: Vec<_> =
+        (first..first + count).map(|number| message(number.to_string(), "p", body(number))).collect();
+    for answer in soon(transport.send(&batch)).await {
+        assert_eq!(answer.unwrap(), Sent::Routed);
+    }
+}
+
+fn number(got: &cap_core::transport::Incoming) -> usize {
+    std::str::from_utf8(&got.body[..8]).unwrap().parse().unwrap()
+}
+
+mod prefetch {
+    use super::*;
+
+    const BYTES: usize = 1_000_000;
+
+    #[tokio::test]
+    async fn of_large_messages_is_small() {
+        let place = Place::new();
+        let transport = place.started();
+        let spec = place.spec("large", &["p"], 100);
+        let mut consumer = soon(transport.consume_within(&spec, BYTES)).await.unwrap();
+        send_sized(&transport, 0, 20, 400_000).await;
+        let channel = support::plain_channel().await;
+        // The first may be of any size.
+        support::until_ready(&channel, &format!("{}.large", place.exchange), 19).await;
+        let first = soon(consumer.receive_within(100, BYTES)).await.unwrap();
+        assert_eq!(first.iter().map(number).collect::<Vec<_>>(), [0]);
+        // Two of them fit; those that were handed out do not count.
+        support::until_ready(&channel, &format!("{}.large", place.exchange), 17).await;
+        consumer.settle(&[first[0].tag], Acknowledge::Accept).await.unwrap();
+        let mut found = Vec::new();
+        while found.len() < 19 {
+            let got = soon(consumer.receive_within(100, BYTES)).await.unwrap();
+            assert!(got.len() <= 2, "{}", got.len());
+            found.extend(got.iter().map(number));
+            let tags: Vec<Tag> = got.iter().map(|got| got.tag).collect();
+            consumer.settle(&tags, Acknowledge::Accept).await.unwrap();
+        }
+        assert_eq!(found, (1..20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn of_small_messages_grows_to_the_configured_one() {
+        let place = Place::new();
+        let transport = place.started();
+        let spec = place.spec("small", &["p"], 100);
+        let mut consumer = soon(transport.consume_within(&spec, BYTES)).await.unwrap();
+        send_sized(&transport, 0, 1000, 10).await;
+        let mut found = Vec::new();
+        while found.len() < 500 {
+            let got = soon(consumer.receive_within(50, BYTES)).await.unwrap();
+            assert!(got.iter().all(|got| !got.redelivered));
+            found.extend(got.iter().map(number));
+            let tags: Vec<Tag> = got.iter().map(|got| got.tag).collect();
+            consumer.settle(&tags, Acknowledge::Accept).await.unwrap();
+        }
+        assert_eq!(found, (0..found.len()).collect::<Vec<_>>());
+        let channel = support::plain_channel().await;
+        let left = u32::try_from(1000 - found.len() - 100).unwrap();
+        support::until_ready(&channel, &format!("{}.small", place.exchange), left).await;
+    }
+
+    /// What stays unsettled for good must not stand in the way of what comes behind it.
+    #[tokio::test]
+    async fn is_not_used_up_by_what_is_left_unsettled() {
+        let place = Place::new();
+        let transport = place.started();
+        let spec = place.spec("left", &["p"], 5);
+        let mut consumer = soon(transport.consume_within(&spec, BYTES)).await.unwrap();
+        send_sized(&transport, 0, 8, 900_000).await;
+        let mut found = Vec::new();
+        while found.len() < 5 {
+            found.extend(soon(consumer.receive_within(1, BYTES)).await.unwrap().iter().map(number));
+        }
+        assert_eq!(found, [0, 1, 2, 3, 4]);
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_millis(300), consumer.receive_within(1, BYTES))
+                .await
+                .is_err(),
+            "the configured prefetch is the most"
+        );
+    }
+}

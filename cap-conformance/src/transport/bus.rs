@@ -61,6 +61,18 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
         in_time("a consumer", self.try_consume(group, topics, prefetch)).await.expect("a consumer")
     }
 
+    /// As [`consume`](Self::consume), with room for so many bytes.
+    pub(crate) async fn consume_within(
+        &self,
+        group: &str,
+        topics: &[&str],
+        prefetch: u16,
+        bytes: usize,
+    ) -> ConsumerOf<F> {
+        let spec = GroupSpec { existing: false, prefetch, ..self.existing(group, topics) };
+        in_time("a consumer", self.transport.consume_within(&spec, bytes)).await.expect("a consumer")
+    }
+
     pub(crate) async fn try_consume(
         &self,
         group: &str,

@@ -1,14 +1,16 @@
 //! Consuming: order, limits, settling, and what becomes of the unsettled.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::transport::{Acknowledge, Consumer, Sent, Transport};
+use cap_core::message::Message;
+use cap_core::transport::{Acknowledge, Consumer, Incoming, Sent, Transport};
 use tokio::time::timeout;
 
 use super::TransportFixture;
 use super::bus::{Bus, accept, id, ids, message, messages, settle, tags, take};
-use crate::patience::eventually;
+use crate::patience::{eventually, in_time};
 
 const TOPIC: &str = "order.created";
 
@@ -38,12 +40,75 @@ pub async fn the_limit_bounds_a_batch<F: TransportFixture>(fixture: &F) {
     bus.send_routed(&messages("m", 10, TOPIC)).await;
     let mut arrived = Vec::new();
     while arrived.len() < 10 {
-        let more = crate::patience::in_time("a delivery", consumer.receive(3)).await.expect("deliveries");
+        let more = in_time("a delivery", consumer.receive(3)).await.expect("deliveries");
         assert!((1..=3).contains(&more.len()), "{}", more.len());
         arrived.extend(more);
     }
     settle(&mut consumer, &arrived, Acknowledge::Accept).await;
     assert_eq!(ids(&arrived).len(), 10);
+}
+
+/// Bodies of these sizes, in this order, from `m1` on.
+fn sized(sizes: impl IntoIterator<Item = usize>) -> Vec<Arc<Message>> {
+    let body = |size| "x".repeat(size);
+    let with_body = |(place, size)| {
+        let message = message(&format!("m{}", place + 1), TOPIC);
+        Arc::new(Message::new(message.headers.clone(), body(size)))
+    };
+    sizes.into_iter().enumerate().map(with_body).collect()
+}
+
+/// A batch has no more bytes than were asked for, unless it is one message.
+pub async fn the_bytes_bound_a_batch<F: TransportFixture>(fixture: &F) {
+    const BYTES: usize = 25_000;
+    let bus = Bus::open(fixture).await;
+    let mut consumer = bus.consume_within("billing", &[TOPIC], 100, usize::MAX).await;
+    let sizes = [10_000, 10_000, 10_000, 10_000, 90_000, 100, 100, 10_000, 60_000, 60_000, 100];
+    bus.send_routed(&sized(sizes)).await;
+    let mut arrived = Vec::new();
+    while arrived.len() < sizes.len() {
+        let more = in_time("a delivery", consumer.receive_within(100, BYTES)).await.expect("deliveries");
+        let total: usize = more.iter().map(Incoming::size).sum();
+        assert!(more.len() == 1 || total <= BYTES, "{} messages with {total} bytes", more.len());
+        settle(&mut consumer, &more, Acknowledge::Accept).await;
+        arrived.extend(more);
+    }
+    let found: Vec<usize> = arrived.iter().map(|incoming| incoming.body.len()).collect();
+    assert_eq!(found, sizes);
+}
+
+/// A consumer with little room for bytes gets messages of all sizes in their order, each once, also when it gives up
+/// waiting now and then.
+pub async fn a_consumer_short_of_memory_misses_nothing<F: TransportFixture>(fixture: &F) {
+    let bus = Bus::open(fixture).await;
+    let mut consumer = bus.consume_within("billing", &[TOPIC], 50, 100_000).await;
+    let messages = sized((0..300).map(|place| [200, 30_000, 500, 70_000, 150_000][place * place / 40 % 5]));
+    let send = async {
+        for part in messages.chunks(20) {
+            bus.send_routed(part).await;
+        }
+    };
+    let receive = async {
+        let (mut arrived, mut patience) = (Vec::new(), 0);
+        eventually("every message to arrive", async || {
+            for _ in 0..50 {
+                patience = (patience + 337) % 5000;
+                let received = consumer.receive_within(10, 100_000);
+                if let Ok(more) = timeout(Duration::from_micros(patience), received).await {
+                    let more = more.expect("deliveries");
+                    settle(&mut consumer, &more, Acknowledge::Accept).await;
+                    arrived.extend(more);
+                }
+            }
+            (arrived.len() >= 300).then_some(())
+        })
+        .await;
+        arrived
+    };
+    let ((), arrived) = tokio::join!(send, receive);
+    let expected: Vec<String> = (1..=300).map(|number| format!("m{number}")).collect();
+    assert_eq!(ids(&arrived), expected, "each once, and in order");
+    assert!(arrived.iter().all(|incoming| !incoming.redelivered));
 }
 
 /// No more is handed out than may be unsettled; each that is settled makes room for one.

@@ -69,7 +69,7 @@ impl Consumption {
     }
 
     async fn take_in_one(&self, row: NewIncoming) -> Result<(), StorageError> {
-        let (row, stored) = self.store_somehow(row).await?;
+        let (row, stored) = self.store_somehow(row, None).await?;
         for stored in stored {
             self.taken_in(row.clone(), stored);
         }

@@ -15,15 +15,17 @@ use super::consumer::Consumption;
 use super::ending::Ending;
 use super::entry::verified_user;
 use super::intake::Intake;
+use crate::batch::BATCH_BYTES;
 use crate::context::Context;
-use crate::error::{StorageError, StorageErrorKind, TransportErrorKind};
+use crate::erased::DynConsumer;
+use crate::error::{StorageError, StorageErrorKind, TransportError, TransportErrorKind};
 use crate::faults::{point, sabotaged};
 use crate::message::headers::names;
 use crate::message::{Headers, Message};
 use crate::repeats::Event;
 use crate::storage::{Claimed, Lease, Settlement, Side, Verdict};
 use crate::subscribe::{Delivery, Ticket};
-use crate::transport::{Delayed, Destination, Incoming};
+use crate::transport::{Delayed, Destination, Incoming, Tag};
 
 /// Neither store nor broker is waited for any longer: the row becomes due by itself.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -157,12 +159,29 @@ impl Consumption {
         Received::RefusedCopy
     }
 
+    /// Goes on with messages that came back from a delay. Their bodies are read from the store, and nobody knows how large
+    /// they are: one first, then as many at once as fit into a batch, while there is room for them.
+    pub(super) async fn keep_retries(
+        &self,
+        consumer: &mut dyn DynConsumer,
+        retries: &[(Lease, Tag)],
+    ) -> Result<(), TransportError> {
+        let (mut rest, mut largest) = (retries, BATCH_BYTES);
+        while !rest.is_empty() {
+            self.channels.room.opens().await;
+            let (part, later) = rest.split_at(rest.len().min(BATCH_BYTES / largest).max(1));
+            let (leases, tags): (Vec<Lease>, Vec<Tag>) = part.iter().copied().unzip();
+            let wanted = self.resume(&leases).await;
+            largest = wanted.iter().map(|intake| intake.message.size()).max().unwrap_or(largest).max(1);
+            self.acknowledge(consumer, &tags, wanted).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
     /// Claims the rows of messages that came back from a delay, and gives back those that are still wanted. A store
     /// that cannot be asked is not waited for: the rows become due by themselves.
-    pub(super) async fn resume(&self, leases: &[Lease]) -> Vec<Intake> {
-        if leases.is_empty() {
-            return Vec::new();
-        }
+    async fn resume(&self, leases: &[Lease]) -> Vec<Intake> {
         let claimed = match claim(&self.context, leases).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -183,7 +202,7 @@ impl Consumption {
     fn take_up(&self, claimed: Claimed) -> Intake {
         let cancelled = self.context.stop.handlers.child_token();
         self.context.leases.add(Side::Inbox, claimed.lease, Some(cancelled.clone()));
-        Intake::claimed(claimed, cancelled)
+        Intake::claimed(claimed, &self.channels.room, cancelled)
     }
 }
 

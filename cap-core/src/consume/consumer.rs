@@ -12,14 +12,16 @@ use super::at_broker::Received;
 use super::foreign::IncomingHook;
 use super::intake::Intake;
 use crate::backoff::Backoff;
+use crate::batch::{BATCH_BYTES, split};
 use crate::context::Context;
 use crate::erased::DynConsumer;
-use crate::error::{StorageError, StorageErrorKind, TransportError, error_chain};
+use crate::error::{StorageError, StorageErrorKind, TransportError};
 use crate::faults::{point, sabotaged};
 use crate::health::Tracker;
 use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::repeats::Event;
+use crate::room::Room;
 use crate::storage::{Entry, Lease, NewIncoming, Reason, Settlement, Side, Stored, Verdict};
 use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
@@ -31,7 +33,7 @@ pub(crate) async fn run_consumer(
     group: Arc<Group>,
     hook: IncomingHook,
     health: Arc<Tracker>,
-    intake: mpsc::Sender<Intake>,
+    channels: GroupChannels,
     connected: oneshot::Sender<Result<(), TransportError>>,
 ) {
     let stop = context.stop.intake.clone();
@@ -44,15 +46,14 @@ pub(crate) async fn run_consumer(
         existing: group.existing,
         prefetch: context.options().prefetch,
     };
-    let task = Consumption::new(context, group, hook, intake);
+    let task = Consumption::new(context, group, hook, channels);
     let mut connected = Some(connected);
     // What this bus sends may go past a queue of somebody else's: that is bound, or not, without it.
     let mut undeclared = !task.group.existing;
     let mut backoff = Backoff::default();
     loop {
-        let Some(consumer) = stop.run_until_cancelled(task.context.transport.consume(&spec)).await else {
-            return;
-        };
+        let consuming = task.context.transport.consume_within(&spec, task.channels.room.share());
+        let Some(consumer) = stop.run_until_cancelled(consuming).await else { return };
         // A refusal is an answer, too: no waiting mends it, and others' messages need not wait for that.
         if undeclared && !consumer.as_ref().is_err_and(TransportError::is_unavailable) {
             undeclared = false;
@@ -98,7 +99,7 @@ fn tell(
 }
 
 /// Why a consumption has ended.
-enum Ended {
+pub(super) enum Ended {
     /// Intake has stopped.
     WithIntake,
     /// The group takes no more, though intake goes on.
@@ -119,7 +120,17 @@ pub(crate) struct Consumption {
     pub(super) context: Arc<Context>,
     pub(super) group: Arc<Group>,
     pub(super) hook: IncomingHook,
-    intake: mpsc::Sender<Intake>,
+    pub(super) channels: GroupChannels,
+}
+
+/// Where what a group receives goes, and what it may take of the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupChannels {
+    /// To the group's insert writer.
+    pub(crate) store: mpsc::Sender<StoreItem>,
+    /// To the task that runs its handlers.
+    pub(crate) intake: mpsc::Sender<Intake>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Consumption {
@@ -127,9 +138,9 @@ impl Consumption {
         context: Arc<Context>,
         group: Arc<Group>,
         hook: IncomingHook,
-        intake: mpsc::Sender<Intake>,
+        channels: GroupChannels,
     ) -> Self {
-        Self { context, group, hook, intake }
+        Self { context, group, hook, channels }
     }
 
     /// Receives until the consumer ends.
@@ -150,7 +161,7 @@ impl Consumption {
                 // given up takes no message with it.
                 biased;
                 () = stop.cancelled() => return Ended::WithIntake,
-                () = self.intake.closed() => return Ended::WithGroup,
+                () = self.channels.intake.closed() => return Ended::WithGroup,
                 batch = self.next_batch(consumer) => match batch {
                     Ok(deliveries) => deliveries,
                     Err(error) => return Ended::ByBroker(error),
@@ -180,35 +191,40 @@ impl Consumption {
         StorageError::new(StorageErrorKind::Refused, self.context.storage.name(), text)
     }
 
-    /// Waits for deliveries, no more than there is room for: a handler that falls behind stops the intake here, and
-    /// the broker's prefetch stops the broker. What is not held needs no room.
+    /// Waits for deliveries, no more than there is room for, in messages and in bytes: a handler that falls behind stops
+    /// the intake here, and the broker's prefetch stops the broker. What is not held needs no room.
     async fn next_batch(&self, consumer: &mut dyn DynConsumer) -> Result<Vec<Incoming>, TransportError> {
+        let limit = self.context.options().batch_size;
         if !self.holds_what_it_stores() {
-            return consumer.receive(self.context.options().batch_size).await;
+            return consumer.receive_within(limit, BATCH_BYTES).await;
         }
-        let free = match self.intake.capacity() {
+        let free = match self.channels.intake.capacity() {
             0 => {
-                let room = self.intake.reserve().await;
+                let room = self.channels.intake.reserve().await;
                 drop(room);
                 1
             }
             free => free,
         };
-        consumer.receive(free.min(self.context.options().batch_size)).await
+        let bytes = self.channels.room.opens().await;
+        consumer.receive_within(free.min(limit), bytes.min(BATCH_BYTES)).await
     }
 
     /// Stores a batch, acknowledges it, and hands it on. Gives back how many of it had to be left unacknowledged.
     async fn keep(&self, consumer: &mut dyn DynConsumer, deliveries: Vec<Incoming>) -> Result<usize, Ended> {
         point("receive.after").await;
         metrics::counter!("cap_received_total").increment(deliveries.len() as u64);
-        let (deliveries, leases, tags) = self.part(deliveries);
-        if !tags.is_empty() {
-            let wanted = self.resume(&leases).await;
-            self.acknowledge(consumer, &tags, wanted).await?;
+        let (deliveries, retries, refused) = self.part(deliveries);
+        self.keep_retries(consumer, &retries).await?;
+        if !refused.is_empty() {
+            self.acknowledge(consumer, &refused, Vec::new()).await?;
         }
         if deliveries.is_empty() {
             return Ok(0);
         }
+        self.channels.room.expect(deliveries.iter().map(Incoming::size).max().unwrap_or_default());
+        // While they are stored nothing is claimed in their place.
+        let _held = self.channels.room.hold(deliveries.iter().map(Incoming::size).sum());
         let tags: Vec<Tag> = deliveries.iter().map(|delivery| delivery.tag).collect();
         let rows = self.rows(deliveries).await;
         if sabotaged("acknowledge-before-storing") {
@@ -221,7 +237,7 @@ impl Consumption {
                 Ok(0)
             }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
-                self.one_by_one(consumer, rows, &tags).await
+                self.one_by_one(consumer, rows, &tags, error).await
             }
             Err(error) => Err(Ended::ByStore(error)),
         }
@@ -261,16 +277,27 @@ impl Consumption {
                 Ok(0)
             }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
-                self.one_by_one(consumer, rows, &tags).await
+                self.one_by_one(consumer, rows, &tags, error).await
             }
             Err(error) => Err(Ended::ByStore(error)),
         }
     }
 
-    /// Has rows inserted.
+    /// Has rows inserted, in parts that fit into a batch each: an error may leave some of them stored, which are
+    /// duplicates when they are stored again.
     pub(super) async fn store(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
+        let mut parts = split(rows, BATCH_BYTES, |row| row.message.size()).into_iter();
+        let Some(first) = parts.next() else { return Ok(Vec::new()) };
+        let mut stored = self.store_part(first).await?;
+        for part in parts {
+            stored.extend(self.store_part(part).await?);
+        }
+        Ok(stored)
+    }
+
+    async fn store_part(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
         let (reply, stored) = oneshot::channel();
-        if self.context.store.send(StoreItem::Incoming(rows, reply)).await.is_ok()
+        if self.channels.store.send(StoreItem::Incoming(rows, reply)).await.is_ok()
             && let Ok(stored) = stored.await
         {
             return stored;
@@ -281,7 +308,7 @@ impl Consumption {
 
     /// Acknowledges deliveries, and then hands on what is new of them: a slow handler must not make the broker wait
     /// for its answer. Should the acknowledgement fail, the redelivery is seen to be a duplicate.
-    async fn acknowledge(
+    pub(super) async fn acknowledge(
         &self,
         consumer: &mut dyn DynConsumer,
         tags: &[Tag],
@@ -296,83 +323,22 @@ impl Consumption {
         settled
     }
 
-    /// Tells messages from copies that came back from a delay, whose rows are in the store. Gives back the messages, the
-    /// claims that the copies ask for, and the tags of all copies, those that ask for none among them.
-    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<Lease>, Vec<Tag>) {
-        let (mut leases, mut tags) = (Vec::new(), Vec::new());
+    /// Tells messages from copies that came back from a delay, whose rows are in the storage: gives back the messages, the
+    /// claims that copies ask for, with their tags, and the tags of copies that are not ours.
+    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>, Vec<Tag>) {
+        let (mut retries, mut refused) = (Vec::new(), Vec::new());
         if !deliveries.iter().any(|delivery| delivery.headers.contains(names::RETRY)) {
-            return (deliveries, leases, tags);
+            return (deliveries, retries, refused);
         }
         let mut messages = Vec::new();
         for delivery in deliveries {
             match self.copy_of(&delivery) {
                 Received::Message => messages.push(delivery),
-                Received::Copy(lease) => {
-                    leases.push(lease);
-                    tags.push(delivery.tag);
-                }
-                Received::RefusedCopy => tags.push(delivery.tag),
+                Received::Copy(lease) => retries.push((lease, delivery.tag)),
+                Received::RefusedCopy => refused.push(delivery.tag),
             }
         }
-        (messages, leases, tags)
-    }
-
-    /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself. One
-    /// that is refused alone is parked as far as it can be stored, so that it is in nobody's way at the broker either.
-    async fn one_by_one(
-        &self,
-        consumer: &mut dyn DynConsumer,
-        rows: Vec<NewIncoming>,
-        tags: &[Tag],
-    ) -> Result<usize, Ended> {
-        let mut left_behind = 0;
-        for (row, tag) in rows.into_iter().zip(tags) {
-            match self.store_somehow(row).await {
-                Ok((row, stored)) => {
-                    self.acknowledge(consumer, &[*tag], self.hold(vec![row], &stored)).await?;
-                }
-                Err(error) if error.kind() == StorageErrorKind::Refused => left_behind += 1,
-                Err(error) => return Err(Ended::ByStore(error)),
-            }
-        }
-        Ok(left_behind)
-    }
-
-    /// Stores a row that was refused among others: under another id, or else parked.
-    pub(super) async fn store_somehow(
-        &self,
-        row: NewIncoming,
-    ) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
-        let row = self.renumbered(row);
-        let refused = match self.store_one(row.clone()).await {
-            Ok(stored) => return Ok(stored),
-            Err(error) if error.kind() == StorageErrorKind::Refused => error,
-            Err(error) => return Err(error),
-        };
-        let parked = self.parked_as_refused(&row, &refused);
-        match self.store_one(parked).await {
-            Ok(stored) => Ok(stored),
-            Err(error) => {
-                tracing::error!(
-                    group = &*row.group,
-                    message_id = row.message.id(),
-                    topic = row.message.name(),
-                    error = error_chain(&error),
-                    "the store refuses a received message; it stays unacknowledged at the broker"
-                );
-                Err(error)
-            }
-        }
-    }
-
-    /// Stores a row, apart if another message has its id.
-    async fn store_one(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
-        let stored = self.store(vec![row.clone()]).await?;
-        if stored != [Stored::Conflict] {
-            return Ok((row, stored));
-        }
-        let apart = self.apart(&row);
-        Ok((apart.clone(), self.store(vec![apart]).await?))
+        (messages, retries, refused)
     }
 
     /// Notes that this node holds rows that it has just inserted, has a person told of those that are parked, and
@@ -399,7 +365,7 @@ impl Consumption {
                 }
                 let cancelled = self.context.stop.handlers.child_token();
                 let is_ours = self.context.leases.add(Side::Inbox, lease, Some(cancelled.clone()));
-                is_ours.then(|| Intake::fresh(lease, message, cancelled))
+                is_ours.then(|| Intake::fresh(lease, message, &self.channels.room, cancelled))
             }
             Entry::Parked { reason, error, notify, .. } => {
                 if self.context.repeats.is_first(Event::Parked, &group, reason.as_str()) {
@@ -423,7 +389,7 @@ impl Consumption {
 
     /// Hands a message to the group's task. If that has ended, the message is nobody's again.
     async fn hand_on(&self, intake: Intake) {
-        if let Err(mpsc::error::SendError(intake)) = self.intake.send(intake).await {
+        if let Err(mpsc::error::SendError(intake)) = self.channels.intake.send(intake).await {
             let verdict = Verdict::Release { after: Duration::ZERO };
             let settlement = Settlement { lease: intake.lease, verdict, publishes: Vec::new() };
             // The lane ends after this task; were it gone, the lease would run out.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::consumer::Consumption;
 use super::foreign::remember;
 use crate::error::{StorageError, error_chain, error_text};
@@ -12,6 +14,9 @@ use crate::storage::{Digest, Entry, Identity, NewIncoming, Reason};
 use crate::subscribe::Member;
 use crate::transport::Incoming;
 use cap_adapter::engine::OWN_ID_PREFIX;
+
+/// So much is kept of a body that the store does not take as a whole.
+const KEPT_BYTES: usize = 64 * 1024;
 
 impl Consumption {
     /// Makes a delivery a row, or a parked row with its reason.
@@ -92,15 +97,34 @@ impl Consumption {
     /// A row that the store refuses, parked with what it said. Of the headers only plain text is left, the body is as
     /// it came.
     pub(super) fn parked_as_refused(&self, row: &NewIncoming, refusal: &StorageError) -> NewIncoming {
+        let error = format!("the store refused the message: {}", error_chain(refusal));
+        self.parked_with(row, row.message.body.clone(), error)
+    }
+
+    /// As [`parked_as_refused`](Self::parked_as_refused), with the first 64 KiB of a body that the store does not take.
+    pub(super) fn parked_in_part(&self, row: &NewIncoming, refusal: &StorageError) -> NewIncoming {
+        let body = &row.message.body;
+        let error = format!(
+            "the store does not take a message of this size, even parked; of the {} bytes of its body only the first {} \
+             are kept: {}",
+            body.len(),
+            body.len().min(KEPT_BYTES),
+            error_chain(refusal)
+        );
+        // A copy: a slice would keep all of it in memory.
+        let kept = Bytes::copy_from_slice(&body[..body.len().min(KEPT_BYTES)]);
+        self.parked_with(row, kept, error)
+    }
+
+    fn parked_with(&self, row: &NewIncoming, body: Bytes, error: String) -> NewIncoming {
         let mut headers = Headers::new();
         for (name, value) in row.message.headers.iter() {
             headers.set(plain(name), value.map(plain));
         }
-        let error = format!("the store refused the message: {}", error_chain(refusal));
         NewIncoming {
             id: self.context.composer.ids.next_id(),
             group: Arc::clone(&row.group),
-            message: Arc::new(Message::new(headers, row.message.body.clone())),
+            message: Arc::new(Message::new(headers, body)),
             entry: self.parked(Reason::Corrupt, error),
             identity: row.identity,
         }

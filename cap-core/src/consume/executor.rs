@@ -250,6 +250,7 @@ impl Executor {
             probe,
             crashes: message.crashes,
             pass: message.pass,
+            held: message.held,
         };
         let mut shared = message.message;
         Arc::make_mut(&mut shared).headers.insert(names::EXECUTION_INSTANCE, &*self.context.owner.node);
@@ -444,9 +445,10 @@ impl Executor {
         self.ready.extend(waited);
     }
 
-    /// Frees the message's place, and its key for the next.
+    /// Frees the message's place, the memory that it took, and its key for the next.
     fn over(&mut self, ticket: Ticket) {
         self.running -= 1;
+        drop(ticket.held);
         self.end_turn(ticket.pass);
         self.free(ticket.key);
     }

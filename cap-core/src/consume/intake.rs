@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Message;
+use crate::room::{Held, Room};
 use crate::storage::{Claimed, Lease, Suspect};
 use crate::suspect_gate::Pass;
 
@@ -26,14 +27,22 @@ pub(crate) struct Intake {
     pub(crate) suspect: Option<Suspect>,
     /// It is a suspect and its turn has come.
     pub(crate) pass: Option<Pass>,
+    /// What it takes of the group's memory until its handler has ended.
+    pub(crate) held: Held,
     /// Fires when the handler should stop: the bus stops, or the lease is lost.
     pub(crate) cancelled: CancellationToken,
 }
 
 impl Intake {
     /// One that was stored a moment ago.
-    pub(crate) fn fresh(lease: Lease, message: Arc<Message>, cancelled: CancellationToken) -> Self {
+    pub(crate) fn fresh(
+        lease: Lease,
+        message: Arc<Message>,
+        room: &Arc<Room>,
+        cancelled: CancellationToken,
+    ) -> Self {
         Self {
+            held: room.hold(message.size()),
             lease,
             message,
             attempts: 0,
@@ -47,8 +56,9 @@ impl Intake {
     }
 
     /// One that was claimed.
-    pub(crate) fn claimed(claimed: Claimed, cancelled: CancellationToken) -> Self {
+    pub(crate) fn claimed(claimed: Claimed, room: &Arc<Room>, cancelled: CancellationToken) -> Self {
         Self {
+            held: room.hold(claimed.message.size()),
             lease: claimed.lease,
             message: claimed.message,
             attempts: claimed.attempts,

@@ -10,9 +10,10 @@ mod foreign;
 mod intake;
 mod outcome;
 mod pausing;
+mod refused;
 mod suspects;
 
-pub(crate) use consumer::{Consumption, run_consumer};
+pub(crate) use consumer::{Consumption, GroupChannels, run_consumer};
 pub(crate) use executor::{GroupGauge, run_group};
 pub(crate) use foreign::IncomingHook;
 pub(crate) use intake::Intake;

@@ -17,7 +17,7 @@ use super::in_process::InProcess;
 use super::probing::Probing;
 use crate::NextAttempt;
 use crate::backoff::Backoff;
-use crate::batch::{BATCH_BYTES, gather};
+use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{TransportError, TransportErrorKind};
 use crate::faults::{point, sabotaged};
@@ -125,7 +125,7 @@ enum Queues {
 pub(crate) async fn run_relay(
     context: Arc<Context>,
     in_process: Option<InProcess>,
-    mut queue: mpsc::Receiver<RelayItem>,
+    queue: mpsc::Receiver<RelayItem>,
     connected: oneshot::Sender<Result<(), TransportError>>,
 ) {
     let everything = context.stop.everything.clone();
@@ -141,11 +141,11 @@ pub(crate) async fn run_relay(
         pause: None,
     };
     // What is dropped half-way keeps its lease, which shutdown gives back.
-    everything.run_until_cancelled(relay.run(&mut queue)).await;
+    everything.run_until_cancelled(relay.run(queue.into())).await;
 }
 
 impl Relay {
-    async fn run(mut self, queue: &mut mpsc::Receiver<RelayItem>) {
+    async fn run(mut self, mut queue: Queue<RelayItem>) {
         let limit = self.context.options().batch_size;
         let drain = self.context.stop.relay.clone();
         let mut undeclared = self.context.undeclared.subscribe();
@@ -165,7 +165,7 @@ impl Relay {
                 biased;
                 Some(answers) = self.sending.next(), if !self.sending.is_empty() => self.answered(answers).await,
                 () = until(self.pause), if self.pause.is_some() => self.pause = None,
-                batch = gather(queue, &drain, limit, BATCH_BYTES, size), if open && may_send => match batch {
+                batch = queue.gather(&drain, limit, BATCH_BYTES, size), if open && may_send => match batch {
                     Some(batch) => self.send(batch),
                     None => open = false,
                 },

@@ -16,6 +16,7 @@ use super::engine_part::EnginePart;
 use super::reply::Outcome;
 use crate::message::headers::names;
 use crate::message::is_trace_parent;
+use crate::room::Held;
 use crate::storage::Lease;
 use crate::suspect_gate::Pass;
 use cap_adapter::Delivery;
@@ -58,6 +59,8 @@ pub(crate) struct Ticket {
     pub(crate) crashes: u32,
     /// It is a suspect whose turn this is: the turn ends as this is dropped.
     pub(crate) pass: Option<Pass>,
+    /// What the message takes of the group's memory.
+    pub(crate) held: Held,
 }
 
 /// A delivery that was run.

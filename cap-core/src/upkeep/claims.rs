@@ -19,6 +19,7 @@ use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
 use crate::notice::Failure;
 use crate::publish::{RelayItem, resume_late_commits};
+use crate::room::Room;
 use crate::storage::{ClaimRequest, Claimed, Claims, Settlement, Side, Verdict};
 use crate::writer::SettleItem;
 
@@ -82,6 +83,7 @@ async fn claim_outbox(context: &Context) -> Result<Option<Duration>, StorageErro
 pub(crate) struct InboxTarget {
     pub(crate) group: Arc<str>,
     pub(crate) intake: mpsc::Sender<Intake>,
+    pub(crate) room: Arc<Room>,
     pub(crate) gauge: Arc<GroupGauge>,
 }
 
@@ -130,7 +132,7 @@ async fn claim_inbox(context: &Context, target: &InboxTarget) -> Result<Option<D
     // Suspects run one at a time. Whoever has enough of them to do leaves further ones to other nodes; what is delivered
     // goes on.
     let suspects = target.gauge.suspects.load(Ordering::Relaxed);
-    if room == 0 || suspects >= usize::from(context.options().prefetch) {
+    if room == 0 || target.room.free().is_none() || suspects >= usize::from(context.options().prefetch) {
         return Ok(Some(FULL));
     }
     let request = ClaimRequest { side: Side::Inbox, groups: vec![Arc::clone(&target.group)], limit: room };
@@ -141,7 +143,7 @@ async fn claim_inbox(context: &Context, target: &InboxTarget) -> Result<Option<D
             (None, Some(place)) => {
                 let cancelled = context.stop.handlers.child_token();
                 context.leases.add(Side::Inbox, claimed.lease, Some(cancelled.clone()));
-                place.send(Intake::claimed(claimed, cancelled));
+                place.send(Intake::claimed(claimed, &target.room, cancelled));
             }
             (None, None) => {}
         }

@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::settle::{SettleItem, Tried, refuse, takes_writes, write_once};
+use super::settle::{SettleItem, Tried, refuse, takes_renewals, write_once};
 use super::write_unnoted;
 use crate::backoff::Backoff;
 use crate::context::Context;
@@ -62,7 +62,7 @@ impl Aside {
             let Tried::Failed(error, mut items) = tried else { continue };
             let Some(mut item) = items.pop() else { continue };
             if let Some(error) = error.filter(StorageError::is_refused)
-                && takes_writes(context, std::slice::from_ref(&item)).await
+                && takes_renewals(context, std::slice::from_ref(&item)).await
             {
                 let Some(next) = refuse(context, &error, item) else { continue };
                 item = next;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{LIMIT, too_long, write};
+use super::{LIMIT, takes_writes, too_long, write};
 use crate::backoff::Backoff;
-use crate::batch::{BATCH_BYTES, fill, gather};
+use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::outgoing::has_generated_id;
@@ -32,6 +34,25 @@ impl StoreItem {
         match self {
             Self::Outgoing { rows, .. } => rows.iter().map(|row| row.message.size()).sum(),
             Self::Incoming(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
+        }
+    }
+
+    /// Whether who waits for it tries its rows one by one when they are refused together.
+    fn is_divisible(&self) -> bool {
+        matches!(self, Self::Incoming(rows, _) if rows.len() > 1)
+    }
+
+    fn first_row(&self) -> Option<(Side, i64)> {
+        match self {
+            Self::Outgoing { rows, .. } => rows.first().map(|row| (Side::Outbox, row.id)),
+            Self::Incoming(rows, _) => rows.first().map(|row| (Side::Inbox, row.id)),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Outgoing { rows, .. } => rows.len(),
+            Self::Incoming(rows, _) => rows.len(),
         }
     }
 
@@ -73,100 +94,209 @@ impl StoreItem {
     }
 }
 
-/// The lane that inserts. Ends when it is drained.
-pub(crate) async fn run_store_lane(context: Arc<Context>, mut queue: mpsc::Receiver<StoreItem>) {
+/// What failed so often while the storage took other writes is taken apart: a batch is halved, and what cannot be goes
+/// aside. A half has failed with the whole, once.
+const BLAMED_AFTER: u32 = 2;
+
+/// An item above [`BATCH_BYTES`] that failed so often, alone, while the storage took other writes is at fault.
+const REFUSED_AFTER: u32 = 5;
+
+/// So many items are tried beside the others. With more of them nothing new is taken, so that everybody slows down.
+const ASIDE: usize = 16;
+
+/// Inserts batch by batch. Ends when the queue is closed and empty, and nobody waits any more.
+pub(crate) async fn run_store_lane(context: Arc<Context>, queue: mpsc::Receiver<StoreItem>) {
+    let mut queue = Queue::from(queue);
+    let mut aside = FuturesUnordered::new();
     let limit = context.options().batch_size;
-    while let Some(items) = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, StoreItem::size).await
-    {
-        let mut rest = vec![items];
-        while let Some(items) = rest.pop() {
-            match insert(&context, items, &mut queue).await {
-                Ok(()) => {}
+    loop {
+        let items = tokio::select! {
+            // Nothing is lost with the arm that is dropped: `gather` takes items only as it completes.
+            items = queue.gather(&context.stop.lanes, limit, BATCH_BYTES, StoreItem::size), if aside.len() < ASIDE => items,
+            Some(()) = aside.next(), if !aside.is_empty() => continue,
+        };
+        let Some(items) = items else { break };
+        let mut rest = vec![Batch { items, failures: 0, first_try: None }];
+        while let Some(batch) = rest.pop() {
+            let Err(NotStored { error, batch, why }) = insert(&context, batch, false).await else { continue };
+            match why {
                 // One bad row fails its batch; alone it fails only itself.
-                Err((error, mut items)) if items.len() > 1 && error.is_refused() => {
-                    let half = items.split_off(items.len() / 2);
-                    rest.push(half);
-                    rest.push(items);
+                Why::Refused | Why::Blamed if batch.items.len() > 1 => {
+                    let (first, second) = batch.halves();
+                    rest.extend([second, first]);
                 }
-                Err((error, items)) => {
-                    for item in items {
-                        item.fail(error.retold(error.kind()));
-                    }
-                }
+                Why::Aside => aside.push(go_on_aside(&context, batch)),
+                why => batch.fail(&error, why),
             }
+        }
+    }
+    while aside.next().await.is_some() {}
+}
+
+/// Goes on with what the storage does not take while it takes other writes, until it does or nobody waits any more.
+async fn go_on_aside(context: &Context, batch: Batch) {
+    tracing::warn!(
+        rows = batch.items.iter().map(StoreItem::rows).sum::<usize>(),
+        bytes = batch.items.iter().map(StoreItem::size).sum::<usize>(),
+        "storage does not take a message but takes others; retrying it apart"
+    );
+    if let Err(NotStored { error, batch, why }) = insert(context, batch, true).await {
+        batch.fail(&error, why);
+    }
+}
+
+/// What is written by one call.
+struct Batch {
+    items: Vec<StoreItem>,
+    /// How often it has failed while the storage took other writes.
+    failures: u32,
+    /// When the first call began whose answer may have been lost.
+    first_try: Option<Instant>,
+}
+
+impl Batch {
+    fn halves(mut self) -> (Self, Self) {
+        let items = self.items.split_off(self.items.len().div_ceil(2));
+        let (failures, first_try) = (self.failures.min(1), self.first_try);
+        (Self { failures, ..self }, Self { items, failures, first_try })
+    }
+
+    fn fail(self, error: &StorageError, why: Why) {
+        for item in self.items {
+            let kind = match &item {
+                // Some try may have stored what is published, though its answer said otherwise.
+                StoreItem::Incoming(..) if why == Why::Blamed => StorageErrorKind::Refused,
+                _ => error.kind(),
+            };
+            item.fail(error.retold(kind));
+        }
+    }
+
+    /// What is to be done about a batch that the storage does not take, though it takes other writes.
+    fn blamed(&self, is_aside: bool) -> Option<Why> {
+        let [item] = &self.items[..] else {
+            return (self.failures >= BLAMED_AFTER).then_some(Why::Blamed);
+        };
+        // Of a large one a limit of the server's may be the reason. Any other waits.
+        let is_at_fault = item.is_divisible() || self.failures >= REFUSED_AFTER && item.size() > BATCH_BYTES;
+        match self.failures >= BLAMED_AFTER {
+            true if is_at_fault => Some(Why::Blamed),
+            true if !is_aside => Some(Why::Aside),
+            _ => None,
         }
     }
 }
 
-/// Inserts, waiting for a store that is away as long as anyone waits for the answer. Only data that the store refuses
-/// is an error of the items; but who publishes is told at once when a person must mend the store.
-async fn insert(
-    context: &Context,
-    mut items: Vec<StoreItem>,
-    queue: &mut mpsc::Receiver<StoreItem>,
-) -> Result<(), (StorageError, Vec<StoreItem>)> {
-    let limit = context.options().batch_size;
+/// Why a batch is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The storage has rejected its data.
+    Refused,
+    /// It, or some of it, is at fault, and not the storage.
+    Blamed,
+    /// It is to be tried beside others.
+    Aside,
+    /// The bus has stopped.
+    Stopped,
+}
+
+/// A batch that is not stored, as far as is known.
+struct NotStored {
+    error: StorageError,
+    batch: Batch,
+    why: Why,
+}
+
+/// Inserts, waiting for a store that is away as long as anyone waits for the answer. Data that the store refuses is an
+/// error of the items, and so is what it does not take while it takes other writes; who publishes is told at once when a
+/// person must mend the store.
+async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(), NotStored> {
     let mut backoff = Backoff::default();
-    let mut first_try = None;
     loop {
-        items.retain(|item| !item.is_abandoned());
-        if items.is_empty() {
+        batch.items.retain(|item| !item.is_abandoned());
+        if batch.items.is_empty() {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
-        for item in &mut items {
-            match item {
-                StoreItem::Outgoing { rows, handover, .. } => {
-                    handover.trying();
-                    batch.outgoing.extend_from_slice(rows);
-                }
-                StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
-            }
-        }
+        let rows = rows_of(&mut batch.items);
         let begun = Instant::now();
         // What the last try has found there already.
         let mut duplicates = Vec::new();
-        let written = match (write(context, &batch).await, first_try) {
+        let written = match (write(context, &rows).await, batch.first_try) {
             (Ok(report), Some(first_try)) => {
                 duplicates.extend(report.outgoing.iter().map(|stored| *stored == Stored::Duplicate));
-                recognise_own(context, &batch, report, first_try).await
+                recognise_own(context, &rows, report, first_try).await
             }
             (written, _) => written,
         };
-        match written {
+        let error = match written {
             Ok(report) => {
-                let mut outgoing = report.outgoing.into_iter();
-                let mut incoming = report.incoming.into_iter();
-                let mut duplicates = duplicates.into_iter();
-                for item in items {
-                    let (stored, since) = match &item {
-                        StoreItem::Outgoing { rows, .. } => {
-                            let is_old =
-                                duplicates.by_ref().take(rows.len()).any(|is_duplicate| is_duplicate);
-                            (outgoing.by_ref().take(rows.len()).collect(), (!is_old).then_some(begun))
-                        }
-                        StoreItem::Incoming(rows, _) => {
-                            (incoming.by_ref().take(rows.len()).collect(), Some(begun))
-                        }
-                    };
-                    item.stored(context, stored, since);
-                }
+                answer(context, batch.items, report, &duplicates, begun);
                 return Ok(());
             }
-            Err(error) if error.is_refused() => return Err((error, items)),
-            Err(error) => {
-                if error.is_unavailable() {
-                    first_try.get_or_insert(begun);
-                } else {
-                    items = tell_publishers(items, &error, first_try.is_some());
+            Err(error) if error.is_refused() => return Err(NotStored { error, batch, why: Why::Refused }),
+            Err(error) => error,
+        };
+        if error.is_unavailable() {
+            batch.first_try.get_or_insert(begun);
+            // The first failure blames nobody, and an outage does not either.
+            if batch.failures == 0 || takes_others(context, &batch.items).await {
+                batch.failures += 1;
+                if let Some(why) = batch.blamed(is_aside) {
+                    return Err(NotStored { error, batch, why });
                 }
-                if !backoff.wait(&context.stop.everything).await {
-                    return Err((error, items));
-                }
-                // Those who have come meanwhile are told, too, what those are who were here before.
-                fill(&mut items, queue, limit, BATCH_BYTES, StoreItem::size);
             }
+        } else {
+            batch.items = tell_publishers(batch.items, &error, batch.first_try.is_some());
         }
+        if !backoff.wait(&context.stop.everything).await {
+            return Err(NotStored { error, batch, why: Why::Stopped });
+        }
+    }
+}
+
+fn rows_of(items: &mut [StoreItem]) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    for item in items {
+        match item {
+            StoreItem::Outgoing { rows, handover, .. } => {
+                handover.trying();
+                batch.outgoing.extend_from_slice(rows);
+            }
+            StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
+        }
+    }
+    batch
+}
+
+/// Tells everybody what became of the rows. `duplicates` says of the outgoing ones what was there before a repeated call,
+/// which began when `begun` says.
+fn answer(
+    context: &Context,
+    items: Vec<StoreItem>,
+    report: WriteReport,
+    duplicates: &[bool],
+    begun: Instant,
+) {
+    let mut outgoing = report.outgoing.into_iter();
+    let mut incoming = report.incoming.into_iter();
+    let mut duplicates = duplicates.iter();
+    for item in items {
+        let (stored, since) = match &item {
+            StoreItem::Outgoing { rows, .. } => {
+                let is_old = duplicates.by_ref().take(rows.len()).any(|is_duplicate| *is_duplicate);
+                (outgoing.by_ref().take(rows.len()).collect(), (!is_old).then_some(begun))
+            }
+            StoreItem::Incoming(rows, _) => (incoming.by_ref().take(rows.len()).collect(), Some(begun)),
+        };
+        item.stored(context, stored, since);
+    }
+}
+
+/// Whether the storage takes another write.
+async fn takes_others(context: &Context, items: &[StoreItem]) -> bool {
+    match items.first().and_then(StoreItem::first_row) {
+        Some((side, id)) => takes_writes(context, side, Lease { id, epoch: 1 }).await,
+        None => false,
     }
 }
 

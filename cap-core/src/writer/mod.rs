@@ -1,8 +1,9 @@
-//! The two batching tasks in front of the storage: one [inserts](insert), and callers wait for it; one writes
+//! The batching tasks in front of the storage: some [insert](insert), and callers wait for it; one writes
 //! [outcomes](settle), and nobody does.
 //!
-//! Each writes what has gathered while its last batch was under way. A storage that is unavailable holds both up:
-//! the bounded queues before them fill, and so everything that would make more work slows down.
+//! Each writes what has gathered while its last batch was under way. Those who publish have an insert writer, and each
+//! group has one, so that a batch that fails delays no other. A storage that is unavailable holds all of them up: the
+//! bounded queues before them fill, and so everything that would make more work slows down.
 
 mod aside;
 mod insert;
@@ -16,7 +17,7 @@ pub(crate) use settle::{SettleItem, run_settle_lane};
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
-use crate::storage::{WriteBatch, WriteReport};
+use crate::storage::{Lease, Side, WriteBatch, WriteReport};
 
 /// A write that takes longer is given up and tried again; stores have shorter limits of their own.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -37,6 +38,13 @@ async fn write_unnoted(context: &Context, batch: &WriteBatch) -> Result<WriteRep
     let written = tokio::time::timeout(LIMIT, context.storage.write(&context.owner, batch)).await;
     point(if marks { "mark.after" } else { "insert.after" }).await;
     written.unwrap_or_else(|_| Err(too_long(context, &format!("a write of {} items", batch.len()))))
+}
+
+/// Whether the storage takes another write, one that renews this lease if it is there: then it is not unavailable, and
+/// what it does not take may be at fault.
+async fn takes_writes(context: &Context, side: Side, lease: Lease) -> bool {
+    let renewed = context.storage.renew(&context.owner, side, std::slice::from_ref(&lease));
+    matches!(tokio::time::timeout(context.owner.lease / 3, renewed).await, Ok(Ok(_)))
 }
 
 fn too_long(context: &Context, what: &str) -> StorageError {

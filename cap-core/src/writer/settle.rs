@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::aside::Aside;
-use super::{LIMIT, write};
+use super::{LIMIT, takes_writes, write};
 use crate::backoff::Backoff;
-use crate::batch::{BATCH_BYTES, gather};
+use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{LONGEST_ERROR, StorageError, error_chain, error_text};
 use crate::faults::sabotaged;
@@ -79,7 +79,8 @@ impl SettleItem {
 }
 
 /// Writes outcomes until the queue is closed and empty, and nothing is set aside any more.
-pub(crate) async fn run_settle_lane(context: Arc<Context>, mut queue: mpsc::Receiver<SettleItem>) {
+pub(crate) async fn run_settle_lane(context: Arc<Context>, queue: mpsc::Receiver<SettleItem>) {
+    let mut queue = Queue::from(queue);
     let limit = context.options().batch_size;
     let size =
         |item: &SettleItem| item.settlement.publishes.iter().map(|row| row.message.size()).sum::<usize>();
@@ -88,7 +89,7 @@ pub(crate) async fn run_settle_lane(context: Arc<Context>, mut queue: mpsc::Rece
         tokio::select! {
             // Neither arm has taken anything when it is dropped: `gather` takes items only as it completes. With no
             // room aside nothing new is taken, so that the queue fills and everybody slows down.
-            items = gather(&mut queue, &context.stop.lanes, limit, BATCH_BYTES, size), if aside.has_room() => {
+            items = queue.gather(&context.stop.lanes, limit, BATCH_BYTES, size), if aside.has_room() => {
                 let Some(items) = items else { break };
                 write_all(&context, items, &mut aside).await;
             }
@@ -123,7 +124,7 @@ async fn write_all(context: &Context, items: Vec<SettleItem>, aside: &mut Aside)
         // A batch that is rejected is halved at once: that blames nobody yet.
         let is_theirs = match (refused && items.len() > 1, refused || failed_before && aside.has_room()) {
             (true, _) => true,
-            (false, true) => takes_writes(context, &items).await,
+            (false, true) => takes_renewals(context, &items).await,
             (false, false) => false,
         };
         if !is_theirs {
@@ -192,11 +193,11 @@ pub(super) async fn write_once(
 
 /// Whether the storage takes another write about the first of these rows: then it is not unavailable, and the outcome
 /// that it does not take may be at fault.
-pub(super) async fn takes_writes(context: &Context, items: &[SettleItem]) -> bool {
-    let Some(item) = items.first() else { return false };
-    let renewed =
-        context.storage.renew(&context.owner, item.side, std::slice::from_ref(&item.settlement.lease));
-    matches!(tokio::time::timeout(context.owner.lease / 3, renewed).await, Ok(Ok(_)))
+pub(super) async fn takes_renewals(context: &Context, items: &[SettleItem]) -> bool {
+    match items.first() {
+        Some(item) => takes_writes(context, item.side, item.settlement.lease).await,
+        None => false,
+    }
 }
 
 /// What the storage refuses of an item on its own while it takes other writes. An error text is first made plain; then

@@ -221,6 +221,10 @@ impl SimConsumer {
 
 impl Consumer for SimConsumer {
     async fn receive(&mut self, limit: usize) -> Result<Vec<Incoming>, TransportError> {
+        self.receive_within(limit, usize::MAX).await
+    }
+
+    async fn receive_within(&mut self, limit: usize, bytes: usize) -> Result<Vec<Incoming>, TransportError> {
         if !self.life.is_well_soon().await {
             return Err(unavailable("the node is dead"));
         }
@@ -231,7 +235,7 @@ impl Consumer for SimConsumer {
         let batch = tokio::select! {
             biased;
             () = self.life.consumers_end.notified() => return Err(unavailable("the consumer was ended")),
-            batch = self.inner.receive(limit) => batch?,
+            batch = self.inner.receive_within(limit, bytes) => batch?,
         };
         Ok(self.stir(batch, limit))
     }
