@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_adapter::storage::{ClaimRequest, Claimed, Claims, Lease, Owner, Reason, Side, Suspect};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::columns::{check_owner, check_text, count_of, message_at, micros, reason_of, span_of};
 use crate::error::Fault;
@@ -198,7 +198,9 @@ pub(crate) async fn claim(
     }
     let rows = query.fetch_all(&mut *connection).await?;
     let next_due = next_due(&rows, limit)?;
-    Ok(Claims { rows: readable(connection, writing, request.side, &rows).await?, next_due })
+    let claimed = readable(connection, writing, request.side, &rows).await?;
+    shrink_after(connection, &claimed);
+    Ok(Claims { rows: claimed, next_due })
 }
 
 /// Claims rows that wait for the broker, those that still do.
@@ -220,9 +222,18 @@ pub(crate) async fn claim_waiting(
         .fetch_all(&mut *connection)
         .await?;
     let claimed = readable(connection, writing, Side::Inbox, &rows).await?;
+    shrink_after(connection, &claimed);
     let mut claimed: HashMap<(i64, i32), Claimed> =
         claimed.into_iter().map(|row| ((row.lease.id, row.lease.epoch - 1), row)).collect();
     Ok(leases.iter().map(|lease| claimed.remove(&(lease.id, lease.epoch))).collect())
+}
+
+/// Gives back the memory of the driver's buffers, which would stay as large as the largest answer.
+fn shrink_after(connection: &mut PgConnection, claimed: &[Claimed]) {
+    const LARGE: usize = 1024 * 1024;
+    if claimed.iter().map(|row| row.message.body.len()).sum::<usize>() > LARGE {
+        connection.shrink_buffers();
+    }
 }
 
 /// Of the rows that a statement has claimed, those that can be worked on. One that cannot be read waits for a person,

@@ -132,7 +132,9 @@ pub(crate) struct Inserted {
 }
 
 impl Inserted {
-    fn new(stored: Vec<Stored>, row: &PgRow) -> Result<Self, Fault> {
+    /// `row` is the answer of the last statement; none if there was nothing to store.
+    fn new(stored: Vec<Stored>, row: Option<&PgRow>) -> Result<Self, Fault> {
+        let Some(row) = row else { return Ok(Self { stored, counted: 0, transaction: None }) };
         let transaction: Option<i64> = row.try_get("transaction")?;
         Ok(Self {
             stored,
@@ -142,13 +144,34 @@ impl Inserted {
     }
 }
 
-/// Puts messages into the outbox, and says of each whether it is new.
+/// One statement carries at most so many bytes of messages, or one message: what it carries is in memory twice while it is
+/// written, and the server takes no more than 1 GiB.
+const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Puts messages into the outbox, and says of each whether it is new. It takes [several statements](statements_for) where
+/// the messages are large, so that it has to be in a transaction then.
 pub(crate) async fn outgoing(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewOutgoing],
 ) -> Result<Vec<Stored>, Fault> {
-    Ok(many(connection, writing, rows, Asked::Nothing).await?.stored)
+    Ok(many(connection, writing, rows, STATEMENT_BYTES, Asked::Nothing).await?.stored)
+}
+
+/// How many statements these messages take at most: one, or more than one.
+pub(crate) fn statements_for(rows: &[NewOutgoing]) -> usize {
+    let bytes: usize = rows.iter().map(|new| new.message.size()).sum();
+    if bytes > STATEMENT_BYTES { rows.len() } else { rows.len().min(1) }
+}
+
+/// The first of the rows that go into one statement.
+fn part<'a, 'b>(rows: &'b [&'a NewOutgoing], most: usize) -> (&'b [&'a NewOutgoing], &'b [&'a NewOutgoing]) {
+    let mut bytes = 0;
+    let fits = |new: &&&NewOutgoing| {
+        bytes += new.message.size();
+        bytes <= most
+    };
+    rows.split_at(rows.iter().take_while(fits).count().clamp(1, rows.len()))
 }
 
 /// As [`outgoing`], on a connection of the application's, where PostgreSQL makes plans as it likes.
@@ -163,16 +186,19 @@ pub(crate) async fn outgoing_within(
     {
         return one::insert(connection, writing, statement, new, asked).await;
     }
-    many(connection, writing, rows, asked).await
+    // Nobody knows of a plain connection whether it is in a transaction: one statement in any case.
+    let most = if asked == Asked::Transaction { usize::MAX } else { STATEMENT_BYTES };
+    many(connection, writing, rows, most, asked).await
 }
 
 async fn many(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     rows: &[&NewOutgoing],
+    most: usize,
     asked: Asked,
 ) -> Result<Inserted, Fault> {
-    let Writing { statements, owner, channel, encoding, prepared, announces } = writing;
+    let owner = writing.owner;
     check_owner(&owner.version, &owner.node)?;
     for new in rows {
         check_message(new.id, &new.message)?;
@@ -181,6 +207,25 @@ async fn many(
     // of two equal ones the first wins.
     let mut ordered = without_repeats(rows);
     ordered.sort_by_key(|new| own_message_id(new));
+    let (mut inserted, mut last, mut rest) = (Vec::new(), None, &ordered[..]);
+    while !rest.is_empty() {
+        let part;
+        (part, rest) = self::part(rest, most);
+        let (ids, row) = insert_part(connection, writing, part, asked).await?;
+        inserted.extend(ids);
+        last = Some(row);
+    }
+    Inserted::new(report(&inserted, rows.iter().map(|new| new.id)), last.as_ref())
+}
+
+/// One statement. Gives back which rows it has inserted, and its answer.
+async fn insert_part(
+    connection: &mut PgConnection,
+    writing: Writing<'_>,
+    ordered: &[&NewOutgoing],
+    asked: Asked,
+) -> Result<(Vec<i64>, PgRow), Fault> {
+    let Writing { statements, owner, channel, encoding, prepared, announces } = writing;
     let ids: Vec<i64> = ordered.iter().map(|new| new.id).collect();
     let names: Vec<&str> = ordered.iter().map(|new| new.message.name().unwrap_or_default()).collect();
     let message_ids: Vec<Option<&str>> = ordered.iter().map(|new| own_message_id(new)).collect();
@@ -212,8 +257,7 @@ async fn many(
         .bind(asked == Asked::Transaction)
         .fetch_one(connection)
         .await?;
-    let stored = report(&row.try_get::<Vec<i64>, _>("ids")?, rows.iter().map(|new| new.id));
-    Inserted::new(stored, &row)
+    Ok((row.try_get::<Vec<i64>, _>("ids")?, row))
 }
 
 /// In how many microseconds a row is due.

@@ -28,7 +28,7 @@ pub(crate) async fn write(
     batch: &WriteBatch,
 ) -> Result<WriteReport, Fault> {
     let first = in_one(connection, writing, batch, None).await;
-    match first {
+    let written = match first {
         // A row id that is taken: the call is most likely repeated, after an answer that was lost. The first try
         // was rolled back whole, so this one starts from the beginning.
         Err(fault) if ROW_KEYS.iter().any(|key| fault.violates(key)) => {
@@ -43,7 +43,20 @@ pub(crate) async fn write(
             in_one(connection, writing, batch, None).await
         }
         other => other,
+    }?;
+    if bytes_of(batch) > LARGE {
+        // The driver's buffer would stay as large as the largest batch for as long as the connection lives.
+        connection.shrink_buffers();
     }
+    Ok(written)
+}
+
+/// From this size on, it is worth while to make the driver's buffers anew.
+const LARGE: usize = 1024 * 1024;
+
+fn bytes_of(batch: &WriteBatch) -> usize {
+    let outgoing = batch.outgoing.iter().map(|new| new.message.body.len()).sum::<usize>();
+    outgoing + batch.incoming.iter().map(|new| new.message.body.len()).sum::<usize>()
 }
 
 /// The texts of a batch in which characters that do not fit the database's encoding are replaced.
@@ -80,7 +93,8 @@ async fn in_one(
 
 fn statements_for(batch: &WriteBatch) -> usize {
     let publishes = batch.settled_incoming.iter().any(|settlement| !settlement.publishes.is_empty());
-    [!batch.outgoing.is_empty(), !batch.incoming.is_empty(), publishes].into_iter().filter(|any| *any).count()
+    [!batch.incoming.is_empty(), publishes].into_iter().filter(|any| *any).count()
+        + insert::statements_for(&batch.outgoing)
         + settle::statements_for(&batch.settled_outgoing)
         + settle::statements_for(&batch.settled_incoming)
 }

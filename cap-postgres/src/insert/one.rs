@@ -81,5 +81,5 @@ pub(super) async fn insert(
         .fetch_one(connection)
         .await?;
     let stored = if row.try_get::<i64, _>("new")? == 1 { Stored::New } else { Stored::Duplicate };
-    Inserted::new(vec![stored], &row)
+    Inserted::new(vec![stored], Some(&row))
 }
