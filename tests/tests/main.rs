@@ -22,6 +22,7 @@ mod interop_lapin;
 mod interop_pika;
 mod lost_answers;
 mod main_job;
+mod memory;
 mod nodes;
 mod orders;
 mod outages;
