@@ -57,6 +57,7 @@ pub struct StorageError {
     store: &'static str,
     message: String,
     cause: Option<BoxError>,
+    is_full: bool,
 }
 
 impl fmt::Display for StorageError {
@@ -79,7 +80,7 @@ impl StorageError {
     /// An error of the store named `store`. The message is shown to people: no secret belongs in it. It is bounded and
     /// escaped as [`error_text`] does.
     pub fn new(kind: StorageErrorKind, store: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, store, message: error_text(message.into()), cause: None }
+        Self { kind, store, message: error_text(message.into()), cause: None, is_full: false }
     }
 
     /// Keeps the error that this one comes from.
@@ -87,6 +88,20 @@ impl StorageError {
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.cause = Some(source.into());
         self
+    }
+
+    /// Says that the storage has no room, or no connections, left: however large a message is that fails by it, the message
+    /// is not at fault and waits.
+    #[must_use]
+    pub fn out_of_room(mut self) -> Self {
+        self.is_full = true;
+        self
+    }
+
+    /// Whether the storage has no room left; see [`out_of_room`](Self::out_of_room).
+    #[must_use]
+    pub fn is_out_of_room(&self) -> bool {
+        self.is_full
     }
 
     /// The error that this one comes from, to be looked at by its type, whether or not the text says it already.
@@ -119,7 +134,7 @@ impl StorageError {
     pub fn retold(&self, kind: StorageErrorKind) -> Self {
         let text = error_chain(self);
         let named = text.strip_prefix(self.store).and_then(|text| text.strip_prefix(": "));
-        Self::new(kind, self.store, named.unwrap_or(&text))
+        Self { is_full: self.is_full, ..Self::new(kind, self.store, named.unwrap_or(&text)) }
     }
 }
 

@@ -184,6 +184,21 @@ mod message_that_is_not_taken {
         cap.shutdown().await.unwrap();
     }
 
+    /// On a full disk small writes may still succeed, which says nothing against a large message: it waits, whole.
+    #[tokio::test(start_paused = true)]
+    async fn waits_if_the_storage_is_full() {
+        let (storage, transport) = (Shaky::default(), MemoryTransport::new());
+        let (cap, mut seen) = start(&storage, &transport, &["good"]).await;
+        storage.fail_when(Unavailable, |batch| batch.incoming.iter().any(|row| row.message.body.len() > MIB));
+        storage.fill();
+        send(&transport, "work", "large", body(9 * MIB)).await;
+        tokio::time::sleep(3600 * SECOND).await;
+        assert_eq!(cap.parked().count().await.unwrap(), 0);
+        storage.mend(&ALL);
+        assert_eq!(seen.next().await, ("good", 9 * MIB));
+        cap.shutdown().await.unwrap();
+    }
+
     /// Of a small one no limit of the server's can be the reason: it waits.
     #[tokio::test(start_paused = true)]
     async fn waits_if_it_is_small() {

@@ -157,7 +157,9 @@ impl Fault {
                 if let Some(hint) = hint(&code) {
                     text = format!("{text}: {hint}");
                 }
-                new(kind_of_code(&code), &text).with_source(error)
+                let is_full = matches!(&*code, "53100" | "53300" | "58030");
+                let error = new(kind_of_code(&code), &text).with_source(error);
+                if is_full { error.out_of_room() } else { error }
             }
             Self::Sql(sqlx::Error::Io(error)) => {
                 new(Unavailable, &format!("{error} ({target})")).with_source(error)

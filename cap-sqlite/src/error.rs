@@ -105,7 +105,9 @@ impl Fault {
             Self::Sql(sqlx::Error::Database(error)) => {
                 let code = code.unwrap_or(ERROR);
                 let text = format!("{} (code {code}, {target}){}", error.message(), advice(code));
-                new(kind_of_code(code), &text).with_source(error)
+                let is_full = primary(code) == FULL;
+                let error = new(kind_of_code(code), &text).with_source(error);
+                if is_full { error.out_of_room() } else { error }
             }
             Self::Sql(sqlx::Error::PoolTimedOut) => {
                 new(Unavailable, &format!("no connection to {target} could be had in time"))

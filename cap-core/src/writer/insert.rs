@@ -238,8 +238,8 @@ async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(
         };
         if error.is_unavailable() {
             batch.first_try.get_or_insert(begun);
-            // The first failure blames nobody, and an outage does not either.
-            if batch.failures == 0 || takes_others(context, &batch.items).await {
+            // The first failure blames nobody, and an outage does not either. On a full disk small writes may still succeed.
+            if !error.is_out_of_room() && (batch.failures == 0 || takes_others(context, &batch.items).await) {
                 batch.failures += 1;
                 if let Some(why) = batch.blamed(is_aside) {
                     return Err(NotStored { error, batch, why });

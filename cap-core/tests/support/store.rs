@@ -43,6 +43,7 @@ type Picky = Box<dyn Fn(&WriteBatch) -> bool + Send>;
 #[derive(Default)]
 struct State {
     picky: Option<(Picky, StorageErrorKind)>,
+    is_full: bool,
     failing: HashMap<Call, StorageErrorKind>,
     answers_to_lose: usize,
     claims: HashMap<Arc<str>, usize>,
@@ -79,6 +80,11 @@ impl Shaky {
         let store = Self::default();
         store.state().keyless = true;
         store
+    }
+
+    /// What fails from now on fails for want of room.
+    pub fn fill(&self) {
+        self.state().is_full = true;
     }
 
     /// On a store that others use too.
@@ -181,10 +187,14 @@ impl Storage for Shaky {
 
     async fn write(&self, owner: &Owner, batch: &WriteBatch) -> Result<WriteReport> {
         self.check(Call::Write)?;
-        if let Some((picky, kind)) = &self.state().picky
-            && picky(batch)
         {
-            return Err(StorageError::new(*kind, "shaky", "it does not take this batch"));
+            let state = self.state();
+            if let Some((picky, kind)) = &state.picky
+                && picky(batch)
+            {
+                let error = StorageError::new(*kind, "shaky", "it does not take this batch");
+                return Err(if state.is_full { error.out_of_room() } else { error });
+            }
         }
         let report = self.inner.write(owner, batch).await?;
         let mut state = self.state();
