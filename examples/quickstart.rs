@@ -1,8 +1,8 @@
 //! The story of an order, on nothing but this process: no broker, no database.
 //!
 //! An order is placed and asks for an answer; the stock service deducts and answers; the answer marks the order. A
-//! second order fails twice and succeeds at the third attempt. A third can never succeed: it is given up, a person
-//! is told, mends what was wrong, and runs it again by hand.
+//! second order fails twice and succeeds at the third attempt. A third can never succeed: it is given up, an operator
+//! is told, repairs what was wrong, and runs it again by hand.
 //!
 //! Run it with `cargo run --example quickstart`. It ends by itself, with exit code 0 if the story happened.
 //!
@@ -43,7 +43,7 @@ struct QtyDeducted {
 struct Stock {
     /// The shelf of the sprockets jams twice for each order; this is the attempt that came through.
     sprocket_came_at: AtomicU32,
-    /// Nobody has told the stock service what a gadget is, until a person does.
+    /// Nobody has told the stock service what a gadget is, until an operator does.
     knows_gadgets: AtomicBool,
     /// Whether it stops in the middle of its work, to be killed.
     stops: bool,
@@ -78,7 +78,7 @@ async fn deduct(
         return Err(HandlerError::failed(StockError::Jammed));
     }
     if command.product == "gadget" && !stock.knows_gadgets.load(Ordering::Relaxed) {
-        say("stock", "  failed for good: nobody knows a gadget. No retry can mend that");
+        say("stock", "  failed for good: nobody knows a gadget. No retry can repair that");
         return Err(HandlerError::permanent("there is no product \"gadget\""));
     }
     if command.product == "sprocket" {
@@ -178,9 +178,9 @@ async fn story() -> Result<(), Box<dyn Error>> {
     place(&cap, second, "sprocket").await?;
     wait_for(&mut marked_orders, second).await?;
 
-    chapter("3. An order that cannot succeed is given up, mended, and run again by hand");
+    chapter("3. An order that cannot succeed is given up, repaired, and run again by hand");
     place(&cap, third, "gadget").await?;
-    // A killed run may have left a failure to a person, too.
+    // A killed run may have left a failure to an operator, too.
     while !marked_orders.borrow().contains(&third) {
         tokio::select! {
             failure = failures.recv() => mend(&cap, &stock, failure.ok_or("the bus ended early")?).await?,

@@ -42,7 +42,7 @@ pub enum StorageErrorKind {
     /// In a batch the bus tries the items one by one, so that only the bad one fails.
     Refused,
     /// The store is not what this bus needs: no permission, a foreign or newer schema, a bad setting.
-    /// Start-up fails with it. A bus that runs already takes it as an outage that a person must end, such as a grant
+    /// Start-up fails with it. A bus that runs already takes it as an outage that an operator must end, such as a grant
     /// that was revoked: no message is at fault, and everything waits.
     Unusable,
 }
@@ -268,7 +268,7 @@ pub enum PublishError {
         reason: &'static str,
     },
     /// The payload has no JSON form.
-    #[error("the payload for {topic:?} cannot be serialised: {reason}")]
+    #[error("the payload for {topic:?} cannot be serialized: {reason}")]
     Payload {
         /// The topic published to.
         topic: String,

@@ -1,61 +1,39 @@
-//! Where tests get hold of a message's path: named points at which a process can be stopped, and rules that can be
-//! broken on purpose to see a test catch it.
+//! Where tests get hold of a message's path: named points at which a process can be stopped.
 //!
-//! Without the features `fault-points` and `sabotage` all of this is nothing, and compiles to nothing. Neither
-//! feature belongs in a program that does real work; `sabotage` refuses to be built in release.
+//! Only with `--cfg cap_fault_points`, which this repository's `.cargo/config.toml` gives; without it all of this compiles to
+//! nothing. It is no feature, since any dependency of a service could switch that on.
 
-#[cfg(all(feature = "sabotage", not(debug_assertions)))]
-compile_error!(
-    "the feature `sabotage` breaks cap's promises on purpose; it is for tests and never for a release"
-);
-
-/// Reports that a point of the path was reached. With the feature `fault-points`, a process that was told through
+/// Reports that a point of the path was reached. With `--cfg cap_fault_points`, a process that was told through
 /// `CAP_STOP_AT=point:count` says so on its standard output when it gets there for the count-th time, and waits
 /// there for good, to be killed.
-#[allow(clippy::unused_async, reason = "without the feature it has nothing to wait for")]
+#[allow(clippy::unused_async, reason = "without the cfg it has nothing to wait for")]
 pub async fn point(name: &str) {
-    #[cfg(feature = "fault-points")]
+    #[cfg(cap_fault_points)]
     stop::at(name).await;
-    #[cfg(not(feature = "fault-points"))]
+    #[cfg(not(cap_fault_points))]
     let _ = name;
 }
 
-/// Whether a rule is broken on purpose: with the feature `sabotage`, the one named by `CAP_SABOTAGE`.
-#[must_use]
-pub fn sabotaged(rule: &str) -> bool {
-    #[cfg(feature = "sabotage")]
-    {
-        static BROKEN: std::sync::LazyLock<Option<String>> =
-            std::sync::LazyLock::new(|| std::env::var("CAP_SABOTAGE").ok());
-        BROKEN.as_deref() == Some(rule)
-    }
-    #[cfg(not(feature = "sabotage"))]
-    {
-        let _ = rule;
-        false
-    }
-}
-
-/// Has the ids that this thread makes follow tokio's time, which a test may have paused, from now on: with the
-/// feature `fault-points`. What the same test does twice then has the same ids, in the same order.
+/// Has the ids that this thread makes follow tokio's time, which a test may have paused, from now on: with
+/// `--cfg cap_fault_points`. What the same test does twice then has the same ids, in the same order.
 pub fn ids_follow_tokios_time() {
-    #[cfg(feature = "fault-points")]
+    #[cfg(cap_fault_points)]
     virtual_time::START.set(Some(tokio::time::Instant::now()));
 }
 
 /// The moment to make an id of, where a test has said so.
 pub(crate) fn virtual_ms() -> Option<u64> {
-    #[cfg(feature = "fault-points")]
+    #[cfg(cap_fault_points)]
     {
         let start = virtual_time::START.get()?;
         // As if the test had begun a second after our ids begin to count.
         u64::try_from(start.elapsed().as_millis()).ok()?.checked_add(1000)
     }
-    #[cfg(not(feature = "fault-points"))]
+    #[cfg(not(cap_fault_points))]
     None
 }
 
-#[cfg(feature = "fault-points")]
+#[cfg(cap_fault_points)]
 mod virtual_time {
     use std::cell::Cell;
 
@@ -66,7 +44,7 @@ mod virtual_time {
     }
 }
 
-#[cfg(feature = "fault-points")]
+#[cfg(cap_fault_points)]
 mod stop {
     use std::io::Write;
     use std::sync::LazyLock;

@@ -39,4 +39,4 @@ pub use handler::{
 pub use message::{Headers, Message, MessageId};
 pub use retry_policy::{NextAttempt, RetryPolicy};
 pub use unverified_transport::UnverifiedTransport;
-pub use within::{AfterCommit, Bus, Handover, Within};
+pub use within::{AfterCommit, Bus, CommitDispatch, Within};

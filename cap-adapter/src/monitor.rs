@@ -1,4 +1,4 @@
-//! What a person may ask of a store, and do: find a message, see its attempts, re-run, cancel, delete.
+//! What an operator may ask of a store, and do: find a message, see its attempts, re-run, cancel, delete.
 
 use std::future::Future;
 use std::ops::Range;
@@ -158,7 +158,7 @@ const STORED_WITHIN: Duration = Duration::from_hours(24);
 /// How far a node's clock may be from the store's.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_hours(1);
 
-/// A message as a person sees it.
+/// A message as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The row's id, by which every action names it.
@@ -179,7 +179,7 @@ pub struct Row {
     pub reason: Option<Reason>,
     /// Attempts that failed.
     pub attempts: u32,
-    /// How many times a person re-ran it.
+    /// How many times an operator re-ran it.
     pub reruns: u32,
     /// The last error, also after a later success.
     pub last_error: Option<String>,
@@ -220,7 +220,7 @@ pub enum Among {
     Failed,
 }
 
-/// What a person changes in stored messages as they re-run them. The default changes nothing.
+/// What an operator changes in stored messages as they re-run them. The default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// A line that says who did what and when. It is added to the header `cap-audit`, which is never sent.
@@ -265,7 +265,7 @@ pub struct Count {
     pub side: Side,
     /// The receiving group; empty for the outbox.
     pub group: String,
-    /// Where they stand. Messages that succeeded at once, and those that were called off, are not counted.
+    /// Where they stand. Messages that succeeded at once, and those that were cancelled, are not counted.
     pub status: Status,
     /// How many.
     pub count: u64,
@@ -307,7 +307,7 @@ pub trait Monitor: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<FailedAttempt>, StorageError>> + Send;
 
     /// Makes rows due at once, all or those [among](Among) them that failed, unless somebody works on them right now
-    /// (they have an owner and `due` lies in the future). That a person is still being told of a
+    /// (they have an owner and `due` lies in the future). That an operator is still being told of a
     /// [failure](Status::Failed) is not work. Failed attempts stay counted, but policies start anew: the row gets
     /// [`Status::Scheduled`], no reason, no expiry, one re-run more. A delayed message is published now. Gives
     /// back the ids for which it was done; other processes are woken too. The messages are changed in the same
@@ -351,7 +351,7 @@ pub trait Monitor: Send + Sync + 'static {
         async { Ok(Some(BoundedCounts { counts: self.counts().await?, is_capped: false })) }
     }
 
-    /// How many state rows there are of each kind, exactly. What was [called off](Reason::Cancelled) waits for nothing and
+    /// How many state rows there are of each kind, exactly. What was [cancelled](Reason::Cancelled) waits for nothing and
     /// nobody, and is not counted.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
 }

@@ -11,7 +11,7 @@ pub enum NextAttempt {
     After(Duration),
     /// Another attempt after this pause, for which the broker keeps the message if it can.
     AtBroker(Duration),
-    /// No more: the message waits for a person.
+    /// No more: the message waits for an operator.
     GiveUp,
 }
 

@@ -3,7 +3,7 @@
 //! A store keeps two tables of messages, the [outbox](Side::Outbox) and the [inbox](Side::Inbox), each with a
 //! narrow *state row* for every message that is not simply done. No state row means: succeeded. All decisions
 //! (retry or give up, when, for how long to keep) are the core's; a store only applies them. The model of the
-//! behaviour described here is `MemoryStorage`.
+//! behavior described here is `MemoryStorage`.
 //!
 //! # Claims and fencing
 //!
@@ -65,7 +65,7 @@ pub enum Status {
     Delayed,
     /// Failed, with attempts left.
     Retrying,
-    /// Failed for good, or parked: it waits for a person.
+    /// Failed for good, or parked: it waits for an operator.
     Failed,
     /// Done.
     Succeeded,
@@ -88,7 +88,7 @@ pub enum Reason {
     NoSubscriber,
     /// The broker took the message but no queue wanted it. The row counts as succeeded.
     Unrouted,
-    /// A person or the application called the delayed message off.
+    /// An operator or the application called the delayed message off.
     Cancelled,
     /// The stored row cannot be read, or the store has refused the message as it was received.
     Corrupt,
@@ -223,7 +223,7 @@ pub enum Entry {
         error: String,
         /// How long to keep it.
         keep: Duration,
-        /// Whether a notice to a person is due; see [`Verdict::Failed`].
+        /// Whether an operator is still to be notified, as with `Failed`.
         notify: bool,
     },
 }
@@ -264,7 +264,7 @@ impl Settlement {
                 row = self.lease.id,
                 message_id = new.message.id(),
                 topic = new.message.name(),
-                "what the handler of this row has published is not stored: its message id is taken"
+                "message published by this handler dropped: message id already in the outbox"
             );
         }
     }
@@ -311,11 +311,11 @@ pub enum Verdict {
         counted: bool,
         /// How long to keep the row.
         keep: Duration,
-        /// Whether a person must still be told. The row then keeps its owner and a `due` at the lease's end, so
-        /// that another node tells them should this one die; [`Verdict::Notified`] ends that.
+        /// Whether an operator must still be told. The row then keeps its owner and a `due` at the lease's end, so
+        /// that another node tells them should this one die; [`Notified`](Self::Notified) ends that.
         notify: bool,
     },
-    /// The person was told: the row has no owner and is never due by itself.
+    /// The operator was notified: the row has no owner and is never due by itself.
     Notified,
     /// Given back as it was, nothing counted, without an owner.
     Release {
@@ -371,7 +371,7 @@ pub struct WriteReport {
     pub outgoing: Vec<Stored>,
     /// For each of [`WriteBatch::incoming`].
     pub incoming: Vec<Stored>,
-    /// For each of [`WriteBatch::settled_outgoing`]: whether the lease held and the verdict was applied.
+    /// For each of [`WriteBatch::settled_outgoing`]: whether the lease held and the outcome was applied.
     pub settled_outgoing: Vec<bool>,
     /// For each of [`WriteBatch::settled_incoming`].
     pub settled_incoming: Vec<bool>,
@@ -420,11 +420,11 @@ pub struct Claimed {
     pub group: Arc<str>,
     /// Attempts that have failed so far, over the whole life of the message.
     pub attempts: u32,
-    /// Of those, the ones that failed before a person last re-ran it; retry policies count from here.
+    /// Of those, the ones that failed before an operator last re-ran it; retry policies count from here.
     pub attempts_before_rerun: u32,
     /// How long ago the message was stored.
     pub age: Duration,
-    /// The row has failed for good and only the notice to a person is due, with this reason and error. It is not
+    /// The row has failed for good and only the notice to an operator is due, with this reason and error. It is not
     /// to be worked on.
     pub notice: Option<(Reason, String)>,
     /// How often the process has died while this message was being handled, since an operator last re-ran it. Apart from
@@ -473,7 +473,7 @@ pub struct Expiry {
 pub struct NodeRequest {
     /// The node's name.
     pub node: Arc<str>,
-    /// The worker number it was configured with; `None` to draw a free one.
+    /// The worker id it was configured with; `None` to draw a free one.
     pub worker: Option<u16>,
     /// How long the number stays its own without being renewed.
     pub lease: Duration,
@@ -554,18 +554,18 @@ pub trait Storage: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Claims a worker number from 0 to 1023 for this node: the wished one, or one that no live node has.
-    /// A wished number that another live node holds is an error of the kind `Unusable`.
+    /// Claims a worker id from 0 to 1023 for this node: the requested one, or one that no live node has.
+    /// A requested number that another live node holds is an error of the kind `Unusable`.
     fn join(&self, request: &NodeRequest) -> impl Future<Output = Result<u16, StorageError>> + Send;
 
-    /// Renews the claim on the worker number; `false` if it was lost, and the node must join again.
+    /// Renews the claim on the worker id; `false` if it was lost, and the node must join again.
     fn keep_alive(
         &self,
         request: &NodeRequest,
         worker: u16,
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
-    /// Gives the worker number back.
+    /// Gives the worker id back.
     fn leave(&self, node: &str, worker: u16) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// Gives back the key that all nodes of this storage share. The first call ever stores `fresh`; every later one, of any
@@ -689,7 +689,7 @@ pub trait Storage: Send + Sync + 'static {
     }
 
     /// The same store once more, on connections of its own that are opened where it is used: the bus renews its leases and its
-    /// worker number through it, on a thread and a runtime of their own, and so keeps them while a handler blocks the
+    /// worker id through it, on a thread and a runtime of their own, and so keeps them while a handler blocks the
     /// runtime. Nothing is connected to before its first call, all of its calls come from that runtime, and they may wait
     /// for nothing that belongs to another one. It renews (`renew`, `withdraw_crashes`, `keep_alive`, and `join` once the
     /// number is lost), and does nothing else.

@@ -1,7 +1,7 @@
 //! What the bus asks of a broker, and the plain data that goes between them.
 //!
 //! A transport knows topics, groups and messages; exchanges, streams and partitions are its own affair. The model
-//! of the behaviour described here is `MemoryTransport`.
+//! of the behavior described here is `MemoryTransport`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Checks a message before it is stored in the outbox, so that whoever publishes what the broker can never take
-    /// hears of it at once. Called for each message that is published, in transactions, by handlers and as a reply too,
+    /// learns of it at once. Called for each message that is published, in transactions, by handlers and as a reply too,
     /// so it must be cheap: no network, no wait. What it accepts may still turn out to be
     /// [`Invalid`](crate::error::TransportErrorKind::Invalid) when it is sent. Default: every message is accepted.
     ///

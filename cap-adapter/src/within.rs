@@ -18,10 +18,10 @@ use crate::storage::{NewOutgoing, Owner, Stored, TransactionId};
 )]
 pub trait Within<S>: Send {
     /// Whether the storage knows this transaction by a number, which [`store_watched`](Self::store_watched) gives back: the
-    /// bus then looks by itself whether it has committed. For a transaction without [`handover`](Self::handover).
+    /// bus then looks by itself whether it has committed. For a transaction without [`after_commit`](Self::after_commit).
     const WATCHED: bool = false;
 
-    /// Inserts messages on this transaction. If it has no [`handover`](Self::handover) and is not
+    /// Inserts messages on this transaction. If it has no [`after_commit`](Self::after_commit) and is not
     /// [watched](Self::WATCHED), a row that is not held must be announced to all nodes when the transaction commits.
     fn store(
         &mut self,
@@ -44,7 +44,7 @@ pub trait Within<S>: Send {
     /// Where messages wait for the commit, to be handed to the relay in memory. `None`, the default, for a
     /// transaction whose commit nobody here learns of: its messages are inserted unheld, unless it is
     /// [watched](Self::WATCHED).
-    fn handover(&mut self) -> Option<&mut Handover> {
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
         None
     }
 }
@@ -55,38 +55,38 @@ pub trait Bus {
     fn storage(&self) -> &dyn Any;
 
     /// Where an adapter's transaction gathers what is to be sent after its commit.
-    fn handover(&self) -> Handover;
+    fn after_commit(&self) -> AfterCommit;
 }
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
 ///
-/// An adapter's transaction keeps one ([`Bus::handover`]). It calls
+/// An adapter's transaction keeps one ([`Bus::after_commit`]). It calls
 /// [`committing`](Self::committing) right before it commits and [`committed`](Self::committed) afterwards, or
 /// [`not_committed`](Self::not_committed) if the storage has said that it did not commit. Dropping it before `committing`
 /// forgets the messages, as a rollback must; dropping it after that means that nobody knows whether the commit took
 /// place: the bus then asks the storage, and sends those messages that are there.
-pub struct Handover(Box<dyn AfterCommit>);
+pub struct AfterCommit(Box<dyn CommitDispatch>);
 
 /// What the engine does with messages of a transaction, as the transaction goes on. Implemented by the engine.
 #[doc(hidden)]
-pub trait AfterCommit: Any + fmt::Debug + Send + Sync {
-    /// As [`Handover::committing`].
+pub trait CommitDispatch: Any + fmt::Debug + Send + Sync {
+    /// As [`AfterCommit::committing`].
     fn committing(&mut self);
-    /// As [`Handover::inserting`].
+    /// As [`AfterCommit::inserting`].
     fn inserting(&mut self);
-    /// As [`Handover::not_committed`].
+    /// As [`AfterCommit::not_committed`].
     fn not_committed(self: Box<Self>);
-    /// As [`Handover::committed_in_part`].
+    /// As [`AfterCommit::committed_in_part`].
     fn committed_in_part(self: Box<Self>);
-    /// As [`Handover::committed`].
+    /// As [`AfterCommit::committed`].
     fn committed(self: Box<Self>);
 }
 
-impl Handover {
+impl AfterCommit {
     /// For the engine.
     #[doc(hidden)]
     #[must_use]
-    pub fn new(inner: Box<dyn AfterCommit>) -> Self {
+    pub fn new(inner: Box<dyn CommitDispatch>) -> Self {
         Self(inner)
     }
 
@@ -127,7 +127,7 @@ impl Handover {
     }
 }
 
-impl fmt::Debug for Handover {
+impl fmt::Debug for AfterCommit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

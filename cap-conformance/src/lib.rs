@@ -78,7 +78,7 @@ macro_rules! storage_suite {
                 delayed_rows_wait_for_their_time,
                 a_delayed_row_comes_when_it_is_due,
                 versions_do_not_meet,
-                only_the_wished_groups_are_claimed,
+                only_the_requested_groups_are_claimed,
                 a_claim_tells_how_often_it_failed,
             ]
             identity [
@@ -151,8 +151,8 @@ macro_rules! storage_suite {
             ]
             nodes [
                 twenty_nodes_have_twenty_numbers,
-                a_wished_number_is_given,
-                a_wished_number_that_is_taken_is_refused,
+                a_requested_number_is_given,
+                a_requested_number_that_is_taken_is_refused,
                 a_number_out_of_range_is_refused,
                 a_node_that_joins_again_keeps_a_number,
                 a_dead_nodes_number_is_free,

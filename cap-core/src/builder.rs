@@ -215,7 +215,7 @@ impl CapBuilder {
         self
     }
 
-    /// Called once when a message has failed for good, or was parked, and waits for a person: CAP's
+    /// Called once when a message has failed for good, or was parked, and waits for an operator: CAP's
     /// `FailedThresholdCallback`. It is called again, perhaps on another node, only if the process dies before it
     /// has returned; one that panics or takes longer than a minute counts as told.
     pub fn on_failed<F, Fut>(mut self, callback: F) -> Self
@@ -255,7 +255,7 @@ impl CapBuilder {
                 return Err(error);
             }
             Err(_) => {
-                tracing::warn!(timeout = ?start_timeout, "started without all of store and broker; they are waited for");
+                tracing::warn!(timeout = ?start_timeout, "started, but the storage or the broker is not reachable yet; still connecting");
             }
         }
         Ok(cap)

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cap_adapter::{Bus, Handover};
+use cap_adapter::{AfterCommit, Bus};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -122,7 +122,7 @@ impl Cap {
         &self.0.groups
     }
 
-    /// A message to a topic with a payload, which is serialised at once. Say more about it, then await it; see
+    /// A message to a topic with a payload, which is serialized at once. Say more about it, then await it; see
     /// [`Publish`].
     ///
     /// `&()` and `&None` are null payloads and travel as an empty body.
@@ -130,7 +130,7 @@ impl Cap {
     /// # Errors
     ///
     /// [`PublishError`](crate::PublishError) when it is awaited: a bad topic or header, a payload that cannot be
-    /// serialised or is too large, a store that stays away for longer than `publish_timeout`, a bus that is shut
+    /// serialized or is too large, a store that stays away for longer than `publish_timeout`, a bus that is shut
     /// down.
     pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
         Publish::new(self.target(), topic.into(), payload)
@@ -153,7 +153,7 @@ impl Cap {
         Target::Bus(Arc::clone(&self.0.context))
     }
 
-    /// Calls off a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
+    /// Cancels a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
     /// be re-run by its row id; it is [parked](Self::parked) only for whoever asks for that reason. `false` when there
     /// is no such message, or it has left already.
     ///
@@ -173,7 +173,7 @@ impl Cap {
         BusMonitor::new(Arc::clone(&self.0.context))
     }
 
-    /// The messages that wait for a person: find them, see what happened, mend them, run them again, delete them.
+    /// The messages that wait for an operator: find them, see what happened, repair them, run them again, delete them.
     pub fn parked(&self) -> Parked {
         Parked::new(Arc::clone(&self.0.context))
     }
@@ -192,8 +192,15 @@ impl Cap {
 
     /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
     #[must_use]
-    pub fn handover(&self) -> Handover {
-        Handover::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.context))))
+    pub fn after_commit(&self) -> AfterCommit {
+        AfterCommit::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.context))))
+    }
+
+    /// The former name of [`after_commit`](Self::after_commit).
+    #[deprecated(note = "renamed to after_commit")]
+    #[must_use]
+    pub fn handover(&self) -> AfterCommit {
+        self.after_commit()
     }
 
     /// What is up, what is down and since when, and what is waiting. Takes three seconds at most.
@@ -292,14 +299,14 @@ impl Cap {
             }
         };
         if tokio::time::timeout(LAST, all).await.is_err() {
-            tracing::warn!("some tasks did not end when they were told to");
+            tracing::warn!("some tasks did not stop when asked to");
         }
         if joined {
             give_back(context, LAST).await;
             let worker = context.composer.ids.worker();
             let leave = context.storage.leave(&context.owner.node, worker);
             if !matches!(tokio::time::timeout(LAST, leave).await, Ok(Ok(()))) {
-                tracing::debug!("the worker number was not given back and must run out");
+                tracing::debug!("could not release the worker id; it expires on its own");
             }
         }
         if tokio::time::timeout(LAST, context.transport.close()).await.is_err() {
@@ -352,8 +359,8 @@ impl Bus for Cap {
         Self::storage(self)
     }
 
-    fn handover(&self) -> Handover {
-        Self::handover(self)
+    fn after_commit(&self) -> AfterCommit {
+        Self::after_commit(self)
     }
 }
 

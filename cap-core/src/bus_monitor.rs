@@ -69,7 +69,7 @@ impl BusMonitor {
 
     /// How many messages there are of each side, group and status, of all versions, exactly: every row is counted, which
     /// takes seconds where there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost. Those that
-    /// succeeded at once, and those that were called off, are not counted.
+    /// succeeded at once, and those that were cancelled, are not counted.
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.0.storage.counts().await
     }

@@ -91,7 +91,7 @@ impl CircuitBreaker {
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self {
             Self { failures: 0, .. } => Some("has 0 failures; a circuit that is always open runs nothing"),
-            Self { pause, .. } if pause.is_zero() => Some("has a pause of nothing, so it would never pause"),
+            Self { pause, .. } if pause.is_zero() => Some("has a pause of zero, so it would never pause"),
             Self { pause, longest, .. } if pause > longest => {
                 Some("has a pause that is longer than its longest")
             }

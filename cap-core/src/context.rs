@@ -48,9 +48,9 @@ pub(crate) struct Context {
     /// Nothing is sent before it has heard of all, or a bus that starts without its broker would send messages past
     /// its own queues.
     pub(crate) undeclared: watch::Sender<usize>,
-    /// To the lane that inserts.
+    /// To the insert writer.
     pub(crate) store: mpsc::Sender<StoreItem>,
-    /// To the lane that marks.
+    /// To the outcome writer.
     pub(crate) settle: mpsc::Sender<SettleItem>,
     /// To the relay.
     pub(crate) relay: mpsc::Sender<RelayItem>,
@@ -64,12 +64,12 @@ pub(crate) struct Context {
     pub(crate) open_commits: OpenCommits,
     /// More is waiting in the store than the relay may hold: new messages queue up behind it there.
     pub(crate) backlog: AtomicBool,
-    /// To the task that tells a person; `None` when nobody wants to know.
+    /// To the task that tells an operator; `None` when nobody wants to know.
     pub(crate) notices: Option<NoticeQueues>,
     /// What has been logged already.
     pub(crate) repeats: Repeats,
     pub(crate) stop: Stop,
-    /// What handlers and the callback that tells a person have of the bus itself.
+    /// What handlers and the callback that tells an operator have of the bus itself.
     pub(crate) bus: OwnBus,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Stop {
     pub(crate) handlers: CancellationToken,
     /// The relay sends what it has, and ends.
     pub(crate) relay: CancellationToken,
-    /// The lanes write what they have, and end.
+    /// The writers write what they have, and end.
     pub(crate) lanes: CancellationToken,
     /// Everything that is still there is dropped.
     pub(crate) everything: CancellationToken,
@@ -137,7 +137,7 @@ impl Context {
         TransportError::new(TransportErrorKind::Unavailable, self.transport.name(), text)
     }
 
-    /// Waits until the bus has its store and its worker number; `false` if it stops first.
+    /// Waits until the bus has its store and its worker id; `false` if it stops first.
     pub(crate) async fn ready(&self) -> bool {
         self.stop.intake.run_until_cancelled(self.phase.started()).await == Some(Phase::Running)
     }

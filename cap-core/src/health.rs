@@ -28,7 +28,7 @@ pub struct Health {
     /// Whether more messages wait in the store for the broker than memory may hold.
     pub backlog: bool,
     /// Messages with a state row, by side, group and status; `None` if it is not known now, since the storage cannot be
-    /// asked or its count takes too long, which is no trouble by itself. Those that were called off wait for nobody, and
+    /// asked or its count takes too long, which is no trouble by itself. Those that were cancelled wait for nobody, and
     /// are not counted.
     ///
     /// A count costs the same however many rows there are: at most 10,000 are looked at of each kind. It is at most a
@@ -127,7 +127,7 @@ pub struct GroupHealth {
 
 /// Why a component is down.
 pub(crate) trait Trouble: Display {
-    /// Whether it stays until a person does something.
+    /// Whether it stays until an operator does something.
     fn needs_a_person(&self) -> bool {
         false
     }
@@ -219,15 +219,11 @@ impl Tracker {
         let component = &tracked.component.name;
         tracked.told = match (tracked.told, trouble.needs_a_person()) {
             (Told::Nothing | Told::Up | Told::Down, true) => {
-                tracing::error!(
-                    component,
-                    error,
-                    "down, and not by itself up again: a person must mend it. Work waits until then"
-                );
+                tracing::error!(component, error, "unusable: operator action required; processing is paused");
                 Told::DownUntilMended
             }
             (Told::Nothing | Told::Up, false) => {
-                tracing::warn!(component, error, "down; work waits and goes on by itself");
+                tracing::warn!(component, error, "unreachable, retrying; processing resumes automatically");
                 Told::Down
             }
             (told, _) => told,

@@ -73,7 +73,7 @@ fn names(groups: &[GroupRuntime]) -> Vec<String> {
     groups.iter().flat_map(of_one).collect()
 }
 
-/// Starts what each group has of its own. Gives back who hears of the first connection of each, and the ways into their
+/// Starts what each group has of its own. Gives back who learns of the first connection of each, and the ways into their
 /// inboxes.
 fn spawn_groups(
     cap: &Cap,

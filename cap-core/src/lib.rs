@@ -1,7 +1,7 @@
 //! An event bus for messages that must not be lost, after the model of .NET's CAP.
 //!
 //! *Committed means delivered, delivered means applied once.* A message is stored before it is sent and stored again
-//! before it is acknowledged; what fails is tried again, and what cannot succeed waits for a person. Stores and brokers
+//! before it is acknowledged; what fails is tried again, and what cannot succeed waits for an operator. Stores and brokers
 //! are crates of their own, such as `cap-postgres` and `cap-rabbitmq`; this one has the bus, and a pair in memory that
 //! needs nothing installed.
 //!
@@ -57,7 +57,7 @@
 //! # Handlers
 //!
 //! An async function, annotated with [`cap_subscribe`] or given to [`CapBuilder::subscribe`]. Its arguments say where
-//! they come from, in any order: one payload at most, of any type that deserialises, and any of [`CapHeaders`],
+//! they come from, in any order: one payload at most, of any type that deserializes, and any of [`CapHeaders`],
 //! [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`], [`Publisher`], [`Cap`], [`Delivery`], and
 //! those of adapters. It returns `()`, [`Reply`], or a `Result` of either. Methods are handlers through [`cap_subscriber`].
 //! [`Layer`]s run around all of them.
@@ -74,7 +74,7 @@
 //! An error, a panic and a time-out count as a failed attempt, and [`RetryPolicy`] says when the next one is. The default
 //! is CAP's: three at once, then after four minutes one each minute, fifty in all. [`HandlerError`] says more than
 //! "failed": permanent, cancelled, try again after a while. A message that failed for good is told to
-//! [`CapBuilder::on_failed`] and waits among the [`Parked`] ones for a person to mend it and run it again. A
+//! [`CapBuilder::on_failed`] and waits among the [`Parked`] ones for an operator to repair it and run it again. A
 //! [`CircuitBreaker`] pauses a handler whose dependency is down, and [`RetryPolicy::broker`] has the broker keep what waits
 //! for its next attempt.
 //!
@@ -140,7 +140,7 @@ pub use bus::{Cap, ShutdownError};
 pub use bus_monitor::BusMonitor;
 pub use callback_policy::CallbackNotAllowed;
 pub use cap_adapter::UnverifiedTransport;
-pub use cap_adapter::{Bus, Handover, Within};
+pub use cap_adapter::{AfterCommit, Bus, Within};
 pub use cap_adapter::{NextAttempt, RetryPolicy};
 pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use circuit::{CircuitBreaker, CircuitHealth, CircuitState};
@@ -159,6 +159,10 @@ pub use subscribe::{
 };
 #[cfg(feature = "tower")]
 pub use subscribe::{NextService, TowerLayer};
+
+/// The former name of [`AfterCommit`].
+#[deprecated(note = "renamed to AfterCommit")]
+pub type Handover = AfterCommit;
 
 /// Links crates of handlers into this program.
 ///

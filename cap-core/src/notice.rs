@@ -1,4 +1,4 @@
-//! Telling a person that a message has failed for good.
+//! Telling an operator that a message has failed for good.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -13,13 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Cap, OwnBus};
 use crate::context::Context;
 use crate::error::error_text;
-use crate::faults::sabotaged;
 use crate::message::Message;
 use crate::repeats::{Event, Repeats};
 use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::writer::SettleItem;
 
-/// A message that failed for good and now waits for a person: what the callback given to
+/// A message that failed for good and now waits for an operator: what the callback given to
 /// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed) is told.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -103,7 +102,8 @@ impl Failure {
     }
 }
 
-const FAILED_FOR_GOOD: &str = "a message failed for good and waits for a person, in cap.parked()";
+const FAILED_FOR_GOOD: &str =
+    "message failed for good; it is parked until an operator acts, see cap.parked()";
 
 type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
 
@@ -157,7 +157,7 @@ pub(crate) async fn tell(context: Arc<Context>, mut notices: Notices, on_failed:
     while let Some(failure) = notices.next(&drain).await {
         let (side, lease) = (failure.side, failure.lease);
         // While it waited its lease may have been lost; another tells of it, or has told by now.
-        if sabotaged("tell-nobody") || !context.leases.holds(side, lease) {
+        if !context.leases.holds(side, lease) {
             continue;
         }
         failure.log(&context.repeats);
@@ -199,7 +199,7 @@ impl Notices {
 }
 
 impl Context {
-    /// Has a person told of a failure, or says it in the log where no callback does.
+    /// Has an operator told of a failure, or says it in the log where no callback does.
     pub(crate) fn failed_for_good(&self, mut failure: Failure) {
         failure.error = error_text(failure.error);
         if self.notifies() {
@@ -209,7 +209,7 @@ impl Context {
         }
     }
 
-    /// Hands a failure to the task that tells a person. When its queue is full the notice is left to the claims,
+    /// Hands a failure to the task that tells an operator. When its queue is full the notice is left to the claims,
     /// which find it when the lease has run out.
     pub(crate) fn notify(&self, mut failure: Failure) {
         failure.error = error_text(failure.error);

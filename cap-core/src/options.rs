@@ -122,7 +122,7 @@ pub struct CapOptions {
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
     /// After so many leases without a sign of life a runtime counts as dead, its threads blocked by handlers that do not
-    /// come back: its leases and its worker number are renewed no longer, with an ERROR, and other nodes take over. Only on
+    /// come back: its leases and its worker id are renewed no longer, with an ERROR, and other nodes take over. Only on
     /// stores that renew [apart](crate::storage::Storage::apart) from the runtime (PostgreSQL, SQLite); on others the leases
     /// of a blocked runtime run out anyway. At least 2. Default: 10, which is five minutes.
     pub runtime_dead_after: u32,
@@ -294,7 +294,7 @@ impl CapOptions {
         Ok(())
     }
 
-    /// The worker number from the option, or from the environment's `CAP_WORKERID`.
+    /// The worker id from the option, or from the environment's `CAP_WORKERID`.
     pub(crate) fn configured_worker(&self) -> Result<Option<u16>, StartError> {
         if self.worker_id.is_some() {
             return Ok(self.worker_id);

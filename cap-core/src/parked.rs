@@ -1,4 +1,4 @@
-//! What a person does at three in the morning: find the messages that failed for good, mend them, run them again.
+//! What an operator does at three in the morning: find the messages that failed for good, repair them, run them again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const PAGE: usize = 500;
 /// So many messages a list has, bodies and all, if nothing is said of it.
 const LISTED: usize = 100;
 
-/// The messages that wait for a person: those that failed for good, and those that could not be read, or that nobody
+/// The messages that wait for an operator: those that failed for good, and those that could not be read, or that nobody
 /// handles; got by [`Cap::parked`](crate::Cap::parked). Received ones, unless [`published`](Self::published) is said.
 ///
 /// Say which, then act: on some by their row ids, or on all that match. Every re-run is counted apart from the
@@ -27,9 +27,9 @@ const LISTED: usize = 100;
 /// when, who, what. Every action is in the log as well, with the row ids. All methods fail only as the store does.
 ///
 /// Whether a message is parked is asked at the moment of the action. One that somebody else has re-run meanwhile is left
-/// alone, so that two people who run all again do it once, and nobody deletes what another has just mended.
+/// alone, so that two people who run all again do it once, and nobody deletes what another has just repaired.
 ///
-/// Two kinds are looked at only when they are asked for. What was [called off](crate::Cap::cancel) was meant to stay, and
+/// Two kinds are looked at only when they are asked for. What was [cancelled](crate::Cap::cancel) was meant to stay, and
 /// matches only [`reason(Reason::Cancelled)`](Self::reason). Messages of other versions or services that share the store
 /// are theirs: find them with [`BusMonitor`](crate::BusMonitor). Both can be re-run and deleted here by their row ids, if
 /// they are parked; any node may do so, and a node that has the handler runs it.
@@ -89,7 +89,7 @@ impl Parked {
         self
     }
 
-    /// Only messages parked for this reason. [`Reason::Cancelled`] gives those that were called off, which are left
+    /// Only messages parked for this reason. [`Reason::Cancelled`] gives those that were cancelled, which are left
     /// out otherwise.
     pub fn reason(mut self, reason: Reason) -> Self {
         self.query.reason = Some(reason);
@@ -173,7 +173,7 @@ impl Parked {
         payload: &T,
     ) -> Result<bool, StorageError> {
         let body = serialise(payload).map_err(|error| {
-            let text = format!("the new payload of row {id} cannot be serialised: {error}");
+            let text = format!("the new payload of row {id} cannot be serialized: {error}");
             StorageError::new(StorageErrorKind::Refused, self.context.storage.name(), text)
         })?;
         self.edit_raw_and_rerun(id, body).await
@@ -227,7 +227,7 @@ impl Parked {
         Ok(done)
     }
 
-    /// What a person did. Of a deletion nothing else is left.
+    /// What an operator did. Of a deletion nothing else is left.
     fn log(&self, what: &str, ids: &[i64]) {
         if !ids.is_empty() {
             tracing::info!(by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "by hand");

@@ -104,7 +104,7 @@ impl Repeats {
                     detail,
                     more,
                     seconds,
-                    "repeated, not logged one by one"
+                    "repeated; counted instead of logged one by one"
                 );
             }
             counted.since = now;

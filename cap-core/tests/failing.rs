@@ -1,4 +1,4 @@
-//! Calling what fails: retries that the broker keeps, errors by their class, circuits, and what a person does in the end.
+//! Calling what fails: retries that the broker keeps, errors by their class, circuits, and what an operator does in the end.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod support;

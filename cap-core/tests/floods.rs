@@ -81,14 +81,14 @@ async fn bad_messages_are_counted_in_the_log() {
     seen.take(6_000).await;
     // Of each reason one line of the parking and one of the notification, and of the handler's attempt. The counts come
     // once a minute, and notifications beyond the queue's length take some minutes.
-    let in_full = |line: &&String| !line.contains("not logged one by one");
+    let in_full = |line: &&String| !line.contains("counted instead of logged one by one");
     let so_far = lines.0.lock().unwrap().iter().filter(in_full).count();
     assert!(so_far <= 12, "{so_far} lines: {:#?}", lines.0.lock().unwrap());
     tokio::time::sleep(Duration::from_secs(61)).await;
     cap.shutdown().await.unwrap();
     let lines = lines.0.lock().unwrap();
     assert!(lines.len() <= 60, "{} lines: {lines:#?}", lines.len());
-    // Every one is in a line of its own or in a count: none is missing, and none is told of twice.
+    // Every one is in a line of its own or in a count: none is missing, and none is notified of twice.
     for (in_full, counted, all) in [
         ("message parked", "message parked on receipt", 4_000),
         ("handler failed", "handler failed", 2_000),
@@ -96,7 +96,7 @@ async fn bad_messages_are_counted_in_the_log() {
     ] {
         let mut sum = 0;
         for line in &*lines {
-            if line.contains("not logged one by one") {
+            if line.contains("counted instead of logged one by one") {
                 let more = line.split("more=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
                 sum += if line.contains(counted) { more.parse::<u64>().unwrap() } else { 0 };
             } else {
@@ -130,7 +130,7 @@ async fn real_failures_are_told_of_before_parked_input() {
         .unwrap();
     flood(&transport, 300).await;
     cap.publish("real", &()).await.unwrap();
-    // Until the real failure is there too; what is told of first has been taken up by then.
+    // Until the real failure is there too; what is notified of first has been taken up by then.
     while cap.parked().reason(Reason::Exhausted).count().await.unwrap() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cap_core::error::{StorageError, StorageErrorKind::Unavailable};
 use cap_core::prelude::*;
 use cap_core::storage::{ClaimRequest, NewOutgoing, Owner, Side, Storage, Stored, WriteBatch};
-use cap_core::{CapBuilder, Handover, Within};
+use cap_core::{AfterCommit, CapBuilder, Within};
 use support::store::{ALL, Call, Shaky};
 use support::{Seen, log};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A transaction whose rows are inserted as they are published. In the memory they can be seen at once, so that
 /// another node can claim them before the commit, when this lease is over.
 struct Transaction {
-    handover: Handover,
+    after_commit: AfterCommit,
     lease: Duration,
 }
 
@@ -35,8 +35,8 @@ impl Within<Shaky> for Transaction {
         Ok(storage.write(&owner, &batch).await?.outgoing)
     }
 
-    fn handover(&mut self) -> Option<&mut Handover> {
-        Some(&mut self.handover)
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
+        Some(&mut self.after_commit)
     }
 }
 
@@ -66,11 +66,11 @@ async fn started() -> (Cap, Shaky, MemoryTransport, Seen<u32>) {
 async fn long_transaction_leaves_at_its_commit() {
     let (cap, _, _, mut seen) = started().await;
     for (n, open) in [(1u32, 14), (2, 16), (3, 29)] {
-        let mut transaction = Transaction { handover: cap.handover(), lease: cap.options().lease };
+        let mut transaction = Transaction { after_commit: cap.after_commit(), lease: cap.options().lease };
         cap.publish("work", &n).within(&mut transaction).await.unwrap();
         tokio::time::sleep(open * SECOND).await;
         let committed = Instant::now();
-        transaction.handover.committed();
+        transaction.after_commit.committed();
         assert_eq!(seen.next().await, n);
         assert!(committed.elapsed() < SECOND, "{n}: {:?}", committed.elapsed());
     }
@@ -81,7 +81,7 @@ async fn long_transaction_leaves_at_its_commit() {
 #[tokio::test(start_paused = true)]
 async fn late_commit_respects_another_node() {
     let (cap, storage, _, mut seen) = started().await;
-    let mut transaction = Transaction { handover: cap.handover(), lease: 10 * SECOND };
+    let mut transaction = Transaction { after_commit: cap.after_commit(), lease: 10 * SECOND };
     cap.publish("work", &1u32).within(&mut transaction).await.unwrap();
     cap.publish("work", &2u32).within(&mut transaction).await.unwrap();
     tokio::time::sleep(11 * SECOND).await;
@@ -91,7 +91,7 @@ async fn late_commit_respects_another_node() {
     assert_eq!(claimed.len(), 1);
     // Within the lease as this node knows it: it renews, and hears that one of them is another's.
     tokio::time::sleep(5 * SECOND).await;
-    transaction.handover.committed();
+    transaction.after_commit.committed();
     assert_eq!(seen.next().await, 2);
     tokio::time::sleep(60 * SECOND).await;
     seen.assert_empty();
@@ -183,20 +183,20 @@ async fn what_a_handler_published_leaves_after_a_lost_answer() {
 #[tokio::test(start_paused = true)]
 async fn unanswered_commit_is_looked_for() {
     let (cap, _, _, mut seen) = started().await;
-    let mut transaction = Transaction { handover: cap.handover(), lease: cap.options().lease };
+    let mut transaction = Transaction { after_commit: cap.after_commit(), lease: cap.options().lease };
     cap.publish("work", &1u32).within(&mut transaction).await.unwrap();
-    transaction.handover.committing();
+    transaction.after_commit.committing();
     let dropped = Instant::now();
     drop(transaction);
     assert_eq!(seen.next().await, 1);
     assert!(dropped.elapsed() < SECOND, "{:?}", dropped.elapsed());
     // A rollback is no commit, and a commit that was refused is none either.
     for is_refused in [false, true] {
-        let mut transaction = Transaction { handover: cap.handover(), lease: cap.options().lease };
+        let mut transaction = Transaction { after_commit: cap.after_commit(), lease: cap.options().lease };
         cap.publish("work", &2u32).within(&mut transaction).await.unwrap();
         if is_refused {
-            transaction.handover.committing();
-            transaction.handover.not_committed();
+            transaction.after_commit.committing();
+            transaction.after_commit.not_committed();
         }
     }
     tokio::time::sleep(10 * SECOND).await;

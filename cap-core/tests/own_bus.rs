@@ -1,4 +1,4 @@
-//! The bus in the hands of its own handlers, and of the callback that is told of what failed for good.
+//! The bus in the hands of its own handlers, and of the callback that is notified of what failed for good.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod support;

@@ -11,7 +11,7 @@ use cap_core::memory::MemoryConsumer;
 use cap_core::prelude::*;
 use cap_core::storage::{NewOutgoing, Owner, Reason, Side, Storage, Stored, WriteBatch};
 use cap_core::transport::{Consumer, GroupSpec, Sent, Transport, TransportContext};
-use cap_core::{Handover, Message, Unrouted, Within};
+use cap_core::{AfterCommit, Message, Unrouted, Within};
 use support::signs::Signs;
 use support::{alone, log, on};
 use tokio::time::Instant;
@@ -21,20 +21,20 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A transaction of the store in memory: what is published in it is stored when it commits.
 struct Transaction {
-    handover: Handover,
+    after_commit: AfterCommit,
     rows: Vec<NewOutgoing>,
     owner: Option<Owner>,
 }
 
 impl Transaction {
     fn begin(cap: &Cap) -> Self {
-        Self { handover: cap.handover(), rows: Vec::new(), owner: None }
+        Self { after_commit: cap.after_commit(), rows: Vec::new(), owner: None }
     }
 
     async fn commit(self, storage: &MemoryStorage) {
         let batch = WriteBatch { outgoing: self.rows, ..WriteBatch::default() };
         storage.write(&self.owner.unwrap(), &batch).await.unwrap();
-        self.handover.committed();
+        self.after_commit.committed();
     }
 }
 
@@ -50,8 +50,8 @@ impl Within<MemoryStorage> for Transaction {
         Ok(vec![Stored::New; messages.len()])
     }
 
-    fn handover(&mut self) -> Option<&mut Handover> {
-        Some(&mut self.handover)
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
+        Some(&mut self.after_commit)
     }
 }
 
@@ -302,7 +302,7 @@ async fn the_last_attempt_to_send_is_an_error_and_counted() {
     let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
     assert_eq!(row.reason, Some(Reason::Exhausted));
     let errors = signs.lines(Level::ERROR, id.as_str());
-    assert!(matches!(&*errors, [error] if error.contains("waits for a person")), "{errors:?}");
+    assert!(matches!(&*errors, [error] if error.contains("parked until an operator acts")), "{errors:?}");
     assert_eq!(signs.lines(Level::WARN, "publishing failed").len(), 3);
     assert_eq!((signs.counter("cap_publish_failed_total"), signs.counter("cap_parked_total")), (3, 1));
 }

@@ -85,7 +85,7 @@ async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
     assert!(matches!(error, PublishError::Storage { source, .. } if source.kind() == Unusable));
     let health = cap.health().await;
     assert!(!health.storage.up, "{health:?}");
-    assert_eq!(signs.lines(Level::ERROR, "a person must mend it").len(), 1);
+    assert_eq!(signs.lines(Level::ERROR, "operator action required").len(), 1);
     let headers: cap_core::Headers = [("cap-msg-id", "x"), ("cap-msg-name", "work")].into_iter().collect();
     transport.publish_raw("work", headers, cap_core::Headers::new(), "2").await.unwrap();
     tokio::time::sleep(600 * SECOND).await;
@@ -94,12 +94,12 @@ async fn who_publishes_is_told_at_once_and_what_is_received_waits() {
     assert!(matches!(error, PublishError::Storage { .. }), "also behind what waits: {error}");
     storage.mend(&ALL);
     assert_eq!(seen.next().await, 2);
-    assert_eq!(signs.lines(Level::ERROR, "a person must mend it").len(), 1, "once");
+    assert_eq!(signs.lines(Level::ERROR, "operator action required").len(), 1, "once");
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
 
-/// A handler's transaction whose commit is refused for a while by a store that a person must mend.
+/// A handler's transaction whose commit is refused for a while by a store that an operator must repair.
 struct Transaction;
 
 struct Open(Shaky);

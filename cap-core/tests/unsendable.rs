@@ -96,7 +96,7 @@ async fn known_beforehand_is_refused_by_publish() {
     cap.shutdown().await.unwrap();
 }
 
-/// No attempt of the handler can mend the headers that it gives its reply.
+/// No attempt of the handler can repair the headers that it gives its reply.
 #[tokio::test(start_paused = true)]
 async fn a_reply_with_such_a_header_parks_the_request_at_once() {
     let (noted, mut seen) = log();

@@ -44,7 +44,7 @@ use crate::parse::Arguments;
 /// # The function
 ///
 /// It is free (for methods there is [`cap_subscriber`](macro@cap_subscriber)), `async`, not generic, and owns its
-/// arguments, which stand in any order and number. A type that deserialises is the payload: one at most. The others
+/// arguments, which stand in any order and number. A type that deserializes is the payload: one at most. The others
 /// say where they come from: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`, `Topic`, `Attempt`, `Cancelled`,
 /// `Publisher`, `Cap`, `Delivery`, and whatever else implements `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of
 /// either with any error. Its future is `Send`, as it runs on whichever thread is free.

@@ -166,7 +166,9 @@ fn timeout(value: &Expr) -> Result<Duration> {
     let wanted = "a timeout is a string with units: `timeout = \"30s\"`, `\"1m 30s\"`, `\"250ms\"`";
     let text = text(value, wanted)?;
     match humantime::parse_duration(&text.value()) {
-        Ok(Duration::ZERO) => Err(Error::new(text.span(), "a timeout of nothing would fail every message")),
+        Ok(Duration::ZERO) => {
+            Err(Error::new(text.span(), "the timeout is zero, so every message would time out"))
+        }
         Ok(timeout) => Ok(timeout),
         Err(error) => Err(Error::new(text.span(), format!("{wanted}; this one cannot be read: {error}"))),
     }

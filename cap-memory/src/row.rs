@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) due: Option<Moment>,
     pub(super) owner: Option<Arc<str>>,
     pub(super) expires: Option<Moment>,
-    /// It failed for good and only the notice to a person is due.
+    /// It failed for good and only the notice to an operator is due.
     pub(super) notice: bool,
     /// How often the process has died while its handler ran.
     pub(super) crashes: u32,
@@ -102,7 +102,7 @@ impl State {
         self.due = due;
     }
 
-    /// Whether somebody works on the row right now. Telling a person of a failure is not work: they may act on it.
+    /// Whether somebody works on the row right now. Telling an operator of a failure is not work: they may act on it.
     pub(super) fn is_held(&self, now: Moment) -> bool {
         self.status != Status::Failed && self.owner.is_some() && self.due.is_some_and(|due| due > now)
     }

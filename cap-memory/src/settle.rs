@@ -1,20 +1,18 @@
-//! What a verdict makes of a row.
+//! What a outcome makes of a row.
 
 use std::sync::Arc;
 
 use super::row::{Attempt, Moment, Row, State};
 use super::table::Table;
-use cap_adapter::faults::sabotaged;
 use cap_adapter::storage::{Lease, Owner, Reason, Retention, Status, Verdict};
 
 impl Table {
-    /// Applies a verdict, and says whether the lease held.
+    /// Applies a outcome, and says whether the lease held.
     pub(super) fn settle(&mut self, now: Moment, owner: &Owner, lease: Lease, verdict: &Verdict) -> bool {
         if !self.is_held_under(lease) {
             return false;
         }
-        let forgets = matches!(verdict, Verdict::Succeeded { .. }) && sabotaged("forget-at-success");
-        if forgets || matches!(verdict, Verdict::Succeeded { retention: Retention::Delete, reason: None }) {
+        if matches!(verdict, Verdict::Succeeded { retention: Retention::Delete, reason: None }) {
             self.delete(lease.id);
         } else {
             self.change(lease.id, |row| apply(row, now, owner, verdict));
@@ -50,7 +48,7 @@ fn apply(row: &mut Row, now: Moment, owner: &Owner, verdict: &Verdict) {
             state.last_error = Some(error.clone());
             state.expires = Some(now.saturating_add(*keep));
             state.notice = *notify;
-            if *notify && !sabotaged("forget-notices") {
+            if *notify {
                 state.hold(&owner.node, now.saturating_add(owner.lease));
             } else {
                 state.let_go(None);

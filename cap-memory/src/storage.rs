@@ -13,7 +13,6 @@ use super::row::Moment;
 use super::table::Table;
 use super::workers::{NoNumber, Workers};
 use cap_adapter::error::{StorageError, StorageErrorKind};
-use cap_adapter::faults::sabotaged;
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::{
     ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement,
@@ -247,7 +246,7 @@ impl Store {
         let incoming = batch.incoming.iter().map(|new| inbox.insert_incoming(now, owner, new)).collect();
         let mut settle_incoming = |settlement: &Settlement| {
             let held = inbox.settle(now, owner, settlement.lease, &settlement.verdict);
-            if held || sabotaged("answer-without-lease") {
+            if held {
                 let stored: Vec<_> = settlement.publishes.iter().map(&mut insert).collect();
                 settlement.warn_of_duplicates(stored);
             }
@@ -272,7 +271,7 @@ fn refuse_taken_ids(store: &Store, batch: &WriteBatch) -> Result<(), StorageErro
         Some(id) => Err(StorageError::new(
             StorageErrorKind::Refused,
             NAME,
-            format!("row {id} holds another message; do two nodes have the same worker number?"),
+            format!("row {id} holds another message; do two nodes have the same worker id?"),
         )),
     }
 }
@@ -296,22 +295,22 @@ fn leaves_work(batch: &WriteBatch, side: Side) -> bool {
 }
 
 fn no_number(request: &NodeRequest, reason: &NoNumber) -> StorageError {
-    let wished = request.worker.unwrap_or_default();
+    let requested = request.worker.unwrap_or_default();
     match reason {
         NoNumber::OutOfRange => StorageError::new(
             StorageErrorKind::Unusable,
             NAME,
-            format!("worker number {wished} is out of range: use 0 to {MAX_WORKER}"),
+            format!("worker id {requested} is out of range: use 0 to {MAX_WORKER}"),
         ),
         NoNumber::HeldBy(node) => StorageError::new(
             StorageErrorKind::Unusable,
             NAME,
-            format!("worker number {wished} belongs to the node {node}, which lives: give each node its own"),
+            format!("worker id {requested} belongs to the node {node}, which lives: give each node its own"),
         ),
         NoNumber::AllTaken => StorageError::new(
             StorageErrorKind::Unavailable,
             NAME,
-            "every worker number belongs to a node that lives; one is free when a node leaves",
+            "every worker id belongs to a node that lives; one is free when a node leaves",
         ),
     }
 }

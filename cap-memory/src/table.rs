@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::index::Index;
 use super::row::{Attempt, Lane, Moment, Row, Started, State};
-use cap_adapter::faults::sabotaged;
 use cap_adapter::message::Message;
 use cap_adapter::storage::{
     ClaimRequest, Claimed, Claims, Entry, Expiry, Identity, Lease, Meeting, NewIncoming, NewOutgoing, Owner,
@@ -53,7 +52,6 @@ impl Table {
     /// Puts a message into the outbox.
     pub(super) fn insert_outgoing(&mut self, now: Moment, owner: &Owner, new: &NewOutgoing) -> Stored {
         let mut state = match new.delay {
-            Some(_) if sabotaged("early-delay") => State::fresh(Status::Delayed, Some(now)),
             Some(delay) => State::fresh(Status::Delayed, Some(now.saturating_add(delay))),
             None => State::fresh(Status::Scheduled, Some(now)),
         };
@@ -203,7 +201,7 @@ impl Table {
         let mut next = self.index.first_due(&lanes);
         while claimed.len() < request.limit
             && let Some((due, id)) = next
-            && (due <= now || (sabotaged("claim-held") && self.row(id).is_some_and(|row| row.is_held(now))))
+            && due <= now
         {
             // Out of the index until the end, so that a lease of no length is not claimed twice in one call.
             if let Some(row) = self.rows.get(&id) {
@@ -221,7 +219,7 @@ impl Table {
         let row = self.rows.get(&lease.id)?;
         let state = row.state.as_ref()?;
         let waits = state.status == Status::Retrying && state.owner.is_none() && row.epoch == lease.epoch;
-        if row.version != owner.version || !(waits || sabotaged("claim-what-does-not-wait")) {
+        if row.version != owner.version || !waits {
             return None;
         }
         self.index.remove(row);
@@ -301,9 +299,6 @@ impl Table {
     /// Whether a word under this lease still counts. A row that was given back has nobody who may speak about it,
     /// so that a repeated word is not counted twice.
     pub(super) fn is_held_under(&self, lease: Lease) -> bool {
-        if sabotaged("no-fencing") {
-            return self.rows.contains_key(&lease.id);
-        }
         self.rows.get(&lease.id).is_some_and(|row| {
             row.epoch == lease.epoch && row.state.as_ref().is_some_and(|state| state.owner.is_some())
         })
@@ -344,7 +339,7 @@ fn suspect(epoch: i32, state: &State) -> Option<Suspect> {
     Some(Suspect { started_before: state.started.is_some(), crashed: blamed.then(|| Arc::clone(owner)) })
 }
 
-/// The lanes that a claim looks at, each once.
+/// The queues that a claim looks at, each once.
 fn lanes(owner: &Owner, request: &ClaimRequest) -> Vec<Lane> {
     let mut groups = match request.side {
         Side::Outbox => vec![Arc::from("")],

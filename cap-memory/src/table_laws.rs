@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_secs(10);
 const KEEP: Duration = Duration::from_secs(30);
 const NODES: [&str; 3] = ["a", "b", "c"];
 
-/// One thing that a node or a person does.
+/// One thing that a node or an operator does.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Wait(u64),

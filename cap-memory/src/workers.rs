@@ -1,4 +1,4 @@
-//! Which node has which worker number.
+//! Which node has which worker id.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::row::Moment;
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::NodeRequest;
 
-/// The worker numbers that were ever given out.
+/// The worker ids that were ever given out.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     claims: BTreeMap<u16, Claim>,
@@ -22,25 +22,25 @@ struct Claim {
 /// Why a node got no number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoNumber {
-    /// The wished one is not a worker number.
+    /// The requested one is not a worker id.
     OutOfRange,
-    /// The wished one belongs to this node, which lives.
+    /// The requested one belongs to this node, which lives.
     HeldBy(Arc<str>),
     /// Every number belongs to a node that lives.
     AllTaken,
 }
 
 impl Workers {
-    /// Gives the node the number that it wishes, the one that it has, or a free one.
+    /// Gives the node the number that it requests, the one that it has, or a free one.
     pub(super) fn join(&mut self, now: Moment, request: &NodeRequest) -> Result<u16, NoNumber> {
         let worker = match request.worker {
-            Some(wished) if wished > MAX_WORKER => return Err(NoNumber::OutOfRange),
-            Some(wished) => {
-                let holder = self.claims.get(&wished).filter(|claim| claim.until > now);
+            Some(requested) if requested > MAX_WORKER => return Err(NoNumber::OutOfRange),
+            Some(requested) => {
+                let holder = self.claims.get(&requested).filter(|claim| claim.until > now);
                 if let Some(claim) = holder.filter(|claim| claim.node != request.node) {
                     return Err(NoNumber::HeldBy(Arc::clone(&claim.node)));
                 }
-                wished
+                requested
             }
             None => self.free(now, &request.node).ok_or(NoNumber::AllTaken)?,
         };

@@ -236,7 +236,7 @@ fn shrink_after(connection: &mut PgConnection, claimed: &[Claimed]) {
     }
 }
 
-/// Of the rows that a statement has claimed, those that can be worked on. One that cannot be read waits for a person,
+/// Of the rows that a statement has claimed, those that can be worked on. One that cannot be read waits for an operator,
 /// and one whose message is gone goes too.
 async fn readable(
     connection: &mut PgConnection,
@@ -331,7 +331,7 @@ fn suspect(row: &PgRow) -> Result<Option<Suspect>, sqlx::Error> {
     Ok(row.try_get::<bool, _>("suspect")?.then_some(suspect))
 }
 
-/// Rows that cannot be read wait for a person, and stand in nobody's way.
+/// Rows that cannot be read wait for an operator, and stand in nobody's way.
 async fn set_aside(
     connection: &mut PgConnection,
     writing: Writing<'_>,
@@ -377,7 +377,7 @@ mod tests {
     use crate::schema::{self, SchemaName};
     use crate::statements::statement;
 
-    /// Between the beginning of a claim and the row's lock a person may have changed the message: it is read again.
+    /// Between the beginning of a claim and the row's lock an operator may have changed the message: it is read again.
     #[tokio::test]
     async fn a_message_that_was_changed_meanwhile_is_claimed_as_it_is_now() {
         let name = SchemaName::new(&format!("cap_claim_{:016x}", fastrand::u64(..)));

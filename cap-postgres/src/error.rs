@@ -195,7 +195,7 @@ pub(crate) fn is_database_error(fault: &Fault, text: &str) -> bool {
 }
 
 /// What an SQLSTATE means for the bus. What is not known here is taken as passing trouble: a message is then kept
-/// and tried again, and a person reads the log.
+/// and tried again, and an operator reads the log.
 fn kind_of_code(code: &str) -> StorageErrorKind {
     let class = code.get(..2).unwrap_or_default();
     match (class, code) {

@@ -12,7 +12,7 @@ use crate::statements::Statements;
 
 // Each statement locks what it is about to delete and skips what others have locked, so that it never waits. The
 // locks are taken first and the conditions looked at again in `DELETE`, which has a newer view of the tables: a
-// message that a person has just re-run is then seen to have a state row.
+// message that an operator has just re-run is then seen to have a state row.
 
 /// Messages that succeeded with nothing to tell, oldest first. Ids rise with time, so that a range of them bounds
 /// the search.
@@ -109,7 +109,7 @@ mod tests {
     use crate::schema::{self, SchemaName};
     use crate::statements::statement;
 
-    /// Between the look at a message and its lock a person may have re-run it: the deletion looks again.
+    /// Between the look at a message and its lock an operator may have re-run it: the deletion looks again.
     #[tokio::test]
     async fn what_has_got_a_state_row_meanwhile_is_kept() {
         let name = SchemaName::new(&format!("cap_expiry_{:016x}", fastrand::u64(..)));

@@ -468,7 +468,7 @@ pub(crate) async fn repeated_ids(
 fn clash(side: Side, id: i64) -> Fault {
     let table = side_name(side);
     Fault::Refused(format!(
-        "row {id} of the {table} holds another message; do two nodes have the same worker number?"
+        "row {id} of the {table} holds another message; do two nodes have the same worker id?"
     ))
 }
 

@@ -98,7 +98,7 @@ pub(crate) async fn roll_back(
     match rolled_back {
         Ok(_) => Ok(false),
         Err(error) if is_ended(&error) => {
-            tracing::warn!("server of a transaction takes no writes; its connections are closed");
+            tracing::warn!("database server is read-only; closing the connections to it");
             tokio::spawn(close_read_only(pool.clone()).in_current_span());
             Ok(true)
         }

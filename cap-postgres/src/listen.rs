@@ -29,7 +29,7 @@ pub(crate) async fn listen(storage: &Postgres, wake: &Wake, cancelled: &Cancella
         loop {
             let Err(fault) = listen_once(storage, wake, &mut pause).await;
             let error = fault.into_error("listening for work", storage.target());
-            tracing::warn!(%error, ?pause, "no connection to listen on; trying again");
+            tracing::warn!(%error, ?pause, "LISTEN connection failed, retrying");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

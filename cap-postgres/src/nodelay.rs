@@ -4,7 +4,7 @@
 //! pieces, the second of which waits for the first to be acknowledged, which the server's side puts off for 40 ms: ten
 //! times as long as the whole batch takes. sqlx does not show its socket, so that this goes by way of the kernel,
 //! which gives a process a second handle to its own sockets. Where it does not (another system, a strict container)
-//! everything works, only slower. To be removed with the sqlx release that mends it.
+//! everything works, only slower. To be removed with the sqlx release that repairs it.
 
 /// Switches it off on every connection of this process to that port.
 #[cfg(target_os = "linux")]

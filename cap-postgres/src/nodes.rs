@@ -1,4 +1,4 @@
-//! Which node has which worker number, so that no two make the same ids.
+//! Which node has which worker id, so that no two make the same ids.
 
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::NodeRequest;
@@ -52,7 +52,7 @@ WHERE worker = $1 AND node = $2";
 
 pub(crate) const LEAVE: &str = "DELETE FROM {schema}.nodes WHERE worker = $1 AND node = $2";
 
-/// Claims the wished number, or a free one.
+/// Claims the requested number, or a free one.
 pub(crate) async fn join(
     connection: &mut PgConnection,
     statements: &Statements,
@@ -60,10 +60,8 @@ pub(crate) async fn join(
     request: &NodeRequest,
 ) -> Result<u16, Fault> {
     check_text("the node's name", &request.node, usize::MAX)?;
-    if let Some(wished) = request.worker.filter(|wished| *wished > MAX_WORKER) {
-        return Err(Fault::Unusable(format!(
-            "worker number {wished} is out of range: use 0 to {MAX_WORKER}"
-        )));
+    if let Some(requested) = request.worker.filter(|requested| *requested > MAX_WORKER) {
+        return Err(Fault::Unusable(format!("worker id {requested} is out of range: use 0 to {MAX_WORKER}")));
     }
     let joined = draw(connection, statements, request).await;
     match joined {
@@ -83,7 +81,7 @@ async fn draw(
 ) -> Result<i16, Fault> {
     for _ in 0..DRAWS {
         let worker: i16 = match request.worker {
-            Some(wished) => i16::try_from(wished).unwrap_or(i16::MAX),
+            Some(requested) => i16::try_from(requested).unwrap_or(i16::MAX),
             None => sqlx::query_scalar(statements.free_worker.clone())
                 .bind(&*request.node)
                 .bind(i32::from(MAX_WORKER))
@@ -95,7 +93,7 @@ async fn draw(
         // finds it taken.
         let mut transaction = connection.begin().await?;
         sqlx::query(START_LOCK_TIMEOUT).execute(&mut *transaction).await?;
-        let joined = sqlx::query(statements.join_wished.clone())
+        let joined = sqlx::query(statements.join_requested.clone())
             .bind(worker)
             .bind(&*request.node)
             .bind(micros(request.lease))
@@ -120,18 +118,18 @@ async fn draw(
             }
         }
     }
-    Err(Fault::Unavailable("other nodes take every worker number at the same moment".to_owned()))
+    Err(Fault::Unavailable("other nodes take every worker id at the same moment".to_owned()))
 }
 
 fn all_taken() -> Fault {
     Fault::Unavailable(
-        "every worker number belongs to a node that lives; one is free when a node leaves".to_owned(),
+        "every worker id belongs to a node that lives; one is free when a node leaves".to_owned(),
     )
 }
 
 fn held_by(worker: i16, node: &str) -> Fault {
     Fault::Unusable(format!(
-        "worker number {worker} belongs to the node {node}, which lives: give each node its own"
+        "worker id {worker} belongs to the node {node}, which lives: give each node its own"
     ))
 }
 

@@ -102,7 +102,7 @@ SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
     CASE WHEN $13 THEN pg_catalog.pg_notify($14, $15)::pg_catalog.text END
 FROM changed";
 
-/// Which statement a verdict takes.
+/// Which statement a outcome takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Forget,
@@ -138,7 +138,7 @@ pub(crate) fn statements_for(settlements: &[Settlement]) -> usize {
     kinds + usize::from(repeated)
 }
 
-/// Applies verdicts, and says of each whether its lease held.
+/// Applies outcomes, and says of each whether its lease held.
 pub(crate) async fn settle(
     connection: &mut PgConnection,
     writing: Writing<'_>,
@@ -279,7 +279,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// A row that cannot be read: it has failed, and stays until a person has seen it.
+    /// A row that cannot be read: it has failed, and stays until an operator has seen it.
     pub(crate) fn corrupt(lease: Lease, error: &'a str) -> Self {
         let reason = Some(cap_adapter::storage::Reason::Corrupt.as_str());
         Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::idle(lease) }

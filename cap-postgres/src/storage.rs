@@ -493,17 +493,17 @@ impl Storage for Postgres {
     }
 
     async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {
-        let mut session = self.session("claiming a worker number").await?;
+        let mut session = self.session("claiming a worker id").await?;
         session.run(|connection| nodes::join(connection, self.statements(), &self.schema, request)).await
     }
 
     async fn keep_alive(&self, request: &NodeRequest, worker: u16) -> Result<bool, StorageError> {
-        let mut session = self.session("renewing the worker number").await?;
+        let mut session = self.session("renewing the worker id").await?;
         session.run(|connection| nodes::keep_alive(connection, self.statements(), request, worker)).await
     }
 
     async fn leave(&self, node: &str, worker: u16) -> Result<(), StorageError> {
-        let mut session = self.session("giving the worker number back").await?;
+        let mut session = self.session("giving the worker id back").await?;
         session.run(|connection| nodes::leave(connection, self.statements(), node, worker)).await
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn check(
         UnverifiedTransport::Warn => tracing::warn!(
             %target,
             sslmode = mode,
-            "database connection may be unencrypted: set sslmode=verify-full, or accept it with unverified_transport"
+            "database connection may be unencrypted: set sslmode=verify-full, or unverified_transport"
         ),
         UnverifiedTransport::Error => {
             return Err(Fault::Unusable(format!(

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
 use cap_adapter::storage::{NewOutgoing, Owner, Stored, TransactionId};
-use cap_adapter::{Bus, Handover, Within};
+use cap_adapter::{AfterCommit, Bus, Within};
 use sqlx::{PgConnection, PgPool, Row as _, Transaction};
 
 use crate::insert::{self, Asked, Inserted};
@@ -55,7 +55,7 @@ pub async fn begin(cap: &impl Bus, pool: &PgPool) -> Result<CapTransaction, sqlx
     Ok(CapTransaction {
         transaction,
         pool: pool.clone(),
-        handover: Some(cap.handover()),
+        after_commit: Some(cap.after_commit()),
         stored: 0,
         told: Told::Nothing,
     })
@@ -69,7 +69,7 @@ pub struct CapTransaction {
     transaction: Option<Transaction<'static, sqlx::Postgres>>,
     pool: PgPool,
     /// There until the commit.
-    handover: Option<Handover>,
+    after_commit: Option<AfterCommit>,
     /// How many messages were stored.
     stored: i32,
     told: Told,
@@ -106,21 +106,21 @@ impl CapTransaction {
         }
         point("commit.before").await;
         // Should this future be dropped from here on, or the connection break, the bus looks whether they are stored.
-        let Some(mut handover) = self.handover.take() else { return Ok(()) };
-        handover.committing();
+        let Some(mut after_commit) = self.after_commit.take() else { return Ok(()) };
+        after_commit.committing();
         if let Some(transaction) = self.transaction.take()
             && let Err(error) = transaction.commit().await
         {
             if is_answer(&error) {
-                handover.not_committed();
+                after_commit.not_committed();
             }
             return Err(error);
         }
         point("commit.after").await;
         if self.told == Told::AllThere {
-            handover.committed();
+            after_commit.committed();
         } else {
-            handover.committed_in_part();
+            after_commit.committed_in_part();
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Drop for CapTransaction {
 
 impl fmt::Debug for CapTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CapTransaction").field("handover", &self.handover).finish_non_exhaustive()
+        f.debug_struct("CapTransaction").field("after_commit", &self.after_commit).finish_non_exhaustive()
     }
 }
 
@@ -212,8 +212,8 @@ impl Within<Postgres> for CapTransaction {
         Ok(stored)
     }
 
-    fn handover(&mut self) -> Option<&mut Handover> {
-        self.handover.as_mut()
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
+        self.after_commit.as_mut()
     }
 }
 

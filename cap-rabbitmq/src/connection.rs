@@ -46,7 +46,7 @@ pub(crate) struct ConnectSettings {
     pub(crate) name: String,
 }
 
-/// One connection. It is never mended: once broken, it is replaced.
+/// One connection. It is never repaired: once broken, it is replaced.
 pub(crate) struct Link {
     connection: Arc<Connection>,
     control: Control,

@@ -148,7 +148,7 @@ impl RabbitMqConsumer {
         while self.ended.is_none()
             && let Some(next) = self.deliveries.next().now_or_never()
         {
-            // What is there is handed out before the end is told of.
+            // What is there is handed out before the end is notified of.
             let _ = self.fetch_or_end(next);
         }
         self.fetched.make_contiguous().sort_unstable_by_key(|incoming| incoming.tag);

@@ -70,7 +70,7 @@ impl Provider {
         Self(Arc::new(move || Box::pin(ask())))
     }
 
-    /// Asks, for no longer than `limit`. What goes wrong here no waiting mends, so far as anyone knows.
+    /// Asks, for no longer than `limit`. What goes wrong here no waiting repairs, so far as anyone knows.
     pub(crate) async fn ask(&self, limit: Duration) -> Result<Credentials, TransportError> {
         // A task of its own: a provider that panics must not take along the engine's task that connects.
         let mut asked = tokio::task::JoinSet::new();

@@ -107,11 +107,7 @@ impl Topology {
                 "joined an exchange with an alternate exchange: unroutable messages go there and are not reported"
             );
         } else {
-            warn!(
-                exchange,
-                error = error_text,
-                "joined an exchange that was declared with other arguments than this bus's"
-            );
+            warn!(exchange, error = error_text, "joined an exchange that was declared with other arguments");
         }
     }
 

@@ -32,7 +32,7 @@
 //! From version 4 on RabbitMQ drops, or dead-letters, what it has delivered from a quorum queue twenty times, unless the
 //! queue says `x-delivery-limit` -1. A queue that is declared on version 4 says so. One that was declared on version 3
 //! does not, and stays as it is when the broker is upgraded; a message that is redelivered that often, since its
-//! node dies or its store is away, is then gone. There is a warning when such a queue is joined. A policy mends it:
+//! node dies or its store is away, is then gone. There is a warning when such a queue is joined. A policy repairs it:
 //! `rabbitmqctl set_policy no-delivery-limit '^orders[.]' '{"delivery-limit": -1}' --apply-to quorum_queues`, with a
 //! pattern for the queues in question. RabbitMQ heeds one policy for each queue, so add it to one that is there.
 //! The storage keeps the retries of a group on such a queue, whatever its policy says.

@@ -1,4 +1,4 @@
-//! The socket under a lapin connection. It can be cut from outside, and what it reads is washed.
+//! The socket under a lapin connection. It can be cut from outside, and what it reads is sanitized.
 //!
 //! lapin offers neither: a connection of its own cannot be ended but by asking the peer, which may be what does not
 //! answer, and an attempt to connect that was given up would leave its thread waiting for ever.
@@ -117,14 +117,14 @@ impl Control {
     }
 }
 
-/// A socket, with TLS or without, that can be cut and washes what it reads.
+/// A socket, with TLS or without, that can be cut and sanitizes what it reads.
 pub(crate) struct Socket {
     stream: AsyncTcpStream<<Tokio as Reactor>::TcpStream>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     control: Control,
     wash: Wash,
     raw: Vec<u8>,
-    /// Washed bytes; the first `taken` of them have been handed on.
+    /// Sanitized bytes; the first `taken` of them have been handed on.
     clean: Vec<u8>,
     taken: usize,
 }

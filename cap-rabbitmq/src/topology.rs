@@ -226,9 +226,8 @@ impl Topology {
 fn warn_of_delivery_limit(queue: &ShortString) {
     warn!(
         queue = queue.as_str(),
-        "the broker drops what it has delivered from this queue twenty times, as it does while a store is \
-         away, since the queue was declared without x-delivery-limit -1; give it a policy with \
-         delivery-limit -1, unless it has one, or delete it when it is empty"
+        advice = "it has no x-delivery-limit -1: set a policy with delivery-limit -1, or delete it when it is empty",
+        "broker drops messages of this queue after 20 deliveries, as in a long outage of the storage"
     );
 }
 

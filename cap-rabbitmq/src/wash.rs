@@ -5,7 +5,7 @@
 //! is gone. The broker forwards all three gladly, and redelivers the message afterwards. Its own reasons for closing
 //! something are cut to length, be it in the middle of a character. So every frame that carries text of a sender, or
 //! a reason, is repaired in place: bytes that are not UTF-8 become `?`, and a table too deep becomes a byte array. No
-//! length changes, save that a frame too long loses its largest headers.
+//! length changes, except that a frame too long loses its largest headers.
 
 use crate::fields::Cursor;
 use crate::greeting::Broker;

@@ -100,7 +100,7 @@ async fn acknowledgements_are_coalesced_and_hit_only_what_they_mean() {
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     send(&transport, "p", 50).await;
     let tags: Vec<Tag> = receive(&mut consumer, 50).await.iter().map(|got| got.tag).collect();
-    // 30 at once, then two behind a gap, then those 30 again, which the broker must not hear of.
+    // 30 at once, then two behind a gap, then those 30 again, which the broker must not learn of.
     consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();
     consumer.settle(&tags[31..33], Acknowledge::Accept).await.unwrap();
     consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();

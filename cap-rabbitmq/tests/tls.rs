@@ -80,7 +80,7 @@ async fn a_broker_behind_tls_is_used_like_any_other() {
     let answers = soon(transport.send(&[message("1", "ok", body.clone())])).await;
     assert_eq!(*answers[0].as_ref().unwrap(), Sent::Routed);
     assert!(support::receive(&mut consumer, 1).await[0].body == body);
-    // What hostile senders write is washed here too.
+    // What hostile senders write is sanitized here too.
     let mut raw = RawClient::connect().await;
     let table = [short(b"\xff"), value(b'S', b"x")].concat();
     raw.publish(&place.exchange, b"k", 1 << 13, &long(&table), b"body").await;

@@ -193,7 +193,7 @@ pub(crate) async fn claim_waiting(
     Ok(rows)
 }
 
-/// Claims a row. One whose message cannot be read waits for a person, and one whose message is gone goes too.
+/// Claims a row. One whose message cannot be read waits for an operator, and one whose message is gone goes too.
 async fn take(
     connection: &mut SqliteConnection,
     writing: Writing<'_>,

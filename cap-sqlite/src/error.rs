@@ -123,7 +123,7 @@ fn primary(code: i32) -> i32 {
 }
 
 /// What a result code means for the bus. What is not known here is taken as passing trouble, like a lock, a full disk
-/// or a failed read: a message is then kept and tried again, and a person reads the log.
+/// or a failed read: a message is then kept and tried again, and an operator reads the log.
 fn kind_of_code(code: i32) -> StorageErrorKind {
     match primary(code) {
         // The value breaks a rule of the table, or is too large for any row.
@@ -134,7 +134,7 @@ fn kind_of_code(code: i32) -> StorageErrorKind {
     }
 }
 
-/// What a person can do about it, where that is not plain.
+/// What an operator can do about it, where that is not plain.
 fn advice(code: i32) -> &'static str {
     match primary(code) {
         CANTOPEN => ": the folder must be there, and this process must be allowed to write in it",

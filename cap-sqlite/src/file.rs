@@ -1,7 +1,7 @@
 //! What all handles of this process on one database file share: turns to write, and who is to be woken.
 //!
 //! Neither is needed for things to be right, only for them to be quick and fair: another process, or a handle that knows
-//! the file by another path, is kept out by SQLite's own lock and hears of work by looking.
+//! the file by another path, is kept out by SQLite's own lock and learns of work by looking.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

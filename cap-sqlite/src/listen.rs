@@ -13,7 +13,7 @@ use crate::storage::Sqlite;
 /// How often the counters are looked at: two rows, read from memory.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Listens until cancelled. Work of this process is told of at once, that of others within [`LOOK_EVERY`].
+/// Listens until cancelled. Work of this process is notified of at once, that of others within [`LOOK_EVERY`].
 pub(crate) async fn listen(storage: &Sqlite, wake: &Wake, cancelled: &CancellationToken) {
     let _listening = Arc::clone(storage.file()).listen(wake.clone());
     tokio::select! {
@@ -38,7 +38,7 @@ async fn look(storage: &Sqlite, wake: &Wake) {
             }
             Err(error) => {
                 if !is_told {
-                    tracing::warn!(%error, "looking for work of other processes failed; trying again");
+                    tracing::warn!(%error, "polling for messages of other processes failed, retrying");
                 }
                 (seen, is_told) = (None, true);
             }

@@ -1,4 +1,4 @@
-//! Which node has which worker number, so that no two make the same ids.
+//! Which node has which worker id, so that no two make the same ids.
 
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::NodeRequest;
@@ -37,17 +37,15 @@ struct Node {
     lease_until: i64,
 }
 
-/// Claims the wished number, or a free one.
+/// Claims the requested number, or a free one.
 pub(crate) async fn join(
     connection: &mut SqliteConnection,
     statements: &Statements,
     request: &NodeRequest,
 ) -> Result<u16, Fault> {
     check_text("the node's name", &request.node, usize::MAX)?;
-    if let Some(wished) = request.worker.filter(|wished| *wished > MAX_WORKER) {
-        return Err(Fault::Unusable(format!(
-            "worker number {wished} is out of range: use 0 to {MAX_WORKER}"
-        )));
+    if let Some(requested) = request.worker.filter(|requested| *requested > MAX_WORKER) {
+        return Err(Fault::Unusable(format!("worker id {requested} is out of range: use 0 to {MAX_WORKER}")));
     }
     // One node at a time chooses, so that no two choose the same.
     let (mut transaction, now) = begin(connection).await?;
@@ -72,15 +70,15 @@ pub(crate) async fn join(
     Ok(worker)
 }
 
-/// The wished number, unless its node lives. Without a wish: the node's own number; else one that nobody had before;
+/// The requested number, unless its node lives. Without a wish: the node's own number; else one that nobody had before;
 /// else the one whose lease ended first. The nodes stand in the order of their numbers.
 fn choose(nodes: &[Node], request: &NodeRequest, now: i64) -> Result<u16, Fault> {
-    if let Some(wished) = request.worker {
-        let holder = nodes.iter().find(|node| node.worker == wished);
+    if let Some(requested) = request.worker {
+        let holder = nodes.iter().find(|node| node.worker == requested);
         return match holder.filter(|node| node.name != *request.node && node.lease_until > now) {
-            None => Ok(wished),
+            None => Ok(requested),
             Some(Node { name, .. }) => Err(Fault::Unusable(format!(
-                "worker number {wished} belongs to the node {name}, which lives: give each node its own"
+                "worker id {requested} belongs to the node {name}, which lives: give each node its own"
             ))),
         };
     }
@@ -92,7 +90,7 @@ fn choose(nodes: &[Node], request: &NodeRequest, now: i64) -> Result<u16, Fault>
     };
     own().or_else(unused).or_else(ended).ok_or_else(|| {
         Fault::Unavailable(
-            "every worker number belongs to a node that lives; one is free when a node leaves".to_owned(),
+            "every worker id belongs to a node that lives; one is free when a node leaves".to_owned(),
         )
     })
 }

@@ -43,7 +43,7 @@ pub(crate) const RECORD: &str = "
 INSERT INTO {prefix}attempts (side, id, number, at, node, error, next_due)
 VALUES ({side}, ?1, ?2, ?3, ?4, ?5, ?6)";
 
-/// Applies verdicts in their order, and says of each whether its lease held.
+/// Applies outcomes in their order, and says of each whether its lease held.
 pub(crate) async fn settle(
     connection: &mut SqliteConnection,
     writing: Writing<'_>,
@@ -142,7 +142,7 @@ enum Due {
 }
 
 impl<'a> Change<'a> {
-    /// A row that cannot be read: it has failed, and stays until a person has seen it.
+    /// A row that cannot be read: it has failed, and stays until an operator has seen it.
     pub(crate) fn corrupt(error: &'a str) -> Self {
         let reason = Some(Reason::Corrupt.as_str());
         Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::default() }

@@ -41,7 +41,7 @@ const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The bus works on connections of its own, one that writes and a few that read, made with the options of the pool that
 /// it is given: handlers that use up the application's pool cannot starve it. The application's pool serves
 /// [`SqliteTx`](crate::SqliteTx). The file is put into WAL mode and must be on a local disk. Several processes on one
-/// machine may share it; each hears of the others' work within a quarter of a second.
+/// machine may share it; each learns of the others' work within a quarter of a second.
 ///
 /// Space that deleted messages leave is used again; the file itself grows smaller only by `VACUUM`.
 ///
@@ -249,17 +249,17 @@ impl Storage for Sqlite {
     }
 
     async fn join(&self, request: &NodeRequest) -> Result<u16, StorageError> {
-        let mut session = self.writer("claiming a worker number").await?;
+        let mut session = self.writer("claiming a worker id").await?;
         session.run(|connection| nodes::join(connection, self.statements(), request)).await
     }
 
     async fn keep_alive(&self, request: &NodeRequest, worker: u16) -> Result<bool, StorageError> {
-        let mut session = self.writer("renewing the worker number").await?;
+        let mut session = self.writer("renewing the worker id").await?;
         session.run(|connection| nodes::keep_alive(connection, self.statements(), request, worker)).await
     }
 
     async fn leave(&self, node: &str, worker: u16) -> Result<(), StorageError> {
-        let mut session = self.writer("giving the worker number back").await?;
+        let mut session = self.writer("giving the worker id back").await?;
         session.run(|connection| nodes::leave(connection, self.statements(), node, worker)).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
 use cap_adapter::storage::{NewOutgoing, Owner, Stored};
-use cap_adapter::{Bus, Handover, Within};
+use cap_adapter::{AfterCommit, Bus, Within};
 use sqlx::{Connection as _, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::timeout;
 
@@ -51,7 +51,7 @@ pub(crate) const STORED: &str = "SELECT 1 FROM {prefix}outbox WHERE id = ?1";
 /// ```
 pub async fn begin(cap: &impl Bus, pool: &SqlitePool) -> Result<CapTransaction, sqlx::Error> {
     let open = Open::begin(pool).await.map_err(Fault::into_sqlx)?;
-    Ok(CapTransaction { open, handover: cap.handover(), stored: None, is_touched: false })
+    Ok(CapTransaction { open, after_commit: cap.after_commit(), stored: None, is_touched: false })
 }
 
 /// A transaction that writes, on a connection of the application's, and its turn.
@@ -124,7 +124,7 @@ async fn begin_on_sound_connection(pool: &SqlitePool) -> Result<Transaction<'sta
 /// Dropping it rolls back, as with `sqlx::Transaction`; what was published within it then reaches nobody.
 pub struct CapTransaction {
     open: Open,
-    handover: Handover,
+    after_commit: AfterCommit,
     stored: Option<StoredHere>,
     /// Whether the caller has done something since the first message was stored, such as going back to a savepoint.
     is_touched: bool,
@@ -154,13 +154,13 @@ impl CapTransaction {
         };
         point("commit.before").await;
         // Should this future be dropped from here on, or the commit fail, the bus looks whether they are stored.
-        self.handover.committing();
+        self.after_commit.committing();
         self.open.commit().await.map_err(Fault::into_sqlx)?;
         point("commit.after").await;
         if are_all_there {
-            self.handover.committed();
+            self.after_commit.committed();
         } else {
-            self.handover.committed_in_part();
+            self.after_commit.committed_in_part();
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl DerefMut for CapTransaction {
 
 impl fmt::Debug for CapTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CapTransaction").field("handover", &self.handover).finish_non_exhaustive()
+        f.debug_struct("CapTransaction").field("after_commit", &self.after_commit).finish_non_exhaustive()
     }
 }
 
@@ -226,8 +226,8 @@ impl Within<Sqlite> for CapTransaction {
         Ok(stored)
     }
 
-    fn handover(&mut self) -> Option<&mut Handover> {
-        Some(&mut self.handover)
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
+        Some(&mut self.after_commit)
     }
 }
 

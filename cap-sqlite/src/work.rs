@@ -1,4 +1,4 @@
-//! Work that a transaction leaves to others, and how they hear of it: a counter for each side, raised with the work.
+//! Work that a transaction leaves to others, and how they learn of it: a counter for each side, raised with the work.
 
 use cap_adapter::storage::Side;
 use sqlx::SqliteConnection;

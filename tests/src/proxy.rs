@@ -1,4 +1,4 @@
-//! A network between the bus and a server that can be cut and mended.
+//! A network between the bus and a server that can be cut and repaired.
 
 use std::io;
 use std::net::SocketAddr;

@@ -166,7 +166,7 @@ async fn runs_once<S: Storage + Monitor>(
     two.block().await;
     assert!(timeout(3 * LEASE, two.begun.recv()).await.is_err(), "another node has taken the message");
     until("a warning", async || {
-        let warned = two.log.lines(&[" WARN ", "the runtime is blocked", "blocked::Two::start"]);
+        let warned = two.log.lines(&[" WARN ", "runtime blocked", "blocked::Two::start"]);
         assert!(warned.len() < 2, "once: {warned:?}");
         warned.first().map(|_| ())
     })
@@ -194,8 +194,7 @@ async fn a_handler_that_blocks_its_thread_runs_once_on_postgres() {
         };
         let renewed = async || {
             let before = first_end().await;
-            until("a renewal of the worker number", async || (first_end().await > before).then_some(()))
-                .await;
+            until("a renewal of the worker id", async || (first_end().await > before).then_some(())).await;
         };
         runs_once(scene, || scene.storage(), renewed).await;
     })
@@ -228,10 +227,10 @@ async fn a_runtime_that_stays_blocked_counts_as_dead() {
         assert_eq!(heard(&mut two.begun).await, 7);
         two.block().await;
         assert_eq!(heard(&mut two.begun).await, 7, "the other node takes over");
-        let errors = two.log.lines(&[" ERROR ", "counts as dead", "blocked::Two::start"]);
+        let errors = two.log.lines(&[" ERROR ", "runtime dead", "blocked::Two::start"]);
         assert!(!errors.is_empty());
         drop(std::mem::replace(&mut two.hold, std::sync::mpsc::channel().0));
-        until("life", async || two.log.lines(&[" WARN ", "the runtime goes on"]).pop()).await;
+        until("life", async || two.log.lines(&[" WARN ", "runtime responds again"]).pop()).await;
         two.end().await;
         let rows = scene.storage().list(&Query::new(Side::Inbox)).await.unwrap();
         let states: Vec<_> = rows.iter().map(|row| (row.status, row.attempts)).collect();
@@ -263,7 +262,7 @@ async fn a_late_renewal_in_memory_names_the_handler() {
     cap.publish("waits", &1_u32).await.unwrap();
     cap.publish("work", &7_u32).await.unwrap();
     assert_eq!(heard(&mut told).await, 7);
-    let line = until("a warning", async || log.lines(&[" WARN ", "leases are renewed so late"]).pop()).await;
+    let line = until("a warning", async || log.lines(&[" WARN ", "leases renewed too late"]).pop()).await;
     assert!(line.contains("(group blocks.v1)") && !line.contains("cap.queue"), "{line}");
     drop(cap);
     node.drop_runtime().await;

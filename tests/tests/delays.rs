@@ -1,4 +1,4 @@
-//! Messages for later: never early, through restarts too, and they can be called off.
+//! Messages for later: never early, through restarts too, and they can be cancelled.
 
 use std::time::Duration;
 
@@ -66,11 +66,11 @@ async fn a_delayed_message_is_called_off_and_yet_sent_by_hand() {
         let short = Duration::from_millis(300);
         let cancelled = cap.publish("report", &1).delay(short).await.unwrap();
         assert!(cap.cancel(&cancelled).await.unwrap());
-        assert!(!cap.cancel(&cancelled).await.unwrap(), "it is called off already");
+        assert!(!cap.cancel(&cancelled).await.unwrap(), "it is cancelled already");
         assert!(!cap.cancel(&MessageId::new("never-was")).await.unwrap());
         let row = monitor.find(Side::Outbox, cancelled.as_str()).await.unwrap().remove(0);
         assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Cancelled)));
-        // Due after the one that was called off, which would have come first.
+        // Due after the one that was cancelled, which would have come first.
         cap.publish("report", &2).delay(short).await.unwrap();
         assert_eq!(heard(&mut told).await, 2);
         assert_eq!(monitor.rerun(Side::Outbox, &[row.id]).await.unwrap(), [row.id]);

@@ -92,7 +92,7 @@ async fn own_group_of_a_full_topic_is_named() {
     .await;
 }
 
-/// A quorum queue takes some more than its limit, since it is told of that while messages are on their way.
+/// A quorum queue takes some more than its limit, since it is notified of that while messages are on their way.
 #[tokio::test]
 async fn messages_to_a_full_quorum_queue_wait() {
     scene(async |scene| {

@@ -27,7 +27,7 @@ async fn slow(scene: &Scene, table: &str, topic: &str, at_commit: bool) {
     scene.pool().execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// Cuts the network while the server is at it, so that nobody hears of its success.
+/// Cuts the network while the server is at it, so that nobody learns of its success.
 async fn cut_meanwhile(scene: &Scene, network: &Proxy) {
     let query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid IN (
         SELECT pid FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation

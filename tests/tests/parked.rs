@@ -1,5 +1,5 @@
 //! Messages that nobody can handle as they are: parked with their reason, their raw body and their headers, in nobody's
-//! way, and replayable once what was wrong is mended.
+//! way, and replayable once what was wrong is repaired.
 
 use cap_core::prelude::*;
 use cap_core::storage::{Reason, Side, Status};

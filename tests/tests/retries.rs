@@ -1,4 +1,4 @@
-//! Failing handlers: tried again by their policy, given up, told to a person once, and re-run by hand.
+//! Failing handlers: tried again by their policy, given up, told to an operator once, and re-run by hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -209,7 +209,7 @@ async fn forged_properties_stay_headers_of_nobody() {
                     .iter()
                     .any(|(name, _)| name.starts_with("cap-property-") || name == "cap-delivery");
                 tell.try_send((user, forged)).unwrap();
-                // The hook is mended between the two.
+                // The hook is repaired between the two.
                 let id = delivery.redelivered.then_some(("cap-msg-id", "m-1"));
                 Some(id.into_iter().chain([("cap-msg-name", "work")]).collect())
             })

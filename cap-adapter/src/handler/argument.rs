@@ -17,7 +17,7 @@ use crate::message::MessageId;
 
 /// What can be an argument of a handler.
 ///
-/// Every type that deserialises is one: it is the payload, and a handler has at most one of those. The others say
+/// Every type that deserializes is one: it is the payload, and a handler has at most one of those. The others say
 /// where they come from: `CapHeaders`, [`State`], [`RawBody`], [`MessageId`], [`Topic`],
 /// [`Attempt`], [`Cancelled`], `Publisher`, the bus itself as `Cap`, [`Delivery`], and
 /// those that adapters and applications add by implementing this trait for a type of their own that does not implement `Deserialize`.

@@ -80,7 +80,7 @@ pub trait Enlisted: Send {
 pub struct Completion {
     /// In whose name.
     pub owner: Owner,
-    /// The inbox row's verdict and the messages to publish with it.
+    /// The inbox row's outcome and the messages to publish with it.
     pub settlement: Settlement,
 }
 

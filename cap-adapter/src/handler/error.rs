@@ -14,11 +14,11 @@ use crate::retry_policy::RetryPolicy;
 pub enum HandlerErrorKind {
     /// The attempt counts and the retry policy decides what follows. What any other error means, too.
     Failed,
-    /// No attempt can succeed: the message waits for a person at once.
+    /// No attempt can succeed: the message waits for an operator at once.
     Permanent,
     /// The body is not what the handler takes: the message is parked as undecodable.
     Undecodable,
-    /// The work was called off: it is not done and no attempt is counted. The message is due again soon.
+    /// The work was cancelled: it is not done and no attempt is counted. The message is due again soon.
     Cancelled,
 }
 
@@ -71,29 +71,29 @@ impl HandlerError {
         Self::new(HandlerErrorKind::Failed, source)
     }
 
-    /// A failure that no retry can mend: the message goes to a person at once.
+    /// A failure that no retry can repair: the message goes to an operator at once.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::new(HandlerErrorKind::Permanent, source)
     }
 
     /// The payload cannot be read: for extractors. The message is parked with its raw body, to be re-run once the
-    /// handler has been mended.
+    /// handler has been repaired.
     pub fn undecodable(source: impl Into<BoxError>) -> Self {
         Self::new(HandlerErrorKind::Undecodable, source)
     }
 
-    /// The work was called off, for instance since [`Cancelled`](crate::Cancelled) fired: not done, no attempt
+    /// The work was cancelled, for instance since [`Cancelled`](crate::Cancelled) fired: not done, no attempt
     /// counted, and due again soon. A time-out is not this but a failure.
     #[must_use]
     pub fn cancelled() -> Self {
-        Self::new(HandlerErrorKind::Cancelled, "the handler's work was called off")
+        Self::new(HandlerErrorKind::Cancelled, "the handler's work was cancelled")
     }
 
     fn new(kind: HandlerErrorKind, source: impl Into<BoxError>) -> Self {
         Self { kind, source: source.into(), after: None, policy: None, outage: false }
     }
 
-    /// Makes it permanent: the message goes to a person at once.
+    /// Makes it permanent: the message goes to an operator at once.
     #[must_use]
     pub fn permanently(mut self) -> Self {
         self.kind = HandlerErrorKind::Permanent;

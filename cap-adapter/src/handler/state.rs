@@ -114,7 +114,7 @@ impl<'a> CheckContext<'a> {
     /// The sentence to show, when it was not.
     #[doc(hidden)]
     pub fn require_instance<T: 'static>(&self) -> Result<(), String> {
-        // No more is asked of the type here, so that a type that is not `Sync` is told of once, where it is used.
+        // No more is asked of the type here, so that a type that is not `Sync` is notified of once, where it is used.
         if self.states.0.contains_key(&TypeId::of::<T>()) {
             return Ok(());
         }

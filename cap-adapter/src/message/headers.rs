@@ -174,7 +174,7 @@ impl Headers {
     /// The headers as a JSON object of strings and nulls, in order: the form in which stores keep them.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // A map with text keys and text or null values always serialises.
+        // A map with text keys and text or null values always serializes.
         serde_json::to_string(&self.0).unwrap_or_else(|_| String::from("{}"))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::faults::virtual_ms;
 
-/// The largest worker number: ten bits.
+/// The largest worker id: ten bits.
 pub const MAX_WORKER: u16 = 1023;
 
 /// Milliseconds from the Unix epoch to 2020-01-01T00:00:00Z, where our ids begin to count.
@@ -64,9 +64,9 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// Makes ids: 41 bits of milliseconds since 2020, 10 bits of worker number, 12 bits of sequence.
+/// Makes ids: 41 bits of milliseconds since 2020, 10 bits of worker id, 12 bits of sequence.
 ///
-/// Ids of one generator rise strictly. Those of several nodes are unique as long as their worker numbers differ,
+/// Ids of one generator rise strictly. Those of several nodes are unique as long as their worker ids differ,
 /// and sort by time to within the clocks' difference. The sequence of each millisecond begins at a place in the lower half
 /// of its range that nobody can foresee. The clock is read once and then followed by a monotonic one,
 /// so that a step of the system's clock neither repeats ids nor stops them. What a millisecond has
@@ -83,7 +83,7 @@ pub struct IdGenerator {
 }
 
 impl IdGenerator {
-    /// A generator for a worker number, which is taken modulo 1024.
+    /// A generator for a worker id, which is taken modulo 1024.
     #[must_use]
     pub fn new(worker: u16) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -100,12 +100,12 @@ impl IdGenerator {
         }
     }
 
-    /// Changes the worker number, when this node had to draw another.
+    /// Changes the worker id, when this node had to draw another.
     pub fn set_worker(&self, worker: u16) {
         self.worker.store(u64::from(worker & MAX_WORKER), Ordering::Relaxed);
     }
 
-    /// The worker number that ids are made with.
+    /// The worker id that ids are made with.
     pub fn worker(&self) -> u16 {
         u16::try_from(self.worker.load(Ordering::Relaxed)).unwrap_or(MAX_WORKER)
     }

@@ -34,7 +34,7 @@ pub fn validate_topic(topic: &str) -> Result<(), NameError> {
 ///
 /// # Errors
 ///
-/// As [`validate_topic`], save that the characters `*` and `#` are what is refused wherever they stand.
+/// As [`validate_topic`], except that the characters `*` and `#` are what is refused wherever they stand.
 pub fn validate_group(group: &str) -> Result<(), NameError> {
     validate_words("group", group)?;
     if group.contains(['*', '#']) {
@@ -86,7 +86,7 @@ impl TopicPattern {
     ///
     /// # Errors
     ///
-    /// As [`validate_topic`], save that a word may be `*` or `#`. A wildcard inside a word is refused, since
+    /// As [`validate_topic`], except that a word may be `*` or `#`. A wildcard inside a word is refused, since
     /// brokers take it literally.
     ///
     /// ```

@@ -140,7 +140,7 @@ pub async fn versions_do_not_meet<F: StorageFixture>(fixture: &F) {
 }
 
 /// A node takes nothing for groups that it does not host.
-pub async fn only_the_wished_groups_are_claimed<F: StorageFixture>(fixture: &F) {
+pub async fn only_the_requested_groups_are_claimed<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for (id, group) in [(1, "billing"), (2, "stock"), (3, "mail"), (4, "billing")] {
         node.receive(NewIncoming { group: group.into(), ..incoming(id, false) }).await;

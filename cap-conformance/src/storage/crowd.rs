@@ -59,7 +59,7 @@ pub async fn writers_of_one_message_id_agree<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A person's re-run through one process is work for the others, and they hear of it.
+/// An operator's re-run through one process is work for the others, and they learn of it.
 pub async fn a_rerun_wakes_the_other_nodes<F: StorageFixture>(fixture: &F) {
     if !fixture.signals() {
         return;

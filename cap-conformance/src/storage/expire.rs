@@ -82,7 +82,7 @@ pub async fn what_was_kept_expires_by_its_own_time<F: StorageFixture>(fixture: &
     }
 }
 
-/// What waits for a person waits for as long as was said, and what was parked does too.
+/// What waits for an operator waits for as long as was said, and what was parked does too.
 pub async fn what_failed_expires_by_its_own_time<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let soon = Duration::from_millis(300);

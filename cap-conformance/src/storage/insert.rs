@@ -110,7 +110,7 @@ pub async fn an_empty_batch_is_no_error<F: StorageFixture>(fixture: &F) {
     node.expect_nothing_due(Side::Outbox).await;
 }
 
-/// Five thousand rows of each side in one call, and their verdicts in another.
+/// Five thousand rows of each side in one call, and their outcomes in another.
 pub async fn a_batch_of_five_thousand<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let batch = WriteBatch {
@@ -251,7 +251,7 @@ fn parked(id: i64, notify: bool) -> NewIncoming {
     }
 }
 
-/// What nobody can handle is kept for a person and never due by itself.
+/// What nobody can handle is kept for an operator and never due by itself.
 pub async fn a_parked_row_waits_for_a_person<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.receive(parked(1, false)).await, Stored::New);

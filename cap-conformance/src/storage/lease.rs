@@ -10,7 +10,7 @@ use super::node::{
     LONG, Node, SHORT, SIDES, at_broker, failed, first_lease, ids, retry, settlement, settlements, succeeded,
 };
 
-/// Every verdict that there is.
+/// Every outcome that there is.
 fn verdicts() -> Vec<Verdict> {
     vec![
         succeeded(Retention::Forget),
@@ -28,7 +28,7 @@ fn verdicts() -> Vec<Verdict> {
     ]
 }
 
-/// A node that slept through its lease wakes up and speaks: each verdict is refused and changes nothing.
+/// A node that slept through its lease wakes up and speaks: each outcome is refused and changes nothing.
 pub async fn a_lost_lease_has_no_say<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
     let verdicts = verdicts();
@@ -40,9 +40,9 @@ pub async fn a_lost_lease_has_no_say<F: StorageFixture>(fixture: &F) {
         let report = a.write(&settlements(side, late.collect())).await;
         let answers: Vec<bool> = report.settled_outgoing.into_iter().chain(report.settled_incoming).collect();
         assert_eq!(answers, vec![false; verdicts.len()]);
-        for (id, verdict) in (1..).zip(&verdicts) {
+        for (id, ended) in (1..).zip(&verdicts) {
             let row = b.row(side, id).await;
-            assert_eq!((row.status, row.reason), (Status::Scheduled, None), "after {verdict:?}");
+            assert_eq!((row.status, row.reason), (Status::Scheduled, None), "after {ended:?}");
             assert_eq!((row.attempts, row.owner.as_deref()), (0, Some("b")));
             assert_eq!(row.last_error, None);
             assert_eq!(b.attempts(side, id).await, []);

@@ -252,7 +252,7 @@ pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A person may act while they are still being told, and what is said about the notice afterwards is not heard.
+/// An operator may act while they are still being told, and what is said about the notice afterwards is not heard.
 pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
@@ -274,7 +274,7 @@ pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixtur
     }
 }
 
-/// A person has mended what was wrong: the message is due at once, its history is kept, its policy starts anew.
+/// An operator has repaired what was wrong: the message is due at once, its history is kept, its policy starts anew.
 pub async fn a_failed_row_is_run_again<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
@@ -336,7 +336,7 @@ pub async fn a_delayed_row_is_run_now<F: StorageFixture>(fixture: &F) {
     assert_eq!(ids(&rows), [1, 2]);
 }
 
-/// Nobody interferes with a node that works; once its lease is over, a person may.
+/// Nobody interferes with a node that works; once its lease is over, an operator may.
 pub async fn a_row_in_work_is_not_run_again<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", SHORT).await);
     for side in SIDES {
@@ -350,7 +350,7 @@ pub async fn a_row_in_work_is_not_run_again<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A delayed message that was called off is not sent, and tells why.
+/// A delayed message that was cancelled is not sent, and tells why.
 pub async fn a_delayed_row_is_called_off<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.publish(delayed(1, LONG)).await;
@@ -398,7 +398,7 @@ pub async fn deleting_takes_all_but_what_is_in_work<F: StorageFixture>(fixture: 
     }
 }
 
-/// How many there are of each kind. What succeeded at once is not counted, nor what was called off.
+/// How many there are of each kind. What succeeded at once is not counted, nor what was cancelled.
 pub async fn rows_are_counted_by_state<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.store.counts().await.unwrap(), []);

@@ -1,4 +1,4 @@
-//! Worker numbers: no two nodes that live ever have the same.
+//! Worker ids: no two nodes that live ever have the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,18 +29,18 @@ pub async fn twenty_nodes_have_twenty_numbers<F: StorageFixture>(fixture: &F) {
 }
 
 /// A node that was configured with a number gets it, also when others have drawn theirs.
-pub async fn a_wished_number_is_given<F: StorageFixture>(fixture: &F) {
+pub async fn a_requested_number_is_given<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
-    for wished in [0, 7, 1023] {
-        let name = format!("node-{wished}");
-        assert_eq!(node.store.join(&request(&name, Some(wished), LONG)).await.unwrap(), wished);
+    for requested in [0, 7, 1023] {
+        let name = format!("node-{requested}");
+        assert_eq!(node.store.join(&request(&name, Some(requested), LONG)).await.unwrap(), requested);
     }
     let drawn = node.store.join(&request("other", None, LONG)).await.unwrap();
     assert!(![0, 7, 1023].contains(&drawn), "{drawn} is taken");
 }
 
 /// Two nodes configured alike are a mistake that is found at the start, and that the error explains.
-pub async fn a_wished_number_that_is_taken_is_refused<F: StorageFixture>(fixture: &F) {
+pub async fn a_requested_number_that_is_taken_is_refused<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(5), LONG)).await.unwrap(), 5);
     let error = b.store.join(&request("b", Some(5), LONG)).await.expect_err("it belongs to a");

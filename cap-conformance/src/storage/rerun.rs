@@ -1,5 +1,5 @@
-//! Re-runs with a change: what was wrong with a message is mended, and it is said in the message by whom. And who is
-//! named, but is no failure any more, when a person acts on failures.
+//! Re-runs with a change: what was wrong with a message is repaired, and it is said in the message by whom. And who is
+//! named, but is no failure any more, when an operator acts on failures.
 
 use cap_core::message::headers::names;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub async fn a_rerun_may_change_the_message<F: StorageFixture>(fixture: &F) {
         assert!(a.settle(side, first_lease(1), failed(false)).await);
         assert!(a.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
         let body = b"\x00\xff{\"OrderId\":8}".to_vec();
-        let change = Change { audit: Some("alice mended it".to_owned()), body: Some(body.clone().into()) };
+        let change = Change { audit: Some("alice repaired it".to_owned()), body: Some(body.clone().into()) };
         let mut done = b.rerun_changed(side, &[1, 404, 2], &change).await;
         done.sort_unstable();
         assert_eq!(done, [1, 2], "what is not there is passed over");
@@ -31,7 +31,7 @@ pub async fn a_rerun_may_change_the_message<F: StorageFixture>(fixture: &F) {
         rows.sort_by_key(|row| row.lease.id);
         for (row, id) in rows.iter().zip([1, 2]) {
             let mut expected = (*message(&format!("m{id}"), "order.created")).clone();
-            expected.headers.insert(names::AUDIT, "alice mended it");
+            expected.headers.insert(names::AUDIT, "alice repaired it");
             expected.body = body.clone().into();
             assert_eq!(*row.message, expected);
             assert_eq!(*a.row(side, id).await.message, expected);
@@ -96,7 +96,7 @@ pub async fn a_change_leaves_work_alone<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A person may name as many rows as there are: ten thousand are run again and changed at once.
+/// An operator may name as many rows as there are: ten thousand are run again and changed at once.
 pub async fn ten_thousand_rows_are_changed_at_once<F: StorageFixture>(fixture: &F) {
     const COUNT: i64 = 10_000;
     let node = Node::open(fixture, "a", LONG).await;
@@ -114,7 +114,7 @@ pub async fn ten_thousand_rows_are_changed_at_once<F: StorageFixture>(fixture: &
     }
 }
 
-/// Rows 1 and 2 have failed, and of 2 a person is still being told; 3 to 8 stand otherwise, and 8 had failed before.
+/// Rows 1 and 2 have failed, and of 2 an operator is still being told; 3 to 8 stand otherwise, and 8 had failed before.
 async fn in_every_state<S: Storage + Monitor>(node: &Node<S>, side: Side) {
     node.insert(side, [1, 2, 3, 4, 5, 6, 8], true).await;
     node.insert(side, [7], false).await;
@@ -167,7 +167,7 @@ pub async fn only_what_failed_is_run_again<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// Who deletes failures leaves everything else alone, also what somebody has just mended.
+/// Who deletes failures leaves everything else alone, also what somebody has just repaired.
 pub async fn only_what_failed_is_deleted<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {

@@ -1,4 +1,4 @@
-//! Verdicts: what each makes of a row.
+//! Outcomes: what each makes of a row.
 
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ pub async fn an_attempt_tells_when_the_next_was_due<F: StorageFixture>(fixture: 
     }
 }
 
-/// What has failed for good waits for a person, and for its expiry.
+/// What has failed for good waits for an operator, and for its expiry.
 pub async fn a_failure_is_final<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
@@ -183,7 +183,7 @@ pub async fn a_failure_may_count_no_attempt<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// The node that was to tell a person dies: another is told to, and only that.
+/// The node that was to tell an operator dies: another is told to, and only that.
 pub async fn a_notice_falls_to_another_node<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {

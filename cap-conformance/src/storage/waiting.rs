@@ -210,14 +210,14 @@ pub async fn nodes_never_share_a_waiting_row<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// The broker brings a row at the moment at which a person runs it again, mended: either the node has it and the person
+/// The broker brings a row at the moment at which an operator runs it again, repaired: either the node has it and the person
 /// came too late, or the person was first and the broker's copy is worth nothing.
 pub async fn the_broker_and_a_person_do_not_share_a_row<F: StorageFixture>(fixture: &F) {
     if !fixture.claims_waiting() {
         return;
     }
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
-    let change = Change { audit: None, body: Some("mended".into()) };
+    let change = Change { audit: None, body: Some("repaired".into()) };
     for id in 1..=40 {
         let leases = wait(&a, [id]).await;
         let claim = b.claim_waiting(&leases);
@@ -237,7 +237,7 @@ pub async fn the_broker_and_a_person_do_not_share_a_row<F: StorageFixture>(fixtu
             assert_eq!(rerun, [id]);
             let claimed = b.claim_in_time(Side::Inbox, 1).await.remove(0);
             assert_eq!((claimed.lease.id, claimed.lease.epoch), (id, 2));
-            assert_eq!(&claimed.message.body[..], b"mended");
+            assert_eq!(&claimed.message.body[..], b"repaired");
             claimed.message
         };
         assert_eq!(a.row(Side::Inbox, id).await.message, message);

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_mins(10);
 
 impl<F: TransportFixture> Bus<'_, F> {
     /// Whether there is anything to test. It is said aloud if there is not.
-    #[allow(clippy::print_stdout, reason = "the test's output is where a person looks for it")]
+    #[allow(clippy::print_stdout, reason = "the test's output is where an operator looks for it")]
     fn can_delay(&self) -> bool {
         let can = self.transport.can_delay();
         if !can {

@@ -19,7 +19,7 @@ use crate::batch::BATCH_BYTES;
 use crate::context::Context;
 use crate::erased::DynConsumer;
 use crate::error::{StorageError, StorageErrorKind, TransportError, TransportErrorKind};
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::message::headers::names;
 use crate::message::{Headers, Message};
 use crate::repeats::Event;
@@ -50,7 +50,7 @@ impl Ending {
         after: Duration,
         error: String,
     ) {
-        let spare = if sabotaged("never-spare") { Duration::MAX } else { self.context.owner.lease };
+        let spare = self.context.owner.lease;
         let lease = ticket.lease;
         let recorded = Instant::now();
         let message = Arc::new(Message::new(self.headers_of_copy(lease, delivery), Bytes::new()));
@@ -72,9 +72,9 @@ impl Ending {
         if error.kind() == TransportErrorKind::DestinationFull {
             // One line a message would be too many for a full delay queue.
             metrics::counter!("cap_rejected_total").increment(1);
-            tracing::debug!(row = lease.id, %error, "rejected by the broker, the storage keeps this retry");
+            tracing::debug!(row = lease.id, %error, "broker rejected a delayed retry; the storage keeps it");
         } else {
-            tracing::warn!(row = lease.id, %error, "the broker cannot keep a retry; the store does");
+            tracing::warn!(row = lease.id, %error, "broker cannot keep a delayed retry; the storage keeps it");
         }
         self.keep_in_store(lease, after.saturating_sub(recorded.elapsed())).await;
     }
@@ -103,7 +103,7 @@ impl Ending {
         let claimed = match claim(&self.context, &[lease]).await {
             Ok(claimed) => claimed.into_iter().flatten().next(),
             Err(error) => {
-                tracing::warn!(row = lease.id, %error, "the retry comes later than it should");
+                tracing::warn!(row = lease.id, %error, "retry is made later than scheduled");
                 None
             }
         };
@@ -194,7 +194,7 @@ impl Consumption {
             group = &*self.group.name,
             came = leases.len(),
             wanted = wanted.len(),
-            "came back from a delay"
+            "received from a delay queue"
         );
         wanted
     }

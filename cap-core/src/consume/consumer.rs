@@ -16,7 +16,7 @@ use crate::batch::{BATCH_BYTES, split};
 use crate::context::Context;
 use crate::erased::DynConsumer;
 use crate::error::{StorageError, StorageErrorKind, TransportError};
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::health::Tracker;
 use crate::message::headers::names;
 use crate::notice::Failure;
@@ -27,7 +27,7 @@ use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 use crate::writer::{SettleItem, StoreItem};
 
-/// Receives for one group until intake stops. `connected` hears of the first success or failure.
+/// Receives for one group until intake stops. `connected` learns of the first success or failure.
 pub(crate) async fn run_consumer(
     context: Arc<Context>,
     group: Arc<Group>,
@@ -54,7 +54,7 @@ pub(crate) async fn run_consumer(
     loop {
         let consuming = task.context.transport.consume_within(&spec, task.channels.room.share());
         let Some(consumer) = stop.run_until_cancelled(consuming).await else { return };
-        // A refusal is an answer, too: no waiting mends it, and others' messages need not wait for that.
+        // A refusal is an answer, too: no waiting repairs it, and others' messages need not wait for that.
         if undeclared && !consumer.as_ref().is_err_and(TransportError::is_unavailable) {
             undeclared = false;
             task.context.undeclared.send_modify(|groups| *groups = groups.saturating_sub(1));
@@ -227,15 +227,8 @@ impl Consumption {
         let _held = self.channels.room.hold(deliveries.iter().map(Incoming::size).sum());
         let tags: Vec<Tag> = deliveries.iter().map(|delivery| delivery.tag).collect();
         let rows = self.rows(deliveries).await;
-        if sabotaged("acknowledge-before-storing") {
-            consumer.settle(&tags, Acknowledge::Accept).await?;
-        }
         match self.store(rows.clone()).await {
             Ok(stored) => self.accept(consumer, rows, &tags, &stored).await,
-            Err(_) if sabotaged("accept-what-is-refused") => {
-                consumer.settle(&tags, Acknowledge::Accept).await?;
-                Ok(0)
-            }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
                 self.one_by_one(consumer, rows, &tags, error).await
             }
@@ -341,7 +334,7 @@ impl Consumption {
         (messages, retries, refused)
     }
 
-    /// Notes that this node holds rows that it has just inserted, has a person told of those that are parked, and
+    /// Notes that this node holds rows that it has just inserted, has an operator told of those that are parked, and
     /// gives back what is to be handled. What waits for room later is held from now on, so that it is renewed.
     pub(super) fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Intake> {
         rows.into_iter().zip(stored).filter_map(|(row, stored)| self.hold_one(row, *stored)).collect()
@@ -350,9 +343,14 @@ impl Consumption {
     fn hold_one(&self, row: NewIncoming, stored: Stored) -> Option<Intake> {
         let NewIncoming { id, group, message, entry, .. } = row;
         let (message_id, topic) = (message.id(), message.name());
-        if stored != Stored::New && !sabotaged("no-deduplication") {
+        if stored != Stored::New {
             metrics::counter!("cap_duplicates_total").increment(1);
-            tracing::debug!(message_id, topic, group = &*group, "received again, and not handled again");
+            tracing::debug!(
+                message_id,
+                topic,
+                group = &*group,
+                "duplicate received; it is not handled again"
+            );
             return None;
         }
         let lease = Lease { id, epoch: 1 };

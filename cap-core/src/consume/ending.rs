@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
 
 use super::intake::Intake;
 use super::outcome::{Decision, decide};
 use crate::context::Context;
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::message::Message;
 use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::publish::{Answer, PendingCommit, answer};
 use crate::repeats::Event;
-use crate::storage::{Lease, NewOutgoing, Reason, Settlement, Side, Verdict};
+use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
     Completion, Delivery, EnginePart, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
     next_attempt,
 };
-use crate::writer::{SettleItem, StoreItem};
+use crate::writer::SettleItem;
 use cap_adapter::engine::{caught, panic_text};
 
 /// How the slow way of ending a message ended.
@@ -30,7 +29,7 @@ pub(crate) enum End {
     Over(Ticket),
     /// Another attempt is to be made at once.
     Again(Job),
-    /// A message that nobody here takes waits for a person.
+    /// A message that nobody here takes waits for an operator.
     Parked,
     /// A suspect's turn has come.
     Turn(Box<Intake>),
@@ -105,24 +104,15 @@ impl Ending {
     }
 
     /// Reserves places in the relay for what is published along.
-    pub(crate) fn with_handover(&self, settlement: Settlement) -> (Settlement, PendingCommit) {
+    pub(crate) fn with_pending_commit(&self, settlement: Settlement) -> (Settlement, PendingCommit) {
         Self::admit(settlement, PendingCommit::new(Arc::clone(&self.context)))
     }
 
-    fn admit(mut settlement: Settlement, mut handover: PendingCommit) -> (Settlement, PendingCommit) {
+    fn admit(mut settlement: Settlement, mut after_commit: PendingCommit) -> (Settlement, PendingCommit) {
         for row in &mut settlement.publishes {
-            handover.admit_settled(row);
+            after_commit.admit_settled(row);
         }
-        (settlement, handover)
-    }
-
-    /// What must never be done: the answer stored on its own, before the handler's success is.
-    pub(crate) async fn publish_apart(&self, publishes: Vec<NewOutgoing>) {
-        let (reply, stored) = oneshot::channel();
-        let handover = PendingCommit::new(Arc::clone(&self.context));
-        let _ = self.context.store.send(StoreItem::Outgoing { rows: publishes, handover, reply }).await;
-        let _ = stored.await;
-        self.context.wake(Side::Outbox);
+        (settlement, after_commit)
     }
 
     /// Commits a handler's transaction together with the settlement.
@@ -133,11 +123,11 @@ impl Ending {
         settlement: Settlement,
         enlisted: Box<dyn Enlisted>,
     ) -> End {
-        let handover = PendingCommit::of_transaction(Arc::clone(&self.context));
-        let (settlement, mut handover) = Self::admit(settlement, handover);
+        let after_commit = PendingCommit::of_transaction(Arc::clone(&self.context));
+        let (settlement, mut after_commit) = Self::admit(settlement, after_commit);
         let completion = Completion { owner: self.context.owner.clone(), settlement };
         point("complete.before").await;
-        handover.committing();
+        after_commit.committing();
         let complete = AssertUnwindSafe(async { enlisted.complete(completion).await });
         let completed = complete.catch_unwind().await;
         point("complete.after").await;
@@ -152,27 +142,24 @@ impl Ending {
             Ok(true) => {
                 Self::log_success(&delivery);
                 self.context.leases.remove(Side::Inbox, ticket.lease);
-                handover.committed();
+                after_commit.committed();
                 End::Over(ticket)
             }
             Ok(false) => {
-                tracing::warn!(
-                    row = ticket.lease.id,
-                    "the lease was lost; the handler's transaction is rolled back"
-                );
+                tracing::warn!(row = ticket.lease.id, "lease lost: the handler's transaction is rolled back");
                 self.context.leases.lose(Side::Inbox, ticket.lease);
-                handover.not_committed();
+                after_commit.not_committed();
                 End::Over(ticket)
             }
             // What follows is written under the same lease: had the commit happened after all, it finds no row, and what
-            // was published is found as the handover is dropped.
+            // was published is found as the after_commit is dropped.
             Err(error) if !error.is_refused() => {
                 let after = Duration::from_secs(1);
                 let error = HandlerError::cancelled().retry_after(after).because(error);
                 self.failed(ticket, delivery, error).await
             }
             Err(error) => {
-                handover.not_committed();
+                after_commit.not_committed();
                 self.failed(ticket, delivery, HandlerError::failed(error)).await
             }
         }
@@ -228,10 +215,6 @@ impl Ending {
             decision => decision,
         };
         self.log_failed_attempt(&ticket, &delivery, &text, &decision);
-        if sabotaged("publish-on-failure") {
-            self.publish_apart(EnginePart::of(&delivery).map(EnginePart::take_publishes).unwrap_or_default())
-                .await;
-        }
         if error.kind() != HandlerErrorKind::Cancelled {
             metrics::counter!("cap_handler_failed_total").increment(1);
         }
@@ -263,7 +246,7 @@ impl Ending {
         End::Over(ticket)
     }
 
-    /// Ends a message for good, and has a person told.
+    /// Ends a message for good, and has an operator told.
     pub(crate) async fn give_up(
         &self,
         lease: Lease,

@@ -26,7 +26,7 @@ use super::suspects::{Suspects, mark_started};
 use crate::circuit::Admission;
 use crate::context::Context;
 
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::message::headers::names;
 use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
 use crate::subscribe::{
@@ -204,11 +204,11 @@ impl Executor {
     }
 
     fn holds(&self, message: &Intake) -> bool {
-        self.context.leases.holds(Side::Inbox, message.lease) || sabotaged("run-what-is-lost")
+        self.context.leases.holds(Side::Inbox, message.lease)
     }
 
     fn key(&self, member: usize, message: &Intake) -> Option<String> {
-        let header = self.group.members[member].order_by.as_deref().filter(|_| !sabotaged("no-order"))?;
+        let header = self.group.members[member].order_by.as_deref()?;
         message.message.headers.get(header).map(str::to_owned)
     }
 
@@ -315,7 +315,7 @@ impl Executor {
         let _ = self.senders[job.ticket.member].send(job).await;
     }
 
-    /// Gives a message back that is not to run now. As it is with a success, a full lane is not waited for here.
+    /// Releases a message that is not to run now. As with a success, a full outcome writer is not waited for here.
     fn give_back(&mut self, lease: Lease, after: Duration) {
         let settlement = Settlement { lease, verdict: Verdict::Release { after }, publishes: Vec::new() };
         let settle = self.context.settle.clone();
@@ -328,7 +328,7 @@ impl Executor {
         }
     }
 
-    /// A claimed message that no handler here takes: it waits for a person, as a fresh one would.
+    /// A claimed message that no handler here takes: it waits for an operator, as a fresh one would.
     fn park_unhandled(&mut self, message: Intake) {
         let topic = message.message.name().unwrap_or_default();
         let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
@@ -362,13 +362,10 @@ impl Executor {
         self.let_waiting_go_on(ticket.member);
         match (outcome, enlisted) {
             (Ok(response), None) => match ending.settlement(&ticket, &delivery, response) {
-                Ok(mut settlement) => {
+                Ok(settlement) => {
                     Ending::log_success(&delivery);
-                    if sabotaged("answer-outside-the-transaction") {
-                        ending.publish_apart(std::mem::take(&mut settlement.publishes)).await;
-                    }
-                    let (settlement, handover) = ending.with_handover(settlement);
-                    let item = SettleItem::new(Side::Inbox, settlement).with_handover(handover);
+                    let (settlement, after_commit) = ending.with_pending_commit(settlement);
+                    let item = SettleItem::new(Side::Inbox, settlement).with_pending_commit(after_commit);
                     if ticket.pass.is_some() {
                         // The next suspect waits until this one's success is stored: were the process to die before, it
                         // would be blamed.

@@ -17,7 +17,7 @@ pub(crate) struct Intake {
     pub(crate) message: Arc<Message>,
     /// Attempts that have failed.
     pub(crate) attempts: u32,
-    /// Of those, the ones before a person last re-ran it.
+    /// Of those, the ones before an operator last re-ran it.
     pub(crate) attempts_before_rerun: u32,
     /// How old it was when this node got it.
     pub(crate) age: Duration,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::faults::sabotaged;
 use crate::storage::Reason;
 use crate::subscribe::{HandlerError, HandlerErrorKind};
 use crate::{NextAttempt, RetryPolicy};
@@ -34,22 +33,14 @@ pub(crate) fn decide(
     stopping: bool,
     jitter: f64,
 ) -> Decision {
-    if sabotaged("give-up-early") {
-        return Decision::GiveUp(Reason::Exhausted);
-    }
     let policy = error.policy().unwrap_or(policy);
-    let kind = match error.kind() {
-        HandlerErrorKind::Cancelled if sabotaged("count-what-was-called-off") => HandlerErrorKind::Failed,
-        kind => kind,
-    };
-    match kind {
+    match error.kind() {
         HandlerErrorKind::Permanent => Decision::GiveUp(Reason::Permanent),
         HandlerErrorKind::Undecodable => Decision::GiveUp(Reason::Undecodable),
         HandlerErrorKind::Cancelled if stopping => Decision::GiveBack(Duration::ZERO),
         HandlerErrorKind::Cancelled => Decision::GiveBack(error.pause().unwrap_or(REST)),
         // `Failed`, and kinds that this engine does not know.
         _ => match (policy.next(failed, jitter), error.pause()) {
-            (NextAttempt::GiveUp, _) if sabotaged("never-give-up") => Decision::Later(REST),
             (NextAttempt::GiveUp, _) => Decision::GiveUp(Reason::Exhausted),
             // Not at the broker: a delay queue for each pause that anyone may ask for would be a queue each.
             (NextAttempt::After(_) | NextAttempt::AtBroker(_), Some(asked)) => Decision::Later(asked),

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::intake::Intake;
 use crate::circuit::{Admission, Circuit, CircuitHealth, CircuitState, Sign};
-use crate::faults::sabotaged;
 use crate::subscribe::{Group, HandlerError, HandlerErrorKind, Member};
 
 /// What the executor keeps for the circuits of its group.
@@ -84,7 +83,6 @@ impl Pausing {
     pub(crate) fn is_open(&self, member: usize) -> bool {
         let paused = self.members[member].as_ref();
         paused.is_some_and(|paused| paused.circuit.state() != CircuitState::Closed)
-            && !sabotaged("repeat-while-open")
     }
 
     /// Has a message wait for the probe's outcome.
@@ -114,7 +112,7 @@ impl Pausing {
         let paused = self.members[member].as_mut()?;
         let rest = paused.circuit.hear(Instant::now(), sign, probe);
         Self::show(&self.shown, paused);
-        rest.filter(|_| !sabotaged("count-while-open"))
+        rest
     }
 
     /// The messages of a subscriber that need wait no longer: its probe has ended.
@@ -139,14 +137,14 @@ impl Pausing {
                 tracing::warn!(
                     subscriber,
                     topic,
-                    "the circuit is open: what this handler depends on seems to be down"
+                    "circuit open: a dependency of this handler seems to be down"
                 );
             }
             CircuitState::Probing => {
-                tracing::info!(subscriber, topic, "the circuit is open: trying one message");
+                tracing::info!(subscriber, topic, "circuit half-open: trying one message");
             }
             CircuitState::Closed => {
-                tracing::info!(subscriber, topic, "the circuit is closed: handlers run again");
+                tracing::info!(subscriber, topic, "circuit closed: the handler runs again");
             }
         }
     }

@@ -58,7 +58,7 @@ impl Consumption {
                 message_id = row.message.id(),
                 topic = row.message.name(),
                 error = error_chain(error),
-                "the store refuses a received message; it stays unacknowledged at the broker"
+                "storage rejected a received message; it stays unacknowledged at the broker"
             );
         })
     }

@@ -99,7 +99,7 @@ impl FullDestinations {
         full.until = Instant::now();
         if full.waiting.is_empty() {
             topics.remove(topic);
-            tracing::info!(topic, "destination takes messages again");
+            tracing::info!(topic, "destination accepts messages again");
         }
     }
 

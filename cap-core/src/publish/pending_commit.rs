@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cap_adapter::{AfterCommit, Handover};
+use cap_adapter::{AfterCommit, CommitDispatch};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::storage::{Lease, NewOutgoing, Side};
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
 ///
-/// The engine's side of a [`Handover`], which says what its caller has to do.
+/// The engine's side of a [`AfterCommit`], which says what its caller has to do.
 pub(crate) struct PendingCommit {
     context: Arc<Context>,
     entries: Vec<Entry>,
@@ -90,8 +90,8 @@ impl PendingCommit {
     }
 
     /// The engine's side of what an adapter's transaction keeps.
-    pub(crate) fn behind(handover: &mut Handover) -> Option<&mut Self> {
-        handover.engine_mut().downcast_mut()
+    pub(crate) fn behind(after_commit: &mut AfterCommit) -> Option<&mut Self> {
+        after_commit.engine_mut().downcast_mut()
     }
 
     /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
@@ -232,7 +232,7 @@ impl PendingCommit {
     }
 }
 
-impl AfterCommit for PendingCommit {
+impl CommitDispatch for PendingCommit {
     fn committing(&mut self) {
         Self::committing(self);
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::pending_commit::PendingCommit;
 use crate::context::Context;
 use crate::error::{PublishError, StorageError, StorageErrorKind};
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::health::Phase;
 use crate::message::headers::names;
 use crate::message::{Headers, MessageId};
@@ -130,7 +130,7 @@ macro_rules! about {
         }
 
         /// As [`delay`](Self::delay), but the broker keeps the message meanwhile, so that nothing is asked of the
-        /// store when it is due. The message goes to the broker at once, and cannot be called off any more. It counts as
+        /// store when it is due. The message goes to the broker at once, and cannot be cancelled any more. It counts as
         /// routed as soon as the broker keeps it: that no queue wants it when the delay is over, nobody notices,
         /// whatever the option `unrouted` says. After an outage it may come later than it would have, by a
         /// 32nd of the delay or a second, whichever is longer. Refused when it is awaited if the transport cannot
@@ -298,15 +298,15 @@ async fn store_in_outbox(
 ) -> Result<Vec<MessageId>, PublishError> {
     accepting(context, topic).await?;
     let mut rows = compose_all(&context.composer, drafts)?;
-    let mut handover = PendingCommit::new(Arc::clone(context));
+    let mut after_commit = PendingCommit::new(Arc::clone(context));
     for row in &mut rows {
-        handover.admit(row);
+        after_commit.admit(row);
     }
     let ids = ids(&rows);
     let (reply, stored) = oneshot::channel();
     let shut_down = || PublishError::ShutDown { topic: topic.to_owned() };
     // The writer has it, and not this future: what is stored leaves also when nobody waits for it any more.
-    context.store.send(StoreItem::Outgoing { rows, handover, reply }).await.map_err(|_| shut_down())?;
+    context.store.send(StoreItem::Outgoing { rows, after_commit, reply }).await.map_err(|_| shut_down())?;
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;
@@ -332,7 +332,7 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     };
     let mut rows = compose_all(&context.composer, drafts)?;
     let ids = ids(&rows);
-    if T::WATCHED && transaction.handover().is_none() {
+    if T::WATCHED && transaction.after_commit().is_none() {
         let stored = store_watched(context, storage, &mut rows, transaction).await;
         let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
         refuse_duplicates(&stored, &ids)?;
@@ -341,16 +341,12 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     }
     // Given to the transaction first, as not certain: a caller may drop this future, and commit.
     let mut before = None;
-    if let Some(handover) = transaction.handover().and_then(PendingCommit::behind) {
+    if let Some(after_commit) = transaction.after_commit().and_then(PendingCommit::behind) {
         let mut pending = PendingCommit::new(Arc::clone(context));
         for row in &mut rows {
             pending.admit_open(row);
         }
-        if sabotaged("hand-over-before-commit") {
-            pending.committed();
-        } else {
-            before = Some(handover.absorb(pending));
-        }
+        before = Some(after_commit.absorb(pending));
     }
     point("within.before").await;
     let stored = transaction.store(storage, &context.owner, &rows).await;
@@ -359,10 +355,12 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         Ok(stored) => refuse_duplicates(&stored, &ids),
         Err(source) => Err(PublishError::Storage { topic, source }),
     };
-    if let (Some(handover), Some(before)) = (transaction.handover().and_then(PendingCommit::behind), before) {
+    if let (Some(after_commit), Some(before)) =
+        (transaction.after_commit().and_then(PendingCommit::behind), before)
+    {
         match &stored {
-            Ok(()) => handover.confirm(before),
-            Err(_) => handover.retract(before),
+            Ok(()) => after_commit.confirm(before),
+            Err(_) => after_commit.retract(before),
         }
     }
     stored?;

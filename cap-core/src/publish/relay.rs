@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{TransportError, TransportErrorKind};
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::message::Message;
 use crate::message::headers::names;
 use crate::notice::Failure;
@@ -108,7 +108,7 @@ struct Relay {
     pause: Option<Instant>,
     probing: Probing,
     queues: Queues,
-    /// When a person is told that queues are late.
+    /// When an operator is told that queues are late.
     patience: Instant,
 }
 
@@ -224,9 +224,6 @@ impl Relay {
             if batch.is_empty() {
                 return Vec::new();
             }
-            if sabotaged("mark-before-confirm") {
-                return batch.into_iter().map(|item| (item, Ok(Taken::Sent(Sent::Routed)))).collect();
-            }
             point("send.before").await;
             let answers = match in_process {
                 Some(in_process) => in_process.send(&context, &batch).await,
@@ -260,18 +257,11 @@ impl Relay {
                     taken += 1;
                     self.sent(item, sent).await;
                 }
-                Err(error) if error.is_unavailable() && sabotaged("count-outages") => {
-                    self.failed(item, &error).await;
-                    away = Some(error);
-                }
-                Err(error) if error.is_unavailable() && sabotaged("drop-on-outage") => away = Some(error),
                 Err(error) if error.is_unavailable() => {
                     away = Some(error);
                     self.again.push_back(item);
                 }
-                Err(error)
-                    if error.kind() == TransportErrorKind::DestinationFull && !sabotaged("count-full") =>
-                {
+                Err(error) if error.kind() == TransportErrorKind::DestinationFull => {
                     self.rejected(&item, &error).await;
                 }
                 Err(error) => match item.broker_delay() {
@@ -308,7 +298,12 @@ impl Relay {
                         TransportError::new(TransportErrorKind::Refused, self.context.transport.name(), text);
                     return self.failed(item, &error).await;
                 }
-                tracing::warn!(message_id = id, topic, row = item.lease.id, "no queue wanted this message");
+                tracing::warn!(
+                    message_id = id,
+                    topic,
+                    row = item.lease.id,
+                    "message unroutable: no queue is bound for its topic"
+                );
                 Some(Reason::Unrouted)
             }
         };
@@ -335,7 +330,7 @@ impl Relay {
     /// time without the broker's help, and nothing is counted.
     async fn keep_in_store(&mut self, item: &RelayItem, delay: BrokerDelay, error: &TransportError) {
         let (message_id, row) = (item.message.id(), item.lease.id);
-        tracing::warn!(message_id, row, %error, "the broker cannot keep a delayed message; the store does");
+        tracing::warn!(message_id, row, %error, "broker cannot keep a delayed message; the storage keeps it");
         settle(&self.context, item.lease, Verdict::Release { after: delay.left() }).await;
     }
 
@@ -456,7 +451,7 @@ async fn settle_and_wait(context: &Context, lease: Lease, verdict: Verdict, fail
 
 async fn all_declared(undeclared: &mut watch::Receiver<usize>) {
     // The sender is in the context, which outlives this.
-    let _ = undeclared.wait_for(|groups| *groups == 0 || sabotaged("send-before-queues")).await;
+    let _ = undeclared.wait_for(|groups| *groups == 0).await;
 }
 
 async fn until(pause: Option<Instant>) {

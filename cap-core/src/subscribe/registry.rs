@@ -154,7 +154,7 @@ pub(crate) fn build_groups(
             problems.push(format!("{function} has concurrency 0, so it would never run"));
         }
         if registration.timeout == Some(Duration::ZERO) {
-            problems.push(format!("{function} has a timeout of nothing, which would fail every message"));
+            problems.push(format!("{function} has a timeout of zero, so every message would time out"));
         }
         if let Some(problem) = registration.circuit.and_then(|circuit| circuit.problem()) {
             problems.push(format!("{function}: its circuit breaker {problem}"));

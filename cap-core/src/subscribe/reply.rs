@@ -23,7 +23,7 @@ use cap_adapter::HandlerError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<T>(pub T);
 
-/// A serialised answer.
+/// A serialized answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The JSON of the answer; empty for null.
@@ -75,7 +75,7 @@ impl<T: Serialize> IntoOutcome for Reply<T> {
     fn into_outcome(self) -> Outcome {
         match serialise(&self.0) {
             Ok(body) => Ok(Some(Response { body })),
-            Err(error) => Err(HandlerError::permanent(format!("the reply cannot be serialised: {error}"))),
+            Err(error) => Err(HandlerError::permanent(format!("the reply cannot be serialized: {error}"))),
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Ticket {
     pub(crate) member: usize,
     /// Attempts that failed before this one.
     pub(crate) attempts: u32,
-    /// Of those, the ones before a person last re-ran the message.
+    /// Of those, the ones before an operator last re-ran the message.
     pub(crate) attempts_before_rerun: u32,
     /// How old the message was when this node got it.
     pub(crate) age: Duration,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::context::Context;
 use crate::erased::DynStorage;
-use crate::faults::{point, sabotaged};
+use crate::faults::point;
 use crate::storage::{Lease, Settlement, Side, Verdict, WriteBatch};
 use crate::subscribe::{busy, forgive};
 
@@ -75,8 +75,7 @@ pub(super) fn warn_if_late(context: &Context, late: Duration) {
         tracing::warn!(
             ?late,
             handlers = busy(&context.activities),
-            "leases are renewed so late that other nodes may have taken them: a handler blocked its thread, or the process \
-             was paused"
+            "leases renewed too late, other nodes may have claimed them: blocked thread or paused process"
         );
     }
     forgive(&context.activities);
@@ -91,9 +90,6 @@ pub(super) async fn catch_up(context: &Context, side: Side) -> bool {
 
 /// Renews every lease of a side, and says whether the store has heard of each.
 async fn renew_all(context: &Context, storage: &dyn DynStorage, side: Side) -> bool {
-    if sabotaged("never-renew") {
-        return true;
-    }
     let at = Instant::now();
     for leases in context.leases.all(side).chunks(CHUNK) {
         if !renew(context, storage, side, leases).await {
@@ -115,7 +111,7 @@ async fn renew(context: &Context, storage: &dyn DynStorage, side: Side, leases: 
             for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
                 // One that was settled meanwhile is out of the book already.
                 if context.leases.holds(side, *lease) {
-                    tracing::warn!(row = lease.id, ?side, "a lease was lost: another node has the message");
+                    tracing::warn!(row = lease.id, ?side, "lease lost: another node now owns this message");
                     context.leases.lose(side, *lease);
                 }
             }
@@ -161,13 +157,13 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
                     Side::Inbox => WriteBatch { settled_incoming: settlements, ..WriteBatch::default() },
                 };
                 if let Err(error) = context.storage.write(&context.owner, &batch).await {
-                    tracing::warn!(%error, count = leases.len(), "leases were not given back and must run out");
+                    tracing::warn!(%error, count = leases.len(), "could not release leases; they expire on their own");
                     return;
                 }
             }
         }
     };
     if tokio::time::timeout(limit, release).await.is_err() {
-        tracing::warn!("giving back leases took too long; they must run out");
+        tracing::warn!("releasing leases took too long; they expire on their own");
     }
 }

@@ -1,4 +1,4 @@
-//! What keeps a bus going beside its traffic: claims of what is due, heartbeats, expiry, the worker number.
+//! What keeps a bus going beside its traffic: claims of what is due, heartbeats, expiry, the worker id.
 
 mod claims;
 mod collector;

@@ -1,4 +1,4 @@
-//! This node's place among the others: waits for the store, draws a worker number, keeps it.
+//! This node's place among the others: waits for the store, draws a worker id, keeps it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
 use crate::storage::{NodeRequest, SharedKey};
 
-/// How long a worker number stays a node's own when it falls silent: long enough that a paused node seldom loses
+/// How long a worker id stays a node's own when it falls silent: long enough that a paused node seldom loses
 /// it, short enough that crashing nodes do not use up the 1024.
 const NUMBER_LEASE: Duration = Duration::from_mins(10);
 /// One try to reach the store takes no longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How a node of this bus makes itself known, with the worker number that it was configured with.
+/// How a node of this bus makes itself known, with the worker id that it was configured with.
 pub(crate) fn node_request(context: &Context, worker: Option<u16>) -> NodeRequest {
     NodeRequest {
         node: Arc::clone(&context.owner.node),
@@ -29,8 +29,8 @@ pub(crate) fn node_request(context: &Context, worker: Option<u16>) -> NodeReques
 }
 
 /// Brings the bus from starting to running, and keeps its number until everything stops. The groups' names, and what they
-/// subscribe to, are checked first. `started` hears of the
-/// first error that waiting cannot mend, or of success.
+/// subscribe to, are checked first. `started` learns of the
+/// first error that waiting cannot repair, or of success.
 pub(crate) async fn run_node(
     context: Arc<Context>,
     request: NodeRequest,
@@ -113,11 +113,7 @@ pub(super) async fn keep(
             return Ok(());
         }
         let drawn = storage.join(request).await?;
-        tracing::warn!(
-            lost = number,
-            drawn,
-            "this node fell silent for so long that its worker number was given away"
-        );
+        tracing::warn!(lost = number, drawn, "worker id lost: this node did not renew it in time");
         context.composer.ids.set_worker(drawn);
         Ok::<_, StorageError>(())
     };

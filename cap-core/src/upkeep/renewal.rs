@@ -1,4 +1,4 @@
-//! Renews leases and the worker number on a thread and a runtime of their own, on storages that offer connections for it, so
+//! Renews leases and the worker id on a thread and a runtime of their own, on storages that offer connections for it, so
 //! that a handler that blocks the bus's runtime does not lose what it is at.
 //!
 //! The thread asks the bus's runtime for a sign of life at each renewal. One that gives none for too long counts as dead, and
@@ -55,7 +55,7 @@ pub(crate) fn spawn_renewal(context: &Arc<Context>, request: &NodeRequest, tasks
         drop(ending);
     });
     if let Err(error) = spawned {
-        tracing::warn!(%error, "leases have no thread of their own: a handler that blocks its thread loses its lease");
+        tracing::warn!(%error, "no thread for lease renewal: a handler that blocks its thread loses its lease");
         return false;
     }
     tasks.spawn(answer(Arc::clone(context), pulse, over, ended));
@@ -105,7 +105,7 @@ impl Renewal {
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                tracing::warn!(%error, "leases have no runtime of their own: a handler that blocks its thread loses its lease");
+                tracing::warn!(%error, "no runtime for lease renewal: a handler that blocks its thread loses its lease");
                 return;
             }
         };
@@ -167,7 +167,7 @@ impl Watch {
             if self.is_dead {
                 tracing::warn!(
                     ?silent,
-                    "the runtime goes on after it had counted as dead; what no other node has taken is renewed again"
+                    "runtime responds again; leases that no other node has claimed are renewed again"
                 );
             }
             *self = Self { answers, since: Instant::now(), is_late: false, is_dead: false, ..*self };
@@ -178,16 +178,15 @@ impl Watch {
             tracing::error!(
                 ?silent,
                 handlers = busy(),
-                "the runtime counts as dead, as handlers block its threads: its leases and its worker number are renewed no \
-                 longer, and other nodes take over. Start this process anew; what blocks belongs into spawn_blocking"
+                advice = "restart this process; move blocking code to tokio::task::spawn_blocking",
+                "runtime dead: handlers block its threads. Its leases expire and other nodes take over"
             );
         } else if silent > self.lease && !self.is_late {
             self.is_late = true;
             tracing::warn!(
                 ?silent,
                 handlers = busy(),
-                "the runtime is blocked, and its leases are renewed for it: what blocks in a handler belongs into \
-                 spawn_blocking"
+                "runtime blocked, its leases are still renewed: move blocking code to spawn_blocking"
             );
         }
     }

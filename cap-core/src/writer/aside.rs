@@ -38,7 +38,7 @@ impl Aside {
         tracing::warn!(
             row = item.row(),
             error = error.map(tracing::field::display),
-            "storage does not take the outcome of a message but takes others; retrying it apart"
+            "storage rejects the outcome of a message but accepts others; retrying it separately"
         );
         let mut backoff = Backoff::default();
         let due = Instant::now() + backoff.next();

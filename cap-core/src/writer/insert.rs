@@ -21,7 +21,7 @@ pub(crate) enum StoreItem {
     Outgoing {
         rows: Vec<NewOutgoing>,
         /// What follows from it, whether anybody still waits or not.
-        handover: PendingCommit,
+        after_commit: PendingCommit,
         reply: Reply,
     },
     Incoming(Vec<NewIncoming>, Reply),
@@ -73,14 +73,14 @@ impl StoreItem {
     /// Says what became of its rows. `since` is when the call began that has inserted them, if that was the last one.
     fn stored(self, context: &Context, stored: Vec<Stored>, since: Option<Instant>) {
         match self {
-            Self::Outgoing { mut handover, reply, .. } => {
+            Self::Outgoing { mut after_commit, reply, .. } => {
                 if stored.contains(&Stored::Duplicate) {
-                    handover.not_committed();
+                    after_commit.not_committed();
                 } else {
                     if let Some(since) = since {
-                        handover.inserted(since);
+                        after_commit.inserted(since);
                     }
-                    handover.committed();
+                    after_commit.committed();
                 }
                 drop(reply.send(Ok(stored)));
             }
@@ -209,7 +209,7 @@ struct NotStored {
 
 /// Inserts, waiting for a store that is away as long as anyone waits for the answer. Data that the store refuses is an
 /// error of the items, and so is what it does not take while it takes other writes; who publishes is told at once when a
-/// person must mend the store.
+/// person must repair the store.
 async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(), NotStored> {
     let mut backoff = Backoff::default();
     loop {
@@ -258,8 +258,8 @@ fn rows_of(items: &mut [StoreItem]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for item in items {
         match item {
-            StoreItem::Outgoing { rows, handover, .. } => {
-                handover.trying();
+            StoreItem::Outgoing { rows, after_commit, .. } => {
+                after_commit.trying();
                 batch.outgoing.extend_from_slice(rows);
             }
             StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),

@@ -11,15 +11,14 @@ use crate::backoff::Backoff;
 use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{LONGEST_ERROR, StorageError, error_chain, error_text};
-use crate::faults::sabotaged;
 use crate::publish::PendingCommit;
 use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
 
-/// A verdict to be written, what follows from it in memory, and perhaps someone who waits.
+/// A outcome to be written, what follows from it in memory, and perhaps someone who waits.
 pub(crate) struct SettleItem {
     side: Side,
     settlement: Settlement,
-    handover: Option<PendingCommit>,
+    after_commit: Option<PendingCommit>,
     reply: Option<oneshot::Sender<bool>>,
     /// Nobody here has the message any more: if something is to follow, the claims find it.
     left_to_claims: bool,
@@ -37,7 +36,7 @@ impl SettleItem {
         Self {
             side,
             settlement,
-            handover: None,
+            after_commit: None,
             reply: None,
             left_to_claims: false,
             attempts: None,
@@ -65,8 +64,8 @@ impl SettleItem {
     }
 
     /// With messages to be relayed once they are stored.
-    pub(crate) fn with_handover(mut self, handover: PendingCommit) -> Self {
-        self.handover = Some(handover);
+    pub(crate) fn with_pending_commit(mut self, after_commit: PendingCommit) -> Self {
+        self.after_commit = Some(after_commit);
         self
     }
 
@@ -154,14 +153,14 @@ pub(super) async fn write_once(
     write: impl AsyncFnOnce(&Context, &WriteBatch) -> Result<WriteReport, StorageError>,
 ) -> Tried {
     let repeated = items.iter().any(|item| item.repeated);
-    if repeated && !sabotaged("count-twice") && !leave_out_heard(context, &mut items).await {
+    if repeated && !leave_out_heard(context, &mut items).await {
         return Tried::Failed(None, items);
     }
     if items.is_empty() {
         return Tried::Written;
     }
-    for handover in items.iter_mut().filter_map(|item| item.handover.as_mut()) {
-        handover.trying();
+    for after_commit in items.iter_mut().filter_map(|item| item.after_commit.as_mut()) {
+        after_commit.trying();
     }
     let begun = Instant::now();
     match write(context, &marks(&items)).await {
@@ -174,8 +173,8 @@ pub(super) async fn write_once(
                     Side::Inbox => incoming.next(),
                 };
                 let applied = applied.unwrap_or(false);
-                if applied && let Some(handover) = &mut item.handover {
-                    handover.inserted(begun);
+                if applied && let Some(after_commit) = &mut item.after_commit {
+                    after_commit.inserted(begun);
                 }
                 let repeated = item.repeated;
                 settled(context, item, applied, repeated);
@@ -280,7 +279,7 @@ fn marks(items: &[SettleItem]) -> WriteBatch {
     batch
 }
 
-/// After a lost answer, ends the items of which the store has heard, as far as it matters whether it hears of them
+/// After a lost answer, ends the items of which the store has heard, as far as it matters whether it learns of them
 /// again. `false` if it cannot be asked.
 async fn leave_out_heard(context: &Context, items: &mut Vec<SettleItem>) -> bool {
     let mut unheard = Vec::with_capacity(items.len());
@@ -317,7 +316,7 @@ fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
     // Whoever was told may have acted before this was written.
     let told = matches!(item.settlement.verdict, Verdict::Notified);
     if !applied && !repeated && !told {
-        tracing::warn!(row = lease.id, side = ?item.side, "the lease on a message was lost; another node has it");
+        tracing::warn!(row = lease.id, side = ?item.side, "lease lost: another node now owns this message");
     }
     if !applied {
         context.leases.lose(item.side, lease);
@@ -338,11 +337,11 @@ fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
             _ => {}
         }
     }
-    match item.handover {
-        Some(handover) if applied => handover.committed(),
-        Some(handover) if !repeated => handover.not_committed(),
+    match item.after_commit {
+        Some(after_commit) if applied => after_commit.committed(),
+        Some(after_commit) if !repeated => after_commit.not_committed(),
         // After a lost answer the rows are there if it was heard the first time: as this is dropped, they are looked for.
-        handover => drop(handover),
+        after_commit => drop(after_commit),
     }
     if let Some(reply) = item.reply {
         // Whoever waited may have been dropped at shutdown.

@@ -151,7 +151,7 @@ WITH wanted AS (
 )
 SELECT id FROM messages";
 
-// A row that is there for nothing but its epoch is not counted, nor one that was called off.
+// A row that is there for nothing but its epoch is not counted, nor one that was cancelled.
 pub(crate) const COUNTS: &str = "
 SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {schema}.outbox_state
 WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS DISTINCT FROM 'cancelled'

@@ -125,7 +125,7 @@ async fn nothing_is_announced_within_transactions_of_the_application() {
     let applications: Vec<i32> =
         sqlx::query_scalar(pids).bind(&database.schema).fetch_all(&database.pool).await.unwrap();
     assert!(!applications.is_empty());
-    // Other nodes hear of what is delayed, from a connection of the bus.
+    // Other nodes learn of what is delayed, from a connection of the bus.
     let first = tokio::time::timeout(Duration::from_secs(20), listener.recv()).await.unwrap().unwrap();
     let mut heard = vec![first];
     sqlx::query("SELECT pg_notify($1, 'end')").bind(&channel).execute(&database.pool).await.unwrap();

@@ -65,7 +65,7 @@ async fn what_a_handler_publishes_under_a_taken_id_is_not_lost_without_a_word() 
     for (warnings, topic) in ["plain", "exact"].into_iter().enumerate() {
         cap.publish(topic, &()).await.unwrap();
         let warned = async {
-            while log.text().matches("its message id is taken").count() <= warnings {
+            while log.text().matches("message id already in the outbox").count() <= warnings {
                 tokio::task::yield_now().await;
             }
         };

@@ -136,7 +136,7 @@ async fn a_message_whose_headers_cannot_be_read_is_re_run_as_it_is() {
     let change = Change { audit: Some("alice".to_owned()), body: Some("new".into()) };
     assert_eq!(database.storage.rerun(Side::Inbox, &[1, 2], Among::All, &change).await.unwrap(), [1, 2]);
     let headers = "SELECT headers FROM {s}.inbox WHERE id = 1";
-    assert_eq!(database.text(headers).await, "[]", "a person may still find out what it was");
+    assert_eq!(database.text(headers).await, "[]", "an operator may still find out what it was");
     let rows = database.claim(Side::Inbox).await;
     assert_eq!((ids(&rows), &rows[0].message.body[..]), (vec![2], &b"new"[..]));
     let row = database.storage.get(Side::Inbox, 1).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What a batch leaves in the tables, verdict by verdict.
+//! What a batch leaves in the tables, outcome by outcome.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,7 +126,7 @@ SELECT {side} AS side, x.group_name, x.status, count(*) AS count FROM (
 ) AS x
 GROUP BY x.group_name, x.status";
 
-// A row that is there for nothing but its epoch is not counted, nor one that was called off.
+// A row that is there for nothing but its epoch is not counted, nor one that was cancelled.
 pub(crate) const COUNTS: &str = "
 SELECT 0 AS side, '' AS group_name, status, count(*) AS count FROM {prefix}outbox_state
 WHERE (status <> 4 OR reason IS NOT NULL OR expires IS NOT NULL) AND reason IS NOT 'cancelled'

@@ -1,4 +1,4 @@
-//! Worker numbers.
+//! Worker ids.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ fn request(node: &str, worker: Option<u16>) -> NodeRequest {
 }
 
 #[tokio::test]
-async fn a_wished_number_is_given_to_one_living_node() {
+async fn a_requested_number_is_given_to_one_living_node() {
     let database = Database::new().await;
     let storage = &database.storage;
     assert_eq!(storage.join(&request("a", Some(7))).await.unwrap(), 7);
     assert_eq!(storage.join(&request("a", Some(7))).await.unwrap(), 7, "the same node may come again");
     let error = storage.join(&request("b", Some(7))).await.unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::Unusable);
-    assert!(error.to_string().contains("worker number 7 belongs to the node a"), "{error}");
+    assert!(error.to_string().contains("worker id 7 belongs to the node a"), "{error}");
     assert!(!storage.keep_alive(&request("b", Some(7)), 7).await.unwrap());
     database.execute("UPDATE cap_nodes SET lease_until = lease_until - 3600000000").await;
     assert_eq!(storage.join(&request("b", Some(7))).await.unwrap(), 7, "the other is dead");

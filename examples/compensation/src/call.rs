@@ -53,7 +53,7 @@ impl From<reqwest::Error> for CallError {
     }
 }
 
-/// Which errors cannot be mended by waiting, and which say themselves how long to wait. All others are retried by the
+/// Which errors cannot be repaired by waiting, and which say themselves how long to wait. All others are retried by the
 /// handler's policy.
 fn classify(error: HandlerError) -> HandlerError {
     match error.find::<CallError>() {

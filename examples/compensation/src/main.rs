@@ -3,7 +3,7 @@
 //! A billing service sends invoices to a tax office, over HTTP. The office answers at once, or after two errors; it
 //! answers too late; it is busy and says when to come again; it refuses an invoice; and its northern branch is closed.
 //! Failed calls wait in RabbitMQ's delay queues and are made again by whichever of two nodes gets them. Two invoices end
-//! with a person: one is corrected, one only has to be sent again once the branch has opened. At the end the history of
+//! with an operator: one is corrected, one only has to be sent again once the branch has opened. At the end the history of
 //! each is printed, as cap keeps it.
 //!
 //! Run it with `cargo run -p compensation`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by
@@ -49,13 +49,13 @@ const STORY: [Expected; 6] = [
         helper: None,
     },
     Expected {
-        title: "refused, corrected by a person",
+        title: "refused, corrected by an operator",
         errors: &["400 Bad Request"],
         pauses: &[],
         helper: Some("bob edited and re-ran it"),
     },
     Expected {
-        title: "nobody there, sent again by a person",
+        title: "nobody there, sent again by an operator",
         errors: &["the office cannot be reached"; 4],
         pauses: &[1, 2, 4],
         helper: Some("alice re-ran it"),
@@ -164,7 +164,7 @@ async fn calls(
 /// What people do about a message that failed for good.
 async fn help(cap: &Cap, north: &mut Office, failure: Failure) -> BoxResult<()> {
     let invoice: Invoice = serde_json::from_slice(&failure.message.body)?;
-    chapter(&format!("Invoice {} needs a person: {}", invoice.number, failure.error));
+    chapter(&format!("Invoice {} needs an operator: {}", invoice.number, failure.error));
     let parked = cap.parked().topic("invoice.wanted");
     let row = failure.id;
     if failure.reason == Reason::Permanent {

@@ -98,7 +98,7 @@ async fn receive(State(books): State<Books>, headers: HeaderMap, Json(invoice): 
         _ if invoice.amount < 0 => (StatusCode::BAD_REQUEST, "a negative amount").into_response(),
         (2, 1..=2) => (StatusCode::INTERNAL_SERVER_ERROR, "out of paper").into_response(),
         (3, 1) => {
-            // It has done its work, and nobody hears of it.
+            // It has done its work, and nobody learns of it.
             books.receipt(key);
             tokio::time::sleep(Duration::from_secs(60)).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()

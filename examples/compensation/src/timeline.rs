@@ -16,7 +16,7 @@ pub(crate) struct Expected {
     pub(crate) errors: &'static [&'static str],
     /// The seconds from each failed attempt to the next that the bus makes by itself.
     pub(crate) pauses: &'static [u64],
-    /// Who did what, if it took a person.
+    /// Who did what, if it took an operator.
     pub(crate) helper: Option<&'static str>,
 }
 
@@ -62,7 +62,7 @@ impl History {
             let next = attempt.next.map_or_else(|| "never".to_owned(), |next| self.after(next));
             let (time, after) = (clock(attempt.at), self.after(attempt.at));
             print_line([&time, &after, &attempt.number.to_string(), &attempt.node, &next, &attempt.error]);
-            // Where no attempt was to follow, a person made one.
+            // Where no attempt was to follow, an operator made one.
             if let Some([time, who, what]) = by_hand.next_if(|_| attempt.next.is_none()) {
                 print_line([time, "", "", who, "", what]);
             }

@@ -2,8 +2,8 @@
 //!
 //! The order service stores an order and the command to deduct stock in one transaction. The stock service deducts
 //! through `PgTx`, so that the deduction, the mark on the message and the answer are one transaction. The answer
-//! marks the order. One order fails twice first; one cannot succeed until a person helps; one is rolled back, and
-//! nobody ever hears of it.
+//! marks the order. One order fails twice first; one cannot succeed until an operator helps; one is rolled back, and
+//! nobody ever learns of it.
 //!
 //! Run it with `cargo run -p orders`. It uses the servers that `AMQP_URL` and `DATABASE_URL` name, by default
 //! those on this machine, and ends by itself, with exit code 0 if the story happened. Ctrl-C and SIGTERM end it
@@ -68,7 +68,7 @@ async fn deduct(
             .await
             .map_err(|error| HandlerError::failed(StockError::from(error)))?;
     if deducted.rows_affected() == 0 {
-        say("stock", "  failed for good: nobody knows that product. No retry can mend that");
+        say("stock", "  failed for good: nobody knows that product. No retry can repair that");
         return Err(HandlerError::permanent(format!("there is no product {product:?}")));
     }
     if order_id == 2 && shelf.jams.fetch_add(1, Ordering::Relaxed) < 2 {

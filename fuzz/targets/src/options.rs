@@ -1,4 +1,4 @@
-//! Options and policies, from JSON that a person wrote.
+//! Options and policies, from JSON that an operator wrote.
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -208,7 +208,7 @@ impl Arena {
     }
 
     /// Waits until nothing waits for anything any more, or until nothing has got done for so long. What is wrong then
-    /// stands in the verdict.
+    /// stands in the outcome.
     pub async fn quiet(&self, patience: Duration) {
         let (mut progress, mut since) = (0, Instant::now());
         loop {

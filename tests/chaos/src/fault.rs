@@ -123,7 +123,7 @@ impl Fault {
         }
     }
 
-    /// Does it, and mends what can be mended.
+    /// Does it, and repairs what can be repaired.
     pub(crate) async fn strike(
         self,
         arena: &Arena,

@@ -49,7 +49,7 @@ pub(crate) enum Course {
 pub(crate) enum Way {
     Alone,
     Delayed(Duration),
-    /// Delayed, and called off while it waits.
+    /// Delayed, and cancelled while it waits.
     CalledOff(Duration),
     /// In a transaction of the bus's, with a row of the application's.
     Within,

@@ -16,6 +16,11 @@
     reason = "what goes wrong here fails the test that it is for"
 )]
 
+#[cfg(not(any(cap_fault_points, doc)))]
+compile_error!(
+    "build with --cfg cap_fault_points: .cargo/config.toml gives it unless RUSTFLAGS is set in the environment"
+);
+
 mod arena;
 mod clock;
 mod fault;

@@ -126,7 +126,7 @@ async fn pass(
             },
         };
         let Ok(length @ 1..) = read else { return };
-        // What a deaf side is sent waits for the network to be mended, as in a stalled connection.
+        // What a deaf side is sent waits for the network to be repaired, as in a stalled connection.
         if mood.wait_for(|mood| *mood != deaf).await.is_err() {
             return;
         }

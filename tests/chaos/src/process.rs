@@ -34,7 +34,7 @@ impl Node {
         let log = File::create(settings.notes.with_extension("log")).expect("a log for the node");
         let mut command = Command::new(program);
         command
-            .env(VARIABLE, serde_json::to_string(settings).expect("settings serialise"))
+            .env(VARIABLE, serde_json::to_string(settings).expect("settings serialize"))
             .env_remove("CAP_STOP_AT")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())

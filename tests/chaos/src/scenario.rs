@@ -100,7 +100,7 @@ impl Servers {
 }
 
 /// Has every queue used once. RabbitMQ 3.10 was seen to boot with a quorum queue that neither confirms nor delivers,
-/// after it was killed within a second of the queue's declaration; no client can mend that.
+/// after it was killed within a second of the queue's declaration; no client can repair that.
 async fn settle(arena: &Arena, nodes: &mut [Node]) {
     for node in nodes {
         node.publish(3).await;

@@ -9,11 +9,11 @@ pub enum Class {
     GivenUp,
     /// Nobody knew whether it was stored; it was not.
     NeverStored,
-    /// It was rolled back, refused, or called off in time, and nobody saw it.
+    /// It was rolled back, refused, or cancelled in time, and nobody saw it.
     Unseen,
     /// Breach: said to be stored, or seen by another group, and there is neither an effect nor a failure.
     Lost,
-    /// Breach: rolled back, refused or called off, and yet it is there.
+    /// Breach: rolled back, refused or cancelled, and yet it is there.
     Phantom,
     /// Breach: more than one effect where one is promised.
     EffectDoubled,
@@ -37,9 +37,9 @@ pub enum Class {
     FollowUpPhantom,
     /// Breach: failed for good, and nobody was told.
     NoticeLost,
-    /// Breach: a person was told again, though the node that told first had no trouble.
+    /// Breach: an operator was told again, though the node that told first had no trouble.
     NoticeDoubled,
-    /// Breach: a person was told of a failure that was none.
+    /// Breach: an operator was told of a failure that was none.
     NoticePhantom,
 }
 

@@ -14,7 +14,7 @@ pub struct Group {
     pub again_only_with_cause: bool,
     /// Messages of one key are handled one after the other, in the order in which a node received them.
     pub ordered: bool,
-    /// A person is told of each message that has failed for good.
+    /// An operator is notified of each message that has failed for good.
     pub notices: bool,
     /// How many attempts the retry policy allows; `None` where that is not checked.
     pub attempts: Option<u32>,
@@ -71,9 +71,9 @@ pub enum Final {
     Exhausted,
     /// It failed for good for another reason than the number of attempts.
     Failed,
-    /// A delayed message that was called off.
+    /// A delayed message that was cancelled.
     CalledOff,
-    /// It still waits for something: a retry, its time, a node, a person to be told.
+    /// It still waits for something: a retry, its time, a node, an operator to be told.
     Unfinished,
 }
 
@@ -108,7 +108,7 @@ pub enum Event {
         /// What the caller was told.
         told: Told,
     },
-    /// A delayed message is about to be called off (not sure), or was, and the caller was told that it was in time.
+    /// A delayed message is about to be cancelled (not sure), or was, and the caller was told that it was in time.
     CalledOff {
         /// The message.
         message: String,
@@ -181,7 +181,7 @@ pub enum Event {
         /// The group; empty for the outbox.
         group: String,
     },
-    /// A person was told that the message has failed for good.
+    /// An operator was told that the message has failed for good.
     Notice {
         /// The message.
         message: String,

@@ -56,7 +56,7 @@ impl Ledger {
     /// leaves whole lines and at most a part of the last.
     #[must_use]
     pub fn write_line(entry: &Entry) -> String {
-        // Maps with text keys, texts and numbers always serialise.
+        // Maps with text keys, texts and numbers always serialize.
         let mut line = serde_json::to_string(entry).unwrap_or_default();
         line.push('\n');
         line

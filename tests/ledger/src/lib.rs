@@ -1,7 +1,7 @@
 //! The ledger: what was published, what was handled, and whether the two agree.
 //!
 //! A fault test notes what happens as [`Event`]s: what each publish was told, when each handler began and how it
-//! ended, every effect, every answer, every notice to a person, which node died or was in trouble when; and at the
+//! ended, every effect, every answer, every notice to an operator, which node died or was in trouble when; and at the
 //! end what the store says of each message. [`Ledger::judge`] then sorts each message and group into one class, and
 //! names every breach of what cap promises. Nothing of the engine is known here, so that the same judge sits over a
 //! simulation in one thread and over processes that are killed on real servers: they write the events as lines of

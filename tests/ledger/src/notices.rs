@@ -1,4 +1,4 @@
-//! Whether a person was told of each message that failed for good, and not more often than needed.
+//! Whether an operator was told of each message that failed for good, and not more often than needed.
 
 use crate::book::Book;
 use crate::class::Class;

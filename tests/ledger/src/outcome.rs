@@ -35,7 +35,7 @@ fn in_group(message: &Message<'_>, group: &str, case: &Case<'_>) -> (Class, &'st
     }
     if message.called_off {
         return if case.was_seen() {
-            (Class::Phantom, "called off in time, and yet it came")
+            (Class::Phantom, "cancelled in time, and yet it came")
         } else {
             (Class::Unseen, "")
         };
@@ -75,7 +75,7 @@ fn in_outbox(message: &Message<'_>) -> Option<(Class, &'static str)> {
         }
         (_, Final::Unfinished) => Some((Class::Stuck, "it has not left the outbox")),
         (_, state) if message.called_off && state != Final::CalledOff => {
-            Some((Class::Phantom, "called off in time, and yet it left the outbox"))
+            Some((Class::Phantom, "cancelled in time, and yet it left the outbox"))
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! The verdict on a run: a table of counts, each breach, and the story of the messages concerned.
+//! The outcome on a run: a table of counts, each breach, and the story of the messages concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -229,7 +229,7 @@ impl<S: Subject> History<'_, S> {
         }
     }
 
-    /// An earlier insert whose row is there, as it was stored: nobody repeats what a person has changed since.
+    /// An earlier insert whose row is there, as it was stored: nobody repeats what an operator has changed since.
     fn earlier(&self, pick: Index) -> Option<Inserted> {
         let holds = |side, id, message: &Arc<Message>| {
             self.model.row(side, id).is_some_and(|row| row.message == *message)

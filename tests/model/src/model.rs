@@ -82,7 +82,7 @@ pub struct ModelState {
     pub owner: Option<String>,
     /// When it will be deleted.
     pub expires: Option<Moment>,
-    /// How often a person ran it again.
+    /// How often an operator ran it again.
     pub reruns: u32,
     /// How many attempts had failed by then.
     pub attempts_before_rerun: usize,
@@ -140,7 +140,7 @@ impl ModelRow {
         self.clone()
     }
 
-    /// Puts in what a person has changed.
+    /// Puts in what an operator has changed.
     fn change(&mut self, change: &Change) {
         let mut message = (*self.message).clone();
         if let Some(said) = &change.audit {

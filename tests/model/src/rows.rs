@@ -1,4 +1,4 @@
-//! Compares what a person sees of a store with the model.
+//! Compares what an operator sees of a store with the model.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

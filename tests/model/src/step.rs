@@ -15,7 +15,7 @@ use proptest::sample::Index;
 pub const HOUR: Duration = Duration::from_secs(3600);
 /// How long leases last.
 pub const LEASE: Duration = Duration::from_secs(3 * 3600);
-/// How long what has ended is kept, where a verdict says so.
+/// How long what has ended is kept, where a outcome says so.
 pub const KEEP: Duration = Duration::from_secs(7 * 3600);
 /// How long messages that succeeded are kept.
 pub const KEEP_SUCCEEDED: Duration = Duration::from_secs(9 * 3600);
@@ -37,7 +37,7 @@ pub enum Step {
     Receive { node: usize, messages: Vec<Incoming> },
     /// A node repeats an insert whose answer it has not heard.
     Repeat { earlier: Index },
-    /// Two nodes share a worker number: a row id is used again, for another message.
+    /// Two nodes share a worker id: a row id is used again, for another message.
     Clash { earlier: Index },
     /// A node asks for work.
     Claim { node: usize, side: Side, groups: Vec<usize>, limit: usize },
@@ -49,11 +49,11 @@ pub enum Step {
     Renew { side: Side, leases: Vec<Index> },
     /// A node dies, and with it what it knew of its leases.
     Crash { node: usize },
-    /// A person runs rows again, with a change or as they are.
+    /// An operator runs rows again, with a change or as they are.
     Rerun { side: Side, rows: Vec<Index>, among: Among, change: Change },
-    /// A person calls delayed messages off.
+    /// An operator calls delayed messages off.
     Cancel { rows: Vec<Index> },
-    /// A person deletes rows.
+    /// An operator deletes rows.
     Delete { side: Side, rows: Vec<Index>, among: Among },
     /// The collector comes by.
     Expire { limit: usize },
@@ -112,7 +112,7 @@ pub enum Entrance {
     Held,
     /// For its handler, anybody's.
     Free,
-    /// Parked; whether a person is to be told.
+    /// Parked; whether an operator is to be told.
     Parked(bool),
 }
 

@@ -1,4 +1,4 @@
-//! What a verdict makes of a row of the model.
+//! What a outcome makes of a row of the model.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Ve
         next,
     };
     let Some(state) = &mut row.state else { return };
-    // Every verdict but those that hold the row lets it go.
+    // Every outcome but those that hold the row lets it go.
     state.owner = None;
     state.due = None;
     let hold = |state: &mut ModelState| {

@@ -1,4 +1,4 @@
-//! What the applications on the nodes do: publish alone, in batches, with a delay, in transactions; and call off.
+//! What the applications on the nodes do: publish alone, in batches, with a delay, in transactions; and cancel.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Wish {
         if self.answered { message.callback(ANSWERS) } else { message }
     }
 
-    /// Publishes as wished, and notes what the bus says to it. A node that dies over it leaves no word.
+    /// Publishes as requested, and notes what the bus says to it. A node that dies over it leaves no word.
     pub(crate) async fn publish(self, app: App, mut rng: Rng) {
         let world = Arc::clone(&app.life.world);
         self.announce(&world, &mut rng);

@@ -117,12 +117,12 @@ impl Fleet {
     }
 
     /// Does something on a node that is up, if there is one.
-    pub(crate) fn act<F>(&self, wished: usize, act: impl FnOnce(App) -> F)
+    pub(crate) fn act<F>(&self, requested: usize, act: impl FnOnce(App) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         for place in 0..self.places.len() {
-            let mut place = self.place((wished + place) % self.places.len());
+            let mut place = self.place((requested + place) % self.places.len());
             if let (Some(cap), Some(life)) = (place.cap.clone(), place.life.clone()) {
                 place.tasks.spawn(act(App { cap, life }));
                 return;

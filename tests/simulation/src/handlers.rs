@@ -157,7 +157,7 @@ async fn follow_up(life: Arc<Life>, what: &str, of: Answer, id: MessageId) {
     life.world.note(Event::FollowUp { message, group, what: what.to_owned(), id: id.to_string() });
 }
 
-/// Tells a person of a failure, which takes a while.
+/// Tells an operator of a failure, which takes a while.
 async fn tell(life: Arc<Life>, failure: Failure) {
     tokio::time::sleep(life.world.within(Duration::from_secs(2))).await;
     life.step().await;

@@ -69,7 +69,7 @@ pub(crate) enum Act {
     FailAndRest(Duration),
     Permanent,
     Panic,
-    /// Says that its work was called off.
+    /// Says that its work was cancelled.
     CallOff,
     /// Takes longer than it may; without a time-out it comes to an end after all.
     TakeTooLong,

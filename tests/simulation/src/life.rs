@@ -32,7 +32,7 @@ pub(crate) struct Life {
     unrenewed: AtomicU64,
     /// When a renewal was held up last.
     held_up: AtomicU64,
-    /// Where the keeper of the fleet hears of deaths.
+    /// Where the keeper of the fleet learns of deaths.
     deaths: Mutex<Option<mpsc::UnboundedSender<usize>>>,
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::storage::{NewOutgoing, Owner, Storage as _, Stored};
 use cap_core::{
-    BoxFuture, Cap, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError, Handover,
+    AfterCommit, BoxFuture, Cap, CheckContext, Completion, Delivery, Enlisted, FromDelivery, HandlerError,
     Within,
 };
 use cap_ledger::Event;
@@ -20,31 +20,31 @@ pub(crate) struct SimTransaction {
     rows: Vec<NewOutgoing>,
     owner: Option<Owner>,
     /// None for a plain one, of whose commit the bus does not learn.
-    handover: Option<Handover>,
+    after_commit: Option<AfterCommit>,
 }
 
 impl SimTransaction {
     /// One that tells the bus of its commit.
     pub(crate) fn begin(cap: &Cap) -> Self {
-        Self { rows: Vec::new(), owner: None, handover: Some(cap.handover()) }
+        Self { rows: Vec::new(), owner: None, after_commit: Some(cap.after_commit()) }
     }
 
     /// One that does not.
     pub(crate) fn plain() -> Self {
-        Self { rows: Vec::new(), owner: None, handover: None }
+        Self { rows: Vec::new(), owner: None, after_commit: None }
     }
 
     /// Commits. After an error nobody knows whether it did.
     pub(crate) async fn commit(mut self, storage: &SimStorage) -> Result<(), StorageError> {
         let Some(owner) = &self.owner else { return Ok(()) };
-        if let Some(handover) = &mut self.handover {
-            // The rows are inserted with the commit. After an error they are looked for, as the handover is dropped.
-            handover.inserting();
-            handover.committing();
+        if let Some(after_commit) = &mut self.after_commit {
+            // The rows are inserted with the commit. After an error they are looked for, as the after_commit is dropped.
+            after_commit.inserting();
+            after_commit.committing();
         }
         storage.commit_messages(owner, self.rows).await?;
-        if let Some(handover) = self.handover {
-            handover.committed();
+        if let Some(after_commit) = self.after_commit {
+            after_commit.committed();
         }
         Ok(())
     }
@@ -63,8 +63,8 @@ impl Within<SimStorage> for SimTransaction {
         Ok(vec![Stored::New; messages.len()])
     }
 
-    fn handover(&mut self) -> Option<&mut Handover> {
-        self.handover.as_mut()
+    fn after_commit(&mut self) -> Option<&mut AfterCommit> {
+        self.after_commit.as_mut()
     }
 }
 

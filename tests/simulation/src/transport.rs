@@ -106,7 +106,7 @@ impl Transport for SimTransport {
             answers.push(match index {
                 index if index < answered => self.send_one(message).await,
                 index if index < taken => {
-                    // It may even have been refused; nobody hears of it.
+                    // It may even have been refused; nobody learns of it.
                     let _ = world.transport.send(std::slice::from_ref(message)).await;
                     Err(unavailable("the confirm was lost"))
                 }
