@@ -1,7 +1,7 @@
 //! An event bus for messages that must not be lost, after the model of .NET's CAP.
 //!
-//! *Committed means delivered, delivered means applied once.* A message is stored before it is sent and stored again
-//! before it is acknowledged; what fails is tried again, and what cannot succeed waits for an operator. Stores and brokers
+//! *Committed means delivered; with a handler's transaction, applied once.* A message is stored before it is sent and stored
+//! again before it is acknowledged; what fails is tried again, and what cannot succeed waits for an operator. Stores and brokers
 //! are crates of their own, such as `cap-postgres` and `cap-rabbitmq`; this one has the bus, and a pair in memory that
 //! needs nothing installed.
 //!

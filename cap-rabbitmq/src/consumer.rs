@@ -16,8 +16,8 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::acks::{Outstanding, Settlement};
@@ -46,7 +46,7 @@ pub struct RabbitMqConsumer {
     before: Tag,
     /// The subscription with another window that replaces the present one. Until it stands nothing is taken from either, so
     /// that messages stay in order.
-    changing: Option<JoinHandle<Result<lapin::Consumer, TransportError>>>,
+    changing: Option<AbortOnDropHandle<Result<lapin::Consumer, TransportError>>>,
     /// Why there will be no more messages. lapin says so once and is silent ever after.
     ended: Option<TransportError>,
     settle_timeout: Duration,
@@ -116,7 +116,7 @@ impl RabbitMqConsumer {
         let (channel, queue, old) = (self.channel.clone(), self.queue.clone(), self.deliveries.tag());
         let (prefetch, limit) = (self.prefetch, self.settle_timeout);
         debug!(%queue, prefetch, "prefetch follows the sizes of the messages");
-        self.changing = Some(tokio::spawn(async move {
+        self.changing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let change = async {
                 // In this order the queue is never without a consumer: one with auto-delete would be gone.
                 let deliveries = subscribe(&channel, &queue, prefetch).await?;
@@ -127,7 +127,7 @@ impl RabbitMqConsumer {
             let late =
                 || unavailable(format!("queue {:?} was not consumed anew in {limit:?}", queue.as_str()));
             timeout(limit, change).await.unwrap_or_else(|_| Err(late()))
-        }));
+        })));
     }
 
     /// Waits until a change that is under way is done, and takes what both subscriptions have brought, in order. Cancel
