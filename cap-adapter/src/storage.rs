@@ -245,16 +245,16 @@ pub enum Stored {
 
 /// What has become of a message under a lease.
 #[derive(Debug, Clone)]
-pub struct Settlement {
+pub struct RowCompletion {
     /// The lease it was worked on under. If the row has another epoch by now, or no state row, nothing happens.
     pub lease: Lease,
     /// What has become of it.
-    pub verdict: Verdict,
+    pub outcome: RowOutcome,
     /// Messages to be put in the outbox in the same transaction, if and only if the lease held. Only for the inbox.
     pub publishes: Vec<NewOutgoing>,
 }
 
-impl Settlement {
+impl RowCompletion {
     /// Warns of what was to be published with it and is not, as its message id is taken. For stores, once the lease has
     /// held; `stored` is what became of each message.
     pub fn warn_of_duplicates(&self, stored: impl IntoIterator<Item = Stored>) {
@@ -272,7 +272,7 @@ impl Settlement {
 
 /// What a state row is to become.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum RowOutcome {
     /// Done.
     Succeeded {
         /// What to keep.
@@ -324,6 +324,14 @@ pub enum Verdict {
     },
 }
 
+/// The former name of [`RowCompletion`].
+#[deprecated(note = "renamed to RowCompletion")]
+pub type Settlement = RowCompletion;
+
+/// The former name of [`RowOutcome`].
+#[deprecated(note = "renamed to RowOutcome")]
+pub type Verdict = RowOutcome;
+
 /// How long a message that succeeded is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -345,16 +353,19 @@ pub struct WriteBatch {
     /// New rows of the inbox.
     pub incoming: Vec<NewIncoming>,
     /// What became of outbox rows.
-    pub settled_outgoing: Vec<Settlement>,
+    pub completed_outgoing: Vec<RowCompletion>,
     /// What became of inbox rows.
-    pub settled_incoming: Vec<Settlement>,
+    pub completed_incoming: Vec<RowCompletion>,
 }
 
 impl WriteBatch {
     /// How many items it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.outgoing.len() + self.incoming.len() + self.settled_outgoing.len() + self.settled_incoming.len()
+        self.outgoing.len()
+            + self.incoming.len()
+            + self.completed_outgoing.len()
+            + self.completed_incoming.len()
     }
 
     /// Whether it holds nothing.
@@ -371,10 +382,10 @@ pub struct WriteReport {
     pub outgoing: Vec<Stored>,
     /// For each of [`WriteBatch::incoming`].
     pub incoming: Vec<Stored>,
-    /// For each of [`WriteBatch::settled_outgoing`]: whether the lease held and the outcome was applied.
-    pub settled_outgoing: Vec<bool>,
-    /// For each of [`WriteBatch::settled_incoming`].
-    pub settled_incoming: Vec<bool>,
+    /// For each of [`WriteBatch::completed_outgoing`]: whether the lease held and the outcome was applied.
+    pub completed_outgoing: Vec<bool>,
+    /// For each of [`WriteBatch::completed_incoming`].
+    pub completed_incoming: Vec<bool>,
 }
 
 /// Who speaks to the store: rows held are held in this name, for this long.

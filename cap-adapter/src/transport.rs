@@ -80,7 +80,7 @@ pub struct GroupSpec {
     /// The queue is somebody else's, such as an operator's dead-letter queue: it is consumed as it is, nothing is
     /// declared and nothing is bound. That it is missing is an error until it is there.
     pub existing: bool,
-    /// At most so many messages are handed out without having been settled.
+    /// At most so many messages are handed out without having been acknowledged.
     pub prefetch: u16,
 }
 
@@ -90,7 +90,7 @@ pub type Tag = u64;
 /// A message as the broker delivered it, before anyone has looked at it.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// By which it is settled.
+    /// By which it is acknowledged.
     pub tag: Tag,
     /// What the sender addressed it to: the routing key, the subject.
     pub routing_key: String,
@@ -269,7 +269,7 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Messages for one group.
 ///
-/// Dropping it ends the consumption; what was not settled is delivered again, here or elsewhere.
+/// Dropping it ends the consumption; what was not acknowledged is delivered again, here or elsewhere.
 pub trait Consumer: Send + 'static {
     /// Waits for messages and gives back as many as have gathered, at least one and at most `limit`.
     ///
@@ -303,8 +303,8 @@ pub trait Consumer: Send + 'static {
         self.receive(limit)
     }
 
-    /// Settles deliveries; the tags rise. Those of a connection that is gone are delivered again and are no error.
-    fn settle(
+    /// Acknowledges deliveries; the tags rise. Those of a connection that is gone are delivered again and are no error.
+    fn acknowledge(
         &mut self,
         tags: &[Tag],
         how: Acknowledge,

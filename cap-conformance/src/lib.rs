@@ -111,7 +111,7 @@ macro_rules! storage_suite {
                 a_crash_can_be_withdrawn,
                 a_rerun_forgets_crashes,
             ]
-            settle [
+            complete [
                 success_may_forget_the_state,
                 success_may_keep_the_state,
                 success_may_delete_everything,
@@ -231,9 +231,9 @@ macro_rules! transport_suite {
                 the_limit_bounds_a_batch,
                 the_bytes_bound_a_batch,
                 a_consumer_short_of_memory_misses_nothing,
-                the_prefetch_bounds_what_is_unsettled,
-                any_of_a_batch_may_be_settled_first,
-                what_is_settled_does_not_come_again,
+                the_prefetch_bounds_what_is_unacknowledged,
+                any_of_a_batch_may_be_acknowledged_first,
+                what_is_acknowledged_does_not_come_again,
                 what_a_dropped_consumer_held_comes_again,
                 what_is_requeued_comes_again,
                 a_dropped_receive_loses_nothing,

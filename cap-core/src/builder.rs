@@ -306,7 +306,7 @@ impl CapBuilder {
     ) -> (Cap, Started) {
         let options = &self.options;
         let (store, store_queue) = mpsc::channel(options.batch_size * 2);
-        let (settle, settle_queue) = mpsc::channel(options.batch_size * 2);
+        let (complete, complete_queue) = mpsc::channel(options.batch_size * 2);
         let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
         let (notices, notice_queue) = NoticeQueues::new();
         let own_queues = groups.iter().filter(|group| !group.existing).count();
@@ -340,7 +340,7 @@ impl CapBuilder {
                 phase: CurrentPhase::starting(),
                 undeclared: watch::channel(own_queues).0,
                 store,
-                settle,
+                complete,
                 open_places: OpenPlaces::of(&relay),
                 full_destinations: FullDestinations::default(),
                 late_commits: LateCommits::new(relay.max_capacity()),
@@ -353,8 +353,12 @@ impl CapBuilder {
                 bus,
             }
         });
-        let queues =
-            Queues { store: store_queue, settle: settle_queue, relay: relay_queue, notices: notice_queue };
+        let queues = Queues {
+            store: store_queue,
+            complete: complete_queue,
+            relay: relay_queue,
+            notices: notice_queue,
+        };
         let started = spawn(&cap, queues, worker, &self.hook, &self.layers.into(), self.on_failed);
         (cap, started)
     }

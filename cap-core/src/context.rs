@@ -23,7 +23,7 @@ use crate::retry_proof::RetryProofs;
 use crate::storage::{Owner, Retention, Side};
 use crate::subscribe::{Activity, Classify, States};
 use crate::suspect_gate::SuspectGate;
-use crate::writer::{SettleItem, StoreItem};
+use crate::writer::{InsertItem, OutcomeItem};
 
 /// What every part of a running bus shares. The tasks hold it; the user's handle owns the tasks.
 pub(crate) struct Context {
@@ -49,9 +49,9 @@ pub(crate) struct Context {
     /// its own queues.
     pub(crate) undeclared: watch::Sender<usize>,
     /// To the insert writer.
-    pub(crate) store: mpsc::Sender<StoreItem>,
+    pub(crate) store: mpsc::Sender<InsertItem>,
     /// To the outcome writer.
-    pub(crate) settle: mpsc::Sender<SettleItem>,
+    pub(crate) complete: mpsc::Sender<OutcomeItem>,
     /// To the relay.
     pub(crate) relay: mpsc::Sender<RelayItem>,
     /// The relay's places that open transactions have taken.

@@ -279,14 +279,14 @@ impl<T: Transport> DynTransport for T {
 /// [`Consumer`], object-safe.
 pub(crate) trait DynConsumer: Send {
     fn receive_within(&mut self, limit: usize, bytes: usize) -> TransportFuture<'_, Vec<Incoming>>;
-    fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()>;
+    fn acknowledge<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()>;
 }
 
 impl<C: Consumer> DynConsumer for C {
     fn receive_within(&mut self, limit: usize, bytes: usize) -> TransportFuture<'_, Vec<Incoming>> {
         Box::pin(Consumer::receive_within(self, limit, bytes))
     }
-    fn settle<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()> {
-        Box::pin(Consumer::settle(self, tags, how))
+    fn acknowledge<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()> {
+        Box::pin(Consumer::acknowledge(self, tags, how))
     }
 }

@@ -17,12 +17,12 @@ use crate::upkeep::{
     InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
     spawn_renewal,
 };
-use crate::writer::{SettleItem, StoreItem, run_settle_lane, run_store_lane};
+use crate::writer::{InsertItem, OutcomeItem, run_insert_writer, run_outcome_writer};
 
 /// The ends of the queues that the tasks read; the context has the others.
 pub(crate) struct Queues {
-    pub(crate) store: mpsc::Receiver<StoreItem>,
-    pub(crate) settle: mpsc::Receiver<SettleItem>,
+    pub(crate) store: mpsc::Receiver<InsertItem>,
+    pub(crate) complete: mpsc::Receiver<OutcomeItem>,
     pub(crate) relay: mpsc::Receiver<RelayItem>,
     pub(crate) notices: Notices,
 }
@@ -45,8 +45,8 @@ pub(crate) fn spawn(
     tasks.upkeep.spawn(run_heartbeat(Arc::clone(context), has_thread));
     tasks.upkeep.spawn(run_repeats(Arc::clone(context)));
     tasks.upkeep.spawn(listen(Arc::clone(context)));
-    tasks.lanes.spawn(run_store_lane(Arc::clone(context), queues.store));
-    tasks.lanes.spawn(run_settle_lane(Arc::clone(context), queues.settle));
+    tasks.lanes.spawn(run_insert_writer(Arc::clone(context), queues.store));
+    tasks.lanes.spawn(run_outcome_writer(Arc::clone(context), queues.complete));
     let (mut connected, own) = spawn_groups(cap, hook, layers);
     let in_process = context.transport.is_in_process().then(|| InProcess::new(own));
     let (first_probe, probed) = oneshot::channel();
@@ -90,7 +90,7 @@ fn spawn_groups(
         let room = Room::new(share);
         let (store, to_store) = mpsc::channel(context.options().batch_size);
         // A writer of its own, so that what one group cannot store delays no other, nor those who publish.
-        tasks.lanes.spawn(run_store_lane(Arc::clone(context), to_store));
+        tasks.lanes.spawn(run_insert_writer(Arc::clone(context), to_store));
         let (first, receiver) = oneshot::channel();
         connected.push(receiver);
         targets.push(InboxTarget {

@@ -15,8 +15,8 @@ use crate::context::Context;
 use crate::error::error_text;
 use crate::message::Message;
 use crate::repeats::{Event, Repeats};
-use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
-use crate::writer::SettleItem;
+use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
+use crate::writer::OutcomeItem;
 
 /// A message that failed for good and now waits for an operator: what the callback given to
 /// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed) is told.
@@ -167,9 +167,9 @@ pub(crate) async fn tell(context: Arc<Context>, mut notices: Notices, on_failed:
             Ok(Err(_)) => tracing::error!(row = lease.id, "the on_failed callback panicked"),
             Err(_) => tracing::error!(row = lease.id, "the on_failed callback took longer than {LIMIT:?}"),
         }
-        let settlement = Settlement { lease, verdict: Verdict::Notified, publishes: Vec::new() };
+        let row_completion = RowCompletion { lease, outcome: RowOutcome::Notified, publishes: Vec::new() };
         // The lane ends after this task; were it gone, the notice would be given again elsewhere.
-        let _ = context.settle.send(SettleItem::new(side, settlement)).await;
+        let _ = context.complete.send(OutcomeItem::new(side, row_completion)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cap_core::error::StorageErrorKind::{Refused, Unavailable};
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side, Status, Verdict, WriteBatch};
+use cap_core::storage::{Reason, RowOutcome, Side, Status, WriteBatch};
 use support::log;
 use support::store::{Call, Shaky};
 
@@ -33,9 +33,9 @@ async fn half_failing(storage: &Shaky) -> (Cap, support::Seen<u32>) {
 /// Whether the storage is asked to record a failed attempt.
 fn records_a_failure(batch: &WriteBatch) -> bool {
     batch
-        .settled_incoming
+        .completed_incoming
         .iter()
-        .any(|one| matches!(one.verdict, Verdict::Retry { .. } | Verdict::Failed { .. }))
+        .any(|one| matches!(one.outcome, RowOutcome::Retry { .. } | RowOutcome::Failed { .. }))
 }
 
 async fn row(cap: &Cap, id: &MessageId) -> Row {
@@ -88,7 +88,7 @@ async fn rejected_alone_is_no_fault_while_nothing_is_written() {
     let storage = Shaky::default();
     let (cap, mut seen) = half_failing(&storage).await;
     storage.fail_when(Refused, |batch| {
-        batch.settled_incoming.iter().any(|one| matches!(one.verdict, Verdict::Retry { .. }))
+        batch.completed_incoming.iter().any(|one| matches!(one.outcome, RowOutcome::Retry { .. }))
     });
     storage.fail(&[Call::Renew], Unavailable);
     let id = cap.publish("work", &1).await.unwrap();
@@ -110,11 +110,11 @@ async fn rejected_error_text_is_stored_escaped() {
     let storage = Shaky::default();
     let (cap, mut seen) = half_failing(&storage).await;
     storage.fail_when(Refused, |batch| {
-        let text = |verdict: &Verdict| match verdict {
-            Verdict::Retry { error, .. } | Verdict::Failed { error, .. } => Some(error.clone()),
+        let text = |outcome: &RowOutcome| match outcome {
+            RowOutcome::Retry { error, .. } | RowOutcome::Failed { error, .. } => Some(error.clone()),
             _ => None,
         };
-        batch.settled_incoming.iter().filter_map(|one| text(&one.verdict)).any(|text| !text.is_ascii())
+        batch.completed_incoming.iter().filter_map(|one| text(&one.outcome)).any(|text| !text.is_ascii())
     });
     let id = cap.publish("work", &1).await.unwrap();
     assert_eq!(seen.next().await, 1);
@@ -129,7 +129,7 @@ async fn rejected_outcome_keeps_the_handlers_own_error() {
     let storage = Shaky::default();
     let (cap, mut seen) = half_failing(&storage).await;
     storage.fail_when(Refused, |batch| {
-        batch.settled_incoming.iter().any(|one| matches!(one.verdict, Verdict::Retry { .. }))
+        batch.completed_incoming.iter().any(|one| matches!(one.outcome, RowOutcome::Retry { .. }))
     });
     let id = cap.publish("work", &1).await.unwrap();
     assert_eq!(seen.next().await, 1);

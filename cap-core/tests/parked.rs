@@ -16,8 +16,8 @@ use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Monitor as _, Query};
 use cap_core::prelude::*;
 use cap_core::storage::{
-    Entry, Identity, NewIncoming, Owner, Reason, Retention, Settlement, Side, Status, Storage as _, Verdict,
-    WriteBatch,
+    Entry, Identity, NewIncoming, Owner, Reason, Retention, RowCompletion, RowOutcome, Side, Status,
+    Storage as _, WriteBatch,
 };
 use support::on;
 use tracing::field::{Field, Visit};
@@ -96,10 +96,10 @@ async fn two_who_run_all_again_do_it_once() {
             };
             let lease = storage.claim(&owner("v1"), &claim).await.unwrap().rows[0].lease;
             assert_eq!(lease.id, 1);
-            let verdict = Verdict::Succeeded { retention: Retention::Forget, reason: None };
-            let settled_incoming = vec![Settlement { lease, verdict, publishes: Vec::new() }];
-            let batch = WriteBatch { settled_incoming, ..WriteBatch::default() };
-            assert_eq!(storage.write(&owner("v1"), &batch).await.unwrap().settled_incoming, [true]);
+            let outcome = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+            let completed_incoming = vec![RowCompletion { lease, outcome, publishes: Vec::new() }];
+            let batch = WriteBatch { completed_incoming, ..WriteBatch::default() };
+            assert_eq!(storage.write(&owner("v1"), &batch).await.unwrap().completed_incoming, [true]);
         },
     )
     .await;

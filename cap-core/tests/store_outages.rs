@@ -114,10 +114,11 @@ impl FromDelivery for Transaction {
 
 impl Enlisted for Open {
     fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>> {
-        let batch = WriteBatch { settled_incoming: vec![completion.settlement], ..WriteBatch::default() };
+        let batch =
+            WriteBatch { completed_incoming: vec![completion.row_completion], ..WriteBatch::default() };
         Box::pin(async move {
             let report = self.0.write(&completion.owner, &batch).await?;
-            Ok(report.settled_incoming == [true])
+            Ok(report.completed_incoming == [true])
         })
     }
 

@@ -49,10 +49,10 @@ struct Queue {
     arrived: Arc<Notify>,
 }
 
-/// What a consumer has been handed and has not settled, with each message's place in the queue.
+/// What a consumer has been handed and has not acknowledged, with each message's place in the queue.
 #[derive(Debug, Default)]
 struct Handed {
-    unsettled: BTreeMap<Tag, (u64, Stored)>,
+    unacknowledged: BTreeMap<Tag, (u64, Stored)>,
     last_tag: Tag,
 }
 
@@ -112,8 +112,8 @@ pub(super) struct AtMost {
     pub(super) messages: usize,
     /// A larger message is handed out alone.
     pub(super) bytes: usize,
-    /// So many may be unsettled in all.
-    pub(super) unsettled: usize,
+    /// So many may be unacknowledged in all.
+    pub(super) unacknowledged: usize,
 }
 
 /// What there is for a consumer.
@@ -210,15 +210,15 @@ impl Broker {
         }
     }
 
-    /// Settles deliveries of a consumer. Those that it does not hold (any more) are passed over.
-    pub(super) fn settle(&self, group: &Arc<str>, consumer: u64, tags: &[Tag], how: Acknowledge) {
+    /// Acknowledges deliveries of a consumer. Those that it does not hold (any more) are passed over.
+    pub(super) fn acknowledge(&self, group: &Arc<str>, consumer: u64, tags: &[Tag], how: Acknowledge) {
         let mut state = self.lock();
         let Some(queue) = state.queues.get_mut(group) else { return };
         let Some(handed) = queue.consumers.get_mut(&consumer) else { return };
-        let settled: Vec<_> = tags.iter().filter_map(|tag| handed.unsettled.remove(tag)).collect();
+        let acknowledged: Vec<_> = tags.iter().filter_map(|tag| handed.unacknowledged.remove(tag)).collect();
         match how {
             Acknowledge::Accept => {
-                for (_, stored) in settled {
+                for (_, stored) in acknowledged {
                     if let Some(sender) = stored.sender {
                         // One that has stopped waiting sends it again, and the inbox knows it then.
                         let _ = sender.send(());
@@ -228,11 +228,11 @@ impl Broker {
                 self.move_due(&mut state, Instant::now());
                 self.room.notify_waiters();
             }
-            Acknowledge::Requeue => queue.take_back(settled),
+            Acknowledge::Requeue => queue.take_back(acknowledged),
         }
     }
 
-    /// Ends a consumer; what it has not settled goes back to its place in the queue.
+    /// Ends a consumer; what it has not acknowledged goes back to its place in the queue.
     pub(super) fn end(&self, group: &Arc<str>, consumer: u64) {
         if let Some(queue) = self.lock().queues.get_mut(group) {
             queue.end(consumer);
@@ -335,7 +335,7 @@ impl State {
     fn take(&mut self, group: &Arc<str>, consumer: u64, at_most: AtMost) -> Taken {
         let Some(queue) = self.queues.get_mut(group) else { return Taken::Ended };
         let Some(handed) = queue.consumers.get_mut(&consumer) else { return Taken::Ended };
-        let room = at_most.unsettled.saturating_sub(handed.unsettled.len()).min(at_most.messages);
+        let room = at_most.unacknowledged.saturating_sub(handed.unacknowledged.len()).min(at_most.messages);
         let (mut messages, mut bytes) = (Vec::new(), 0);
         while messages.len() < room
             && let Some(next) = queue.ready.first_entry()
@@ -361,7 +361,7 @@ impl Queue {
 
     /// Everything that takes room: what is handed out may come back.
     fn len(&self) -> usize {
-        self.ready.len() + self.consumers.values().map(|handed| handed.unsettled.len()).sum::<usize>()
+        self.ready.len() + self.consumers.values().map(|handed| handed.unacknowledged.len()).sum::<usize>()
     }
 
     fn add(&mut self, parcel: Parcel, delayed: bool, sender: Option<oneshot::Sender<()>>) {
@@ -379,7 +379,7 @@ impl Queue {
 
     fn end(&mut self, consumer: u64) {
         if let Some(handed) = self.consumers.remove(&consumer) {
-            self.take_back(handed.unsettled.into_values());
+            self.take_back(handed.unacknowledged.into_values());
         }
         if self.consumers.is_empty() {
             // A sender that waits learns at once that nobody is there.
@@ -393,7 +393,7 @@ impl Handed {
         self.last_tag += 1;
         let Parcel { routing_key, headers, properties, body } = stored.parcel.clone();
         let (redelivered, delayed) = (stored.redelivered, stored.delayed);
-        self.unsettled.insert(self.last_tag, (place, stored));
+        self.unacknowledged.insert(self.last_tag, (place, stored));
         Incoming { tag: self.last_tag, routing_key, headers, properties, body, redelivered, delayed }
     }
 }

@@ -8,10 +8,10 @@
 //! nodes on one server.
 
 mod broker;
+mod complete;
 mod index;
 mod monitor;
 mod row;
-mod settle;
 mod storage;
 mod table;
 #[cfg(test)]

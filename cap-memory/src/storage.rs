@@ -15,8 +15,8 @@ use super::workers::{NoNumber, Workers};
 use cap_adapter::error::{StorageError, StorageErrorKind};
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, Settlement,
-    SharedKey, Side, StartMark, Storage, Verdict, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Entry, Expiry, Lease, NewOutgoing, NodeRequest, Owner, RowCompletion,
+    RowOutcome, SharedKey, Side, StartMark, Storage, Wake, WriteBatch, WriteReport,
 };
 
 const NAME: &str = "memory";
@@ -244,25 +244,26 @@ impl Store {
         let mut insert = |new: &NewOutgoing| outbox.insert_outgoing(now, owner, new);
         let outgoing = batch.outgoing.iter().map(&mut insert).collect();
         let incoming = batch.incoming.iter().map(|new| inbox.insert_incoming(now, owner, new)).collect();
-        let mut settle_incoming = |settlement: &Settlement| {
-            let held = inbox.settle(now, owner, settlement.lease, &settlement.verdict);
+        let mut complete_incoming = |row_completion: &RowCompletion| {
+            let held = inbox.complete(now, owner, row_completion.lease, &row_completion.outcome);
             if held {
-                let stored: Vec<_> = settlement.publishes.iter().map(&mut insert).collect();
-                settlement.warn_of_duplicates(stored);
+                let stored: Vec<_> = row_completion.publishes.iter().map(&mut insert).collect();
+                row_completion.warn_of_duplicates(stored);
             }
             held
         };
-        let settled_incoming = batch.settled_incoming.iter().map(&mut settle_incoming).collect();
-        let settle_outgoing =
-            |settlement: &Settlement| outbox.settle(now, owner, settlement.lease, &settlement.verdict);
-        let settled_outgoing = batch.settled_outgoing.iter().map(settle_outgoing).collect();
-        WriteReport { outgoing, incoming, settled_outgoing, settled_incoming }
+        let completed_incoming = batch.completed_incoming.iter().map(&mut complete_incoming).collect();
+        let complete_outgoing = |row_completion: &RowCompletion| {
+            outbox.complete(now, owner, row_completion.lease, &row_completion.outcome)
+        };
+        let completed_outgoing = batch.completed_outgoing.iter().map(complete_outgoing).collect();
+        WriteReport { outgoing, incoming, completed_outgoing, completed_incoming }
     }
 }
 
 /// Two messages under one row id would mean that one of them is lost without a word.
 fn refuse_taken_ids(store: &Store, batch: &WriteBatch) -> Result<(), StorageError> {
-    let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
+    let published = batch.completed_incoming.iter().flat_map(|row_completion| &row_completion.publishes);
     let outgoing = batch.outgoing.iter().chain(published).map(|new| (new.id, "", &new.message));
     let incoming = batch.incoming.iter().map(|new| (new.id, &*new.group, &new.message));
     let clash = store.outbox.first_clash(outgoing).or_else(|| store.inbox.first_clash(incoming));
@@ -282,15 +283,18 @@ fn leaves_work(batch: &WriteBatch, side: Side) -> bool {
         Side::Outbox => batch.outgoing.iter().any(|new| !new.held),
         Side::Inbox => batch.incoming.iter().any(|new| matches!(new.entry, Entry::Scheduled { held: false })),
     };
-    let settled = match side {
-        Side::Outbox => &batch.settled_outgoing,
-        Side::Inbox => &batch.settled_incoming,
+    let completed = match side {
+        Side::Outbox => &batch.completed_outgoing,
+        Side::Inbox => &batch.completed_incoming,
     };
-    let given_back = settled.iter().any(|settlement| {
-        matches!(settlement.verdict, Verdict::Release { .. } | Verdict::Retry { hold: false, .. })
+    let given_back = completed.iter().any(|row_completion| {
+        matches!(row_completion.outcome, RowOutcome::Release { .. } | RowOutcome::Retry { hold: false, .. })
     });
     let published = side == Side::Outbox
-        && batch.settled_incoming.iter().any(|settlement| settlement.publishes.iter().any(|new| !new.held));
+        && batch
+            .completed_incoming
+            .iter()
+            .any(|row_completion| row_completion.publishes.iter().any(|new| !new.held));
     inserted || given_back || published
 }
 

@@ -11,8 +11,8 @@ use super::table::Table;
 use cap_adapter::message::{Headers, Message};
 use cap_adapter::monitor::Change;
 use cap_adapter::storage::{
-    ClaimRequest, Entry, Expiry, Identity, Lease, NewIncoming, Owner, Reason, Retention, Side, Status,
-    Verdict,
+    ClaimRequest, Entry, Expiry, Identity, Lease, NewIncoming, Owner, Reason, Retention, RowOutcome, Side,
+    Status,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -34,9 +34,9 @@ enum Step {
         node: usize,
     },
     /// A node speaks under a lease that it was given at some time, be it long lost.
-    Settle {
+    Complete {
         given: prop::sample::Index,
-        verdict: u8,
+        outcome: u8,
     },
     Renew {
         given: prop::sample::Index,
@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, message, entry, node)| Step::Insert { id, message, entry, node }),
         4 => (0..4_usize, node).prop_map(|(limit, node)| Step::Claim { limit, node }),
         4 => (any::<prop::sample::Index>(), 0..9_u8)
-            .prop_map(|(given, verdict)| Step::Settle { given, verdict }),
+            .prop_map(|(given, outcome)| Step::Complete { given, outcome }),
         2 => any::<prop::sample::Index>().prop_map(|given| Step::Renew { given }),
         1 => id.clone().prop_map(|id| Step::Rerun { id }),
         1 => id.prop_map(|id| Step::Delete { id }),
@@ -69,26 +69,26 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn verdict(which: u8) -> Verdict {
+fn outcome(which: u8) -> RowOutcome {
     let error = || "no".to_owned();
-    let failed = |counted, notify| Verdict::Failed {
+    let failed = |counted, notify| RowOutcome::Failed {
         reason: Reason::Exhausted,
         error: error(),
         counted,
         keep: KEEP,
         notify,
     };
-    let succeeded = |retention| Verdict::Succeeded { retention, reason: None };
+    let succeeded = |retention| RowOutcome::Succeeded { retention, reason: None };
     match which {
         0 => succeeded(Retention::Forget),
         1 => succeeded(Retention::Keep(KEEP)),
         2 => succeeded(Retention::Delete),
-        3 => Verdict::Retry { after: LEASE / 2, hold: false, error: error() },
-        4 => Verdict::Retry { after: Duration::ZERO, hold: true, error: error() },
+        3 => RowOutcome::Retry { after: LEASE / 2, hold: false, error: error() },
+        4 => RowOutcome::Retry { after: Duration::ZERO, hold: true, error: error() },
         5 => failed(true, true),
         6 => failed(false, false),
-        7 => Verdict::Notified,
-        _ => Verdict::Release { after: Duration::ZERO },
+        7 => RowOutcome::Notified,
+        _ => RowOutcome::Release { after: Duration::ZERO },
     }
 }
 
@@ -164,7 +164,7 @@ impl History {
             Step::Wait(seconds) => self.now += Duration::from_secs(seconds),
             Step::Insert { id, message, entry, node } => self.insert(node, &new_row(id, message, entry)),
             Step::Claim { limit, node } => self.claim(limit, node),
-            Step::Settle { given, verdict: which } => self.settle(given, &verdict(which)),
+            Step::Complete { given, outcome: which } => self.complete(given, &outcome(which)),
             Step::Renew { given } => self.renew(given),
             Step::Rerun { id } => {
                 if self.table.rerun(self.now, id, &Change::default()) {
@@ -213,24 +213,24 @@ impl History {
         }
     }
 
-    fn settle(&mut self, given: prop::sample::Index, verdict: &Verdict) {
+    fn complete(&mut self, given: prop::sample::Index, outcome: &RowOutcome) {
         if self.given.is_empty() {
             return;
         }
         let (lease, node) = *given.get(&self.given);
         let current = self.holders.get(&lease.id).is_some_and(|(holder, _)| *holder == lease);
-        let held = self.table.settle(self.now, &Self::owner(node), lease, verdict);
+        let held = self.table.complete(self.now, &Self::owner(node), lease, outcome);
         assert_eq!(held, current, "{lease:?} speaks if and only if it is the last one given");
         if !held {
             return;
         }
         self.holders.remove(&lease.id);
-        match verdict {
-            Verdict::Succeeded { retention: Retention::Delete, .. } => self.forget(lease.id),
-            Verdict::Succeeded { .. } => {
+        match outcome {
+            RowOutcome::Succeeded { retention: Retention::Delete, .. } => self.forget(lease.id),
+            RowOutcome::Succeeded { .. } => {
                 self.done.insert(lease.id);
             }
-            Verdict::Retry { hold: true, .. } | Verdict::Failed { notify: true, .. } => {
+            RowOutcome::Retry { hold: true, .. } | RowOutcome::Failed { notify: true, .. } => {
                 self.holders.insert(lease.id, (lease, self.now + LEASE));
             }
             _ => {}

@@ -11,8 +11,8 @@ use cap_adapter::error::{StorageErrorKind, TransportError, TransportErrorKind};
 use cap_adapter::message::{Headers, Message, TopicPattern};
 use cap_adapter::monitor::Monitor;
 use cap_adapter::storage::{
-    ClaimRequest, Claims, Lease, NewOutgoing, NodeRequest, Owner, Settlement, Side, Storage, Verdict, Wake,
-    WriteBatch,
+    ClaimRequest, Claims, Lease, NewOutgoing, NodeRequest, Owner, RowCompletion, RowOutcome, Side, Storage,
+    Wake, WriteBatch,
 };
 use cap_adapter::transport::{
     Acknowledge, Consumer, Delayed, Destination, GroupSpec, Incoming, Sent, Transport, TransportContext,
@@ -34,9 +34,9 @@ fn outgoing(id: i64, held: bool) -> WriteBatch {
     WriteBatch { outgoing: vec![new], ..WriteBatch::default() }
 }
 
-fn settled(id: i64, verdict: Verdict) -> WriteBatch {
-    let settlement = Settlement { lease: Lease { id, epoch: 1 }, verdict, publishes: Vec::new() };
-    WriteBatch { settled_outgoing: vec![settlement], ..WriteBatch::default() }
+fn completed(id: i64, outcome: RowOutcome) -> WriteBatch {
+    let row_completion = RowCompletion { lease: Lease { id, epoch: 1 }, outcome, publishes: Vec::new() };
+    WriteBatch { completed_outgoing: vec![row_completion], ..WriteBatch::default() }
 }
 
 async fn claim(storage: &MemoryStorage, node: &str) -> Claims {
@@ -102,12 +102,12 @@ async fn whatever_leaves_a_row_to_anyone_wakes_the_others() {
     let error = || "no".to_owned();
     assert!(wakes(&[outgoing(1, false)]).await);
     assert!(!wakes(&[outgoing(1, true)]).await);
-    let release = Verdict::Release { after: Duration::ZERO };
-    assert!(wakes(&[outgoing(1, true), settled(1, release)]).await);
-    let retry = Verdict::Retry { after: LEASE, hold: false, error: error() };
-    assert!(wakes(&[outgoing(1, true), settled(1, retry)]).await);
-    let hold = Verdict::Retry { after: LEASE, hold: true, error: error() };
-    assert!(!wakes(&[outgoing(1, true), settled(1, hold)]).await);
+    let release = RowOutcome::Release { after: Duration::ZERO };
+    assert!(wakes(&[outgoing(1, true), completed(1, release)]).await);
+    let retry = RowOutcome::Retry { after: LEASE, hold: false, error: error() };
+    assert!(wakes(&[outgoing(1, true), completed(1, retry)]).await);
+    let hold = RowOutcome::Retry { after: LEASE, hold: true, error: error() };
+    assert!(!wakes(&[outgoing(1, true), completed(1, hold)]).await);
 }
 
 async fn consumer(transport: &MemoryTransport, group: &str, prefetch: u16) -> MemoryConsumer {
@@ -136,7 +136,7 @@ async fn a_full_queue_makes_its_senders_wait() {
         assert_eq!(send(&transport, id).await.unwrap(), Sent::Routed);
     }
     let taken = other.receive(10).await.unwrap();
-    other.settle(&[1, 2], Acknowledge::Accept).await.unwrap();
+    other.acknowledge(&[1, 2], Acknowledge::Accept).await.unwrap();
     assert_eq!(ids(&taken), [1, 2]);
 
     // What is handed out still takes room, and nobody gets a copy while one queue has none for it.
@@ -150,7 +150,7 @@ async fn a_full_queue_makes_its_senders_wait() {
     });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    full.settle(&[taken[0].tag], Acknowledge::Accept).await.unwrap();
+    full.acknowledge(&[taken[0].tag], Acknowledge::Accept).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Sent::Routed);
     assert_eq!(ids(&other.receive(10).await.unwrap()), [4]);
 }
@@ -173,8 +173,8 @@ async fn what_comes_back_takes_its_old_place() {
     }
     assert_eq!(ids(&one.receive(3).await.unwrap()), [1, 2, 3]);
     assert_eq!(ids(&two.receive(3).await.unwrap()), [4, 5, 6]);
-    two.settle(&[2], Acknowledge::Accept).await.unwrap();
-    two.settle(&[3, 1], Acknowledge::Requeue).await.unwrap();
+    two.acknowledge(&[2], Acknowledge::Accept).await.unwrap();
+    two.acknowledge(&[3, 1], Acknowledge::Requeue).await.unwrap();
     drop(one);
     let back = consumer(&transport, "g", 10).await.receive(10).await.unwrap();
     assert_eq!(ids(&back), [1, 2, 3, 4, 6, 7, 8]);
@@ -198,14 +198,14 @@ async fn an_outage_ends_every_call_and_loses_nothing() {
     transport.clone().set_available(false);
     assert_eq!(kind(waiting.await.unwrap()), TransportErrorKind::Unavailable);
     assert_eq!(kind(held.receive(1).await), TransportErrorKind::Unavailable);
-    assert_eq!(kind(held.settle(&[1], Acknowledge::Accept).await), TransportErrorKind::Unavailable);
+    assert_eq!(kind(held.acknowledge(&[1], Acknowledge::Accept).await), TransportErrorKind::Unavailable);
     assert_eq!(kind(send(&transport, 4).await), TransportErrorKind::Unavailable);
     let spec = GroupSpec { group: "g".into(), topics: Vec::new(), existing: false, prefetch: 1 };
     assert_eq!(kind(transport.consume(&spec).await), TransportErrorKind::Unavailable);
 
     transport.set_available(true);
     assert_eq!(kind(held.receive(1).await), TransportErrorKind::Unavailable, "it has ended");
-    held.settle(&[1], Acknowledge::Accept).await.unwrap();
+    held.acknowledge(&[1], Acknowledge::Accept).await.unwrap();
     let back = consumer(&transport, "g", 10).await.receive(10).await.unwrap();
     assert_eq!(ids(&back), [1, 2, 3]);
     assert!(back[0].redelivered && back[1].redelivered && !back[2].redelivered);
@@ -276,9 +276,9 @@ async fn what_is_due_and_finds_no_room_waits_for_it() {
     let taken = consumer.receive(10).await.unwrap();
     assert_eq!(ids(&taken), [1, 2]);
     assert!(consumer.receive(10).now_or_never().is_none());
-    consumer.settle(&[taken[0].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[taken[0].tag], Acknowledge::Accept).await.unwrap();
     assert_eq!(ids(&consumer.receive(10).now_or_never().unwrap().unwrap()), [3]);
-    consumer.settle(&[taken[1].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[taken[1].tag], Acknowledge::Accept).await.unwrap();
     let last = consumer.receive(10).now_or_never().unwrap().unwrap();
     assert_eq!((ids(&last), last[0].delayed), (vec![4], false));
     delay(&transport, 6, SECOND, group("g")).await.unwrap();
@@ -296,7 +296,7 @@ async fn what_is_delayed_outlives_an_outage_and_waits_for_its_queue() {
     let mut consumer = consumer(&transport, "later", 10).await;
     let came = consumer.receive(10).await.unwrap();
     assert_eq!(ids(&came), [1]);
-    consumer.settle(&[came[0].tag], Acknowledge::Requeue).await.unwrap();
+    consumer.acknowledge(&[came[0].tag], Acknowledge::Requeue).await.unwrap();
     let again = consumer.receive(10).await.unwrap().remove(0);
     assert!(again.delayed && again.redelivered, "how it came is not forgotten");
     let outcome = delay(&transport, 3, Duration::MAX, Destination::Topic).await;

@@ -65,7 +65,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// let received = consumer.receive(10).await?;
 /// assert_eq!(received[0].routing_key, "order.created");
-/// consumer.settle(&[received[0].tag], Acknowledge::Accept).await?;
+/// consumer.acknowledge(&[received[0].tag], Acknowledge::Accept).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -84,7 +84,7 @@ impl MemoryTransport {
     }
 
     /// An empty broker whose queues hold so many messages each, those included that are handed out and not yet
-    /// settled. With none the transport refuses to start.
+    /// acknowledged. With none the transport refuses to start.
     #[must_use]
     pub fn with_capacity(messages: usize) -> Self {
         Self { broker: Arc::new(Broker::new(messages)), version: Mutex::new(Arc::from("v1")) }
@@ -93,7 +93,7 @@ impl MemoryTransport {
     /// Takes the broker away from every clone, or gives it back: for tests of what a service does in an outage.
     ///
     /// While it is away every call says [`Unavailable`](TransportErrorKind::Unavailable) and consumers end with
-    /// that error. Queues keep their messages, and take back what was handed out and not settled.
+    /// that error. Queues keep their messages, and take back what was handed out and not acknowledged.
     ///
     /// ```
     /// # use cap_core::memory::MemoryTransport;
@@ -346,7 +346,7 @@ impl Consumer for MemoryConsumer {
 
     async fn receive_within(&mut self, limit: usize, bytes: usize) -> Result<Vec<Incoming>, TransportError> {
         consume_budget().await;
-        let at_most = AtMost { messages: limit.max(1), bytes, unsettled: self.prefetch };
+        let at_most = AtMost { messages: limit.max(1), bytes, unacknowledged: self.prefetch };
         loop {
             let arrived = self.arrived.notified();
             let (taken, next_due) = self.broker.take(&self.group, self.number, at_most);
@@ -360,11 +360,11 @@ impl Consumer for MemoryConsumer {
         }
     }
 
-    async fn settle(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
+    async fn acknowledge(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
         if self.broker.lock().is_away() {
             return Err(away());
         }
-        self.broker.settle(&self.group, self.number, tags, how);
+        self.broker.acknowledge(&self.group, self.number, tags, how);
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::columns::{check_owner, check_text, count_of, message_at, micros, reason_of, span_of};
+use crate::complete::{self, Change};
 use crate::error::Fault;
 use crate::insert::Writing;
-use crate::settle::{self, Change};
 use crate::statements::Statements;
 
 // One statement claims, reads the messages and looks for what is due next. It takes no more once the bodies so far are as
@@ -264,7 +264,7 @@ async fn readable(
         set_aside(connection, writing, side, &corrupt).await?;
     }
     if !orphans.is_empty() {
-        settle::end_orphans(connection, writing, side, &orphans).await?;
+        complete::end_orphans(connection, writing, side, &orphans).await?;
     }
     Ok(readable)
 }
@@ -342,7 +342,7 @@ async fn set_aside(
         tracing::error!(row = lease.id, ?side, error, "a stored message cannot be read and was set aside");
     }
     let changes: Vec<_> = corrupt.iter().map(|(lease, error)| Change::corrupt(*lease, error)).collect();
-    settle::change(connection, &writing.statements.settle.change, writing, side, &changes).await?;
+    complete::change(connection, &writing.statements.complete.change, writing, side, &changes).await?;
     Ok(())
 }
 

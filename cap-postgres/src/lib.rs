@@ -45,6 +45,7 @@
 
 mod claim;
 mod columns;
+mod complete;
 mod connections;
 mod crash;
 mod credentials;
@@ -65,7 +66,6 @@ mod pg_tx;
 mod plans;
 mod schema;
 mod session;
-mod settle;
 mod shared_key;
 mod source;
 mod statements;

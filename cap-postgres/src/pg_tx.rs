@@ -18,7 +18,7 @@ use crate::insert::Asked;
 use crate::lent::{begin_whole, leave_committed, roll_back, roll_back_later};
 use crate::session::ANSWER_TIMEOUT;
 use crate::storage::Postgres;
-use crate::{insert, settle};
+use crate::{complete, insert};
 
 /// A transaction in which the handler's effects, the mark on its message, its answer and all that it publishes happen
 /// together, or not at all: exactly once, whatever dies in between.
@@ -49,7 +49,7 @@ pub struct PgTx {
 }
 
 /// With the isolation that the bus needs, whatever the database has as its default: its heartbeat writes the row that the
-/// settlement writes later. And with keep-alives by which the server notices within a minute that our host is gone, and
+/// outcome writes later. And with keep-alives by which the server notices within a minute that our host is gone, and
 /// rolls back.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
      SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3";
@@ -163,18 +163,18 @@ impl Enlistment {
                 "the handler has returned but still holds its PgTx, in a task perhaps; it is rolled back";
             return Err(Fault::Refused(reason.to_owned()));
         };
-        match self.settle_and_commit(&mut transaction, &completion).await {
-            Ok(Settled::Committed) => {
+        match self.complete_and_commit(&mut transaction, &completion).await {
+            Ok(Completed::Committed) => {
                 leave_committed(transaction);
                 Ok(true)
             }
-            Ok(Settled::Marked) => {
+            Ok(Completed::Marked) => {
                 point("handler-commit.before").await;
                 transaction.commit().await?;
                 point("handler-commit.after").await;
                 Ok(true)
             }
-            Ok(Settled::LeaseLost) => {
+            Ok(Completed::LeaseLost) => {
                 transaction.rollback().await?;
                 Ok(false)
             }
@@ -190,32 +190,32 @@ impl Enlistment {
     }
 
     /// Stores what was published, marks the message, and commits if the mark can be sent with the commit.
-    async fn settle_and_commit(
+    async fn complete_and_commit(
         &self,
         transaction: &mut PgConnection,
         completion: &Completion,
-    ) -> Result<Settled, Fault> {
-        let Completion { owner, settlement } = completion;
+    ) -> Result<Completed, Fault> {
+        let Completion { owner, row_completion } = completion;
         let writing = self.storage.writing_within(owner);
-        let forgets = settle::is_forgotten(&settlement.verdict) && self.storage.has_forget();
-        let publishes = !settlement.publishes.is_empty();
+        let forgets = complete::is_forgotten(&row_completion.outcome) && self.storage.has_forget();
+        let publishes = !row_completion.publishes.is_empty();
         if publishes || !forgets {
             let taken_over = sqlx::raw_sql(TAKE_OVER).execute(&mut *transaction).await;
             taken_over.map_err(|error| idled(&error).unwrap_or(error.into()))?;
         }
         // The row's lock keeps others from claiming it until the commit.
-        if !forgets && !settle::settle_one(transaction, writing, Side::Inbox, settlement).await? {
-            return Ok(Settled::LeaseLost);
+        if !forgets && !complete::complete_one(transaction, writing, Side::Inbox, row_completion).await? {
+            return Ok(Completed::LeaseLost);
         }
         if publishes {
-            let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
+            let publishes: Vec<&NewOutgoing> = row_completion.publishes.iter().collect();
             let inserted = insert::outgoing_within(transaction, writing, &publishes, Asked::Nothing).await?;
-            settlement.warn_of_duplicates(inserted.stored);
+            row_completion.warn_of_duplicates(inserted.stored);
         }
         if forgets {
-            self.forget_and_commit(transaction, settlement.lease).await
+            self.forget_and_commit(transaction, row_completion.lease).await
         } else {
-            Ok(Settled::Marked)
+            Ok(Completed::Marked)
         }
     }
 
@@ -225,15 +225,15 @@ impl Enlistment {
         &self,
         transaction: &mut PgConnection,
         lease: Lease,
-    ) -> Result<Settled, Fault> {
+    ) -> Result<Completed, Fault> {
         let finish = self.storage.statements().forget_and_commit(lease);
         point("handler-commit.before").await;
         let finished = sqlx::raw_sql(finish).execute(transaction).await;
         point("handler-commit.after").await;
-        let Err(error) = finished else { return Ok(Settled::Committed) };
+        let Err(error) = finished else { return Ok(Completed::Committed) };
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         match code.as_deref() {
-            Some(LEASE_LOST) => return Ok(Settled::LeaseLost),
+            Some(LEASE_LOST) => return Ok(Completed::LeaseLost),
             // Whoever has taken the right to call functions away: from now on it is done without.
             Some("42501" | "42883") => self.storage.miss_forget(),
             _ => {}
@@ -243,7 +243,7 @@ impl Enlistment {
 }
 
 /// What has become of a handler's message.
-enum Settled {
+enum Completed {
     /// It is marked, and the transaction is committed; the driver does not know it yet.
     Committed,
     /// It is marked in the transaction.

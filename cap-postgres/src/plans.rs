@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlStr};
 
 use crate::schema::{self, SchemaName};
-use crate::statements::{Settle, Sides, Statements};
+use crate::statements::{Complete, Sides, Statements};
 use crate::storage::Postgres;
 
 const FILL: &str = "
@@ -66,14 +66,14 @@ fn both(sides: &Sides) -> [SqlStr; 2] {
     [sides.of(Outbox), sides.of(Inbox)]
 }
 
-fn settling(settle: &Settle) -> Vec<SqlStr> {
-    [&settle.forget, &settle.delete, &settle.change].into_iter().flat_map(both).collect()
+fn completing(complete: &Complete) -> Vec<SqlStr> {
+    [&complete.forget, &complete.delete, &complete.change].into_iter().flat_map(both).collect()
 }
 
 /// What the bus runs all the time.
 fn hot(statements: &Statements) -> Vec<SqlStr> {
     let mut all = vec![statements.insert_outgoing.clone(), statements.insert_incoming.clone()];
-    all.extend(settling(&statements.settle));
+    all.extend(completing(&statements.complete));
     let sides = [
         &statements.claim,
         &statements.end_orphans,
@@ -112,7 +112,7 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
 fn within(statements: &Statements) -> Vec<SqlStr> {
     let one = &statements.insert_one;
     let mut all = vec![statements.insert_outgoing.clone(), one.generated_id.clone(), one.own_id.clone()];
-    all.extend(settling(&statements.settle_one));
+    all.extend(completing(&statements.complete_one));
     all
 }
 

@@ -7,7 +7,7 @@ use cap_adapter::storage::{Lease, Side};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::SchemaName;
-use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, shared_key, watch};
+use crate::{claim, complete, crash, expiry, identity, insert, monitor, nodes, shared_key, watch};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub(crate) struct Statements {
     pub(crate) holders: SqlStr,
     pub(crate) lock_holder: SqlStr,
     pub(crate) set_aside: SqlStr,
-    pub(crate) settle: Settle,
+    pub(crate) complete: Complete,
     /// The same for a single row, on a connection of the application's.
-    pub(crate) settle_one: Settle,
+    pub(crate) complete_one: Complete,
     /// The schema's function that marks a handled message.
     forget: String,
     pub(crate) end_orphans: Sides,
@@ -92,9 +92,9 @@ pub(crate) struct InsertOne {
     pub(crate) own_id: SqlStr,
 }
 
-/// The three ways in which a state row is settled.
+/// The three ways in which a state row is completed.
 #[derive(Debug)]
-pub(crate) struct Settle {
+pub(crate) struct Complete {
     pub(crate) forget: Sides,
     pub(crate) delete: Sides,
     pub(crate) change: Sides,
@@ -107,10 +107,10 @@ impl Statements {
             outbox: sql(&for_side(template, Side::Outbox)),
             inbox: sql(&for_side(template, Side::Inbox)),
         };
-        let settle = |rows: &str| Settle {
-            forget: sides(&settle::FORGET.replace("{rows}", rows)),
-            delete: sides(&settle::DELETE.replace("{rows}", rows)),
-            change: sides(&settle::CHANGE.replace("{rows}", rows)),
+        let complete = |rows: &str| Complete {
+            forget: sides(&complete::FORGET.replace("{rows}", rows)),
+            delete: sides(&complete::DELETE.replace("{rows}", rows)),
+            change: sides(&complete::CHANGE.replace("{rows}", rows)),
         };
         let list = |columns: fn(&str) -> String| List {
             messages: sides(&columns(monitor::sql::LIST_MESSAGES)),
@@ -127,10 +127,10 @@ impl Statements {
             holders: sql(identity::HOLDERS),
             lock_holder: sql(identity::LOCK_HOLDER),
             set_aside: sql(identity::SET_ASIDE),
-            settle: settle(""),
-            settle_one: settle("LIMIT 1"),
+            complete: complete(""),
+            complete_one: complete("LIMIT 1"),
             forget: format!("{}.forget", schema.quoted()),
-            end_orphans: sides(settle::END),
+            end_orphans: sides(complete::END),
             claim_waiting: sql(claim::WAITING),
             messages: sides(claim::MESSAGES),
             claim: Sides { outbox: sql(claim::OUTBOX), inbox: sql(claim::INBOX) },

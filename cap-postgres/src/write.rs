@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use cap_adapter::storage::{
-    Entry, NewIncoming, NewOutgoing, Settlement, Side, Stored, Verdict, WriteBatch, WriteReport,
+    Entry, NewIncoming, NewOutgoing, RowCompletion, RowOutcome, Side, Stored, WriteBatch, WriteReport,
 };
 use sqlx::{Connection as _, PgConnection};
 
+use crate::complete;
 use crate::error::Fault;
 use crate::insert::{self, Candidate, Writing};
-use crate::settle;
 
 /// The primary keys: a violation means that a row id was used before, or stands twice in the batch.
 const ROW_KEYS: [&str; 4] = ["outbox_pkey", "outbox_state_pkey", "inbox_pkey", "inbox_state_pkey"];
@@ -65,11 +65,11 @@ fn replaceable_texts(batch: &WriteBatch) -> impl Iterator<Item = &str> {
         Entry::Parked { error, .. } => [new.message.name(), Some(&**error)],
         Entry::Scheduled { .. } => [None, None],
     });
-    let settled = batch.settled_incoming.iter().chain(&batch.settled_outgoing);
-    let errors = settled.map(|settlement| match &settlement.verdict {
-        Verdict::Retry { error, .. }
-        | Verdict::RetryAtBroker { error, .. }
-        | Verdict::Failed { error, .. } => Some(&**error),
+    let completed = batch.completed_incoming.iter().chain(&batch.completed_outgoing);
+    let errors = completed.map(|row_completion| match &row_completion.outcome {
+        RowOutcome::Retry { error, .. }
+        | RowOutcome::RetryAtBroker { error, .. }
+        | RowOutcome::Failed { error, .. } => Some(&**error),
         _ => None,
     });
     parked.chain(errors).flatten()
@@ -92,11 +92,12 @@ async fn in_one(
 }
 
 fn statements_for(batch: &WriteBatch) -> usize {
-    let publishes = batch.settled_incoming.iter().any(|settlement| !settlement.publishes.is_empty());
+    let publishes =
+        batch.completed_incoming.iter().any(|row_completion| !row_completion.publishes.is_empty());
     [!batch.incoming.is_empty(), publishes].into_iter().filter(|any| *any).count()
         + insert::statements_for(&batch.outgoing)
-        + settle::statements_for(&batch.settled_outgoing)
-        + settle::statements_for(&batch.settled_incoming)
+        + complete::statements_for(&batch.completed_outgoing)
+        + complete::statements_for(&batch.completed_incoming)
 }
 
 /// All writers go through the tables in this order.
@@ -110,8 +111,10 @@ async fn apply(
     Ok(WriteReport {
         outgoing: insert_outgoing(connection, writing, &outgoing, repeated).await?,
         incoming: insert_incoming(connection, writing, &batch.incoming, repeated).await?,
-        settled_incoming: settle_incoming(connection, writing, &batch.settled_incoming, repeated).await?,
-        settled_outgoing: settle::settle(connection, writing, Side::Outbox, &batch.settled_outgoing).await?,
+        completed_incoming: complete_incoming(connection, writing, &batch.completed_incoming, repeated)
+            .await?,
+        completed_outgoing: complete::complete(connection, writing, Side::Outbox, &batch.completed_outgoing)
+            .await?,
     })
 }
 
@@ -144,23 +147,23 @@ async fn insert_incoming(
     Ok(spread(rows.len(), &places, &stored))
 }
 
-/// Settles, and puts into the outbox what the settlements publish whose leases held.
-async fn settle_incoming(
+/// Completes, and puts into the outbox what the outcomes publish whose leases held.
+async fn complete_incoming(
     connection: &mut PgConnection,
     writing: Writing<'_>,
-    settlements: &[Settlement],
+    row_completions: &[RowCompletion],
     repeated: Option<&Repeated>,
 ) -> Result<Vec<bool>, Fault> {
-    let held = settle::settle(connection, writing, Side::Inbox, settlements).await?;
-    let publishes: Vec<&NewOutgoing> = settlements
+    let held = complete::complete(connection, writing, Side::Inbox, row_completions).await?;
+    let publishes: Vec<&NewOutgoing> = row_completions
         .iter()
         .zip(&held)
         .filter(|(_, held)| **held)
-        .flat_map(|(settlement, _)| &settlement.publishes)
+        .flat_map(|(row_completion, _)| &row_completion.publishes)
         .collect();
     let mut stored = insert_outgoing(connection, writing, &publishes, repeated).await?.into_iter();
-    for (settlement, _) in settlements.iter().zip(&held).filter(|(_, held)| **held) {
-        settlement.warn_of_duplicates(stored.by_ref().take(settlement.publishes.len()));
+    for (row_completion, _) in row_completions.iter().zip(&held).filter(|(_, held)| **held) {
+        row_completion.warn_of_duplicates(stored.by_ref().take(row_completion.publishes.len()));
     }
     Ok(held)
 }
@@ -191,7 +194,7 @@ async fn repeated(
     writing: Writing<'_>,
     batch: &WriteBatch,
 ) -> Result<Repeated, Fault> {
-    let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
+    let published = batch.completed_incoming.iter().flat_map(|row_completion| &row_completion.publishes);
     let outgoing = batch
         .outgoing
         .iter()

@@ -6,13 +6,13 @@ use cap_adapter::transport::Tag;
 
 /// One acknowledgement to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settlement {
+pub(crate) struct Acknowledgement {
     pub(crate) tag: Tag,
-    /// It settles every older delivery of the channel too.
+    /// It acknowledges every older delivery of the channel too.
     pub(crate) multiple: bool,
 }
 
-/// The deliveries that were handed out and not settled yet.
+/// The deliveries that were handed out and not acknowledged yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding(BTreeSet<Tag>);
 
@@ -32,21 +32,22 @@ impl Outstanding {
     }
 
     /// Takes out the given tags and says what to write for them. A tag that is not outstanding is left out: the
-    /// broker closes the channel of whoever settles twice.
+    /// broker closes the channel of whoever acknowledges twice.
     ///
-    /// The oldest deliveries, as far as all of them are among the tags, are settled by one stroke; deliveries that
+    /// The oldest deliveries, as far as all of them are among the tags, are acknowledged by one stroke; deliveries that
     /// lapin holds and has not handed out yet are younger, so it never reaches them.
-    pub(crate) fn settle(&mut self, tags: &[Tag]) -> Vec<Settlement> {
+    pub(crate) fn acknowledge(&mut self, tags: &[Tag]) -> Vec<Acknowledgement> {
         let mut tags: Vec<Tag> = tags.iter().copied().filter(|tag| self.0.remove(tag)).collect();
         tags.sort_unstable();
         let oldest_left = self.0.first().copied().unwrap_or(Tag::MAX);
         let prefix = tags.partition_point(|tag| *tag < oldest_left);
-        let mut settlements = Vec::with_capacity(tags.len() - prefix + 1);
+        let mut acknowledgements = Vec::with_capacity(tags.len() - prefix + 1);
         if let Some(last) = tags[..prefix].last() {
-            settlements.push(Settlement { tag: *last, multiple: prefix > 1 });
+            acknowledgements.push(Acknowledgement { tag: *last, multiple: prefix > 1 });
         }
-        settlements.extend(tags[prefix..].iter().map(|tag| Settlement { tag: *tag, multiple: false }));
-        settlements
+        acknowledgements
+            .extend(tags[prefix..].iter().map(|tag| Acknowledgement { tag: *tag, multiple: false }));
+        acknowledgements
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
 
     #[track_caller]
     fn check(outstanding: &mut Outstanding, tags: &[Tag], expected: &[(Tag, bool)]) {
-        let found: Vec<_> = outstanding.settle(tags).iter().map(|one| (one.tag, one.multiple)).collect();
+        let found: Vec<_> = outstanding.acknowledge(tags).iter().map(|one| (one.tag, one.multiple)).collect();
         assert_eq!(found, expected);
     }
 
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_settled_twice_or_unseen() {
+    fn nothing_is_acknowledged_twice_or_unseen() {
         let mut left = outstanding(1..=3);
         check(&mut left, &[2, 2, 9], &[(2, false)]);
         check(&mut left, &[2], &[]);
@@ -92,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn every_order_settles_each_exactly_once() {
-        // The broker's view: a multiple settles all up to it that are left, a single one just itself.
+    fn every_order_completes_each_exactly_once() {
+        // The broker's view: a multiple acknowledges all up to it that are left, a single one just itself.
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..500 {
             let (mut ours, mut brokers) = (outstanding(1..=20), (1..=20).collect::<BTreeSet<Tag>>());
@@ -104,8 +105,8 @@ mod tests {
                 for tag in batch {
                     assert!(expected.remove(tag));
                 }
-                for Settlement { tag, multiple } in ours.settle(batch) {
-                    assert!(brokers.remove(&tag), "{tag} was settled twice");
+                for Acknowledgement { tag, multiple } in ours.acknowledge(batch) {
+                    assert!(brokers.remove(&tag), "{tag} was acknowledged twice");
                     if multiple {
                         brokers.retain(|left| *left > tag);
                     }

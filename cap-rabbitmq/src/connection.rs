@@ -231,7 +231,7 @@ impl Connector {
             socket::runtime(),
             async move |uri, _| {
                 // lapin calls this on its own thread, before anything is logged there that matters.
-                quiet.clone().settle_here();
+                quiet.clone().count_here();
                 let runtime = async_rs::Runtime::tokio_current();
                 let host = &uri.authority.host;
                 let connect = async {

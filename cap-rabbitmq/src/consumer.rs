@@ -1,4 +1,4 @@
-//! A group's messages: taken from the broker as they come, settled with as few strokes as possible.
+//! A group's messages: taken from the broker as they come, acknowledged with as few strokes as possible.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use crate::acks::{Outstanding, Settlement};
+use crate::acks::{Acknowledgement, Outstanding};
 use crate::connection::{Connector, Link, before};
 use crate::error::{text, unavailable};
 use crate::headers::{incoming_headers, incoming_properties, was_delayed};
@@ -29,7 +29,7 @@ use crate::window::Window;
 
 /// The consumer of one group, on a channel of its own. Made by [`RabbitMq`](crate::RabbitMq) for the bus.
 ///
-/// Dropping it closes the channel; the broker then delivers again what was not settled.
+/// Dropping it closes the channel; the broker then delivers again what was not acknowledged.
 pub struct RabbitMqConsumer {
     queue: ShortString,
     deliveries: lapin::Consumer,
@@ -49,7 +49,7 @@ pub struct RabbitMqConsumer {
     changing: Option<AbortOnDropHandle<Result<lapin::Consumer, TransportError>>>,
     /// Why there will be no more messages. lapin says so once and is silent ever after.
     ended: Option<TransportError>,
-    settle_timeout: Duration,
+    acknowledge_timeout: Duration,
 }
 
 impl RabbitMqConsumer {
@@ -83,7 +83,7 @@ impl RabbitMqConsumer {
             before: 0,
             changing: None,
             ended: None,
-            settle_timeout: limit,
+            acknowledge_timeout: limit,
         })
     }
 
@@ -114,7 +114,7 @@ impl RabbitMqConsumer {
     fn subscribe_anew(&mut self) {
         self.prefetch = self.window.open();
         let (channel, queue, old) = (self.channel.clone(), self.queue.clone(), self.deliveries.tag());
-        let (prefetch, limit) = (self.prefetch, self.settle_timeout);
+        let (prefetch, limit) = (self.prefetch, self.acknowledge_timeout);
         debug!(%queue, prefetch, "prefetch follows the sizes of the messages");
         self.changing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let change = async {
@@ -180,7 +180,7 @@ impl RabbitMqConsumer {
         Ok(())
     }
 
-    /// Whether the broker sends no more, as everything that this subscription lets in was handed out and left unsettled,
+    /// Whether the broker sends no more, as everything that this subscription lets in was handed out unacknowledged,
     /// though the group may have more.
     fn is_shut(&self) -> bool {
         self.outstanding.later_than(self.before) >= usize::from(self.prefetch)
@@ -209,8 +209,8 @@ impl RabbitMqConsumer {
         self.ended.insert(error).clone()
     }
 
-    async fn write(&self, settlement: Settlement, how: Acknowledge) -> lapin::Result<()> {
-        let Settlement { tag, multiple } = settlement;
+    async fn write(&self, acknowledgement: Acknowledgement, how: Acknowledge) -> lapin::Result<()> {
+        let Acknowledgement { tag, multiple } = acknowledgement;
         match how {
             Acknowledge::Accept => self.channel.basic_ack(tag, BasicAckOptions { multiple }).await,
             Acknowledge::Requeue => {
@@ -268,13 +268,14 @@ impl Consumer for RabbitMqConsumer {
         Ok(received)
     }
 
-    async fn settle(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
+    async fn acknowledge(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
         // Written in this order, which the first poll of all of them sees to: a stroke over several comes first.
-        let settlements = self.outstanding.settle(tags);
+        let acknowledgements = self.outstanding.acknowledge(tags);
         let this = &*self;
-        let writes = join_all(settlements.into_iter().map(|settlement| this.write(settlement, how)));
-        let Ok(results) = timeout(this.settle_timeout, writes).await else {
-            let limit = this.settle_timeout;
+        let writes =
+            join_all(acknowledgements.into_iter().map(|acknowledgement| this.write(acknowledgement, how)));
+        let Ok(results) = timeout(this.acknowledge_timeout, writes).await else {
+            let limit = this.acknowledge_timeout;
             return Err(unavailable(format!(
                 "acknowledgements for queue {:?} could not be written within {limit:?}",
                 this.queue.as_str()

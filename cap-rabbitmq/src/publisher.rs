@@ -193,7 +193,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes one window and waits until each of its messages is settled, or none can be any more.
+    /// Publishes one window and waits until each of its messages is confirmed, or none can be any more.
     async fn publish(&self, channel: &PublishChannel, window: &[&Outgoing]) -> Report {
         let bytes: usize = window.iter().map(|message| message.size()).sum();
         let allowance = Duration::from_secs(u64::try_from(bytes / BYTES_A_SECOND).unwrap_or(0));
@@ -276,7 +276,7 @@ impl std::fmt::Debug for PublishChannel {
 }
 
 /// RabbitMQ returns a message before it confirms it, and does both in the order of publishing. So whatever was
-/// confirmed, be the window settled or not, its return has come along with some confirm of this window.
+/// confirmed, be the window confirmed or not, its return has come along with some confirm of this window.
 fn mark_unrouted(fates: &mut [Fate], window: &[&Outgoing], returned: &[BasicReturnMessage]) {
     for (fate, came_back) in fates.iter_mut().zip(unrouted(window, returned)) {
         if came_back && *fate == Fate::Taken {

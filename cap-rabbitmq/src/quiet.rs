@@ -47,7 +47,7 @@ impl Quiet {
     }
 
     /// Makes it the subscriber of the present thread, for good.
-    pub(crate) fn settle_here(self) {
+    pub(crate) fn count_here(self) {
         IN_FORCE.set(Some(set_default(self)));
     }
 }

@@ -9,7 +9,7 @@ use crate::outgoing::Outgoing;
 
 /// Marks the messages that came back.
 ///
-/// lapin hands a returned message to whichever confirm it settles next, so it is known again by what it carries: id,
+/// lapin hands a returned message to whichever confirm it handles next, so it is known again by what it carries: id,
 /// routing key and body. Messages equal in all three are interchangeable, and as many of them are marked as came back.
 ///
 /// Gives back one flag for each message of the batch.

@@ -76,5 +76,5 @@ async fn an_operators_dead_letter_queue_is_consumed_and_tells_of_deaths() {
     assert_eq!((deaths[0].exchange.as_str(), deaths[0].count), (place.exchange.as_str(), 1));
     assert_eq!(deaths[0].routing_keys, ["p"]);
     assert!(deaths[0].time.is_some());
-    consumer.settle(&[came.tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[came.tag], Acknowledge::Accept).await.unwrap();
 }

@@ -24,7 +24,7 @@ async fn survive(place: &Place, routing_key: &[u8], flags: u16, properties: &[u8
     }
     let mut received = receive(&mut consumer, 2).await;
     assert_eq!(received[1].headers.get("cap-msg-id"), Some("good"));
-    consumer.settle(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
     received.remove(0)
 }
 
@@ -74,7 +74,7 @@ async fn headers_that_fill_the_frame_and_then_grow() {
     raw.finish().await;
     let got = receive(&mut consumer, 1).await.remove(0);
     assert_eq!(got.headers.get("m").map(str::len), Some(131_072 - fixed));
-    consumer.settle(&[got.tag], Acknowledge::Requeue).await.unwrap();
+    consumer.acknowledge(&[got.tag], Acknowledge::Requeue).await.unwrap();
     let again = receive(&mut consumer, 1).await.remove(0);
     assert!(again.redelivered);
     assert_eq!(again.headers.get("cap-msg-id"), Some("7"), "only the largest header is given up");

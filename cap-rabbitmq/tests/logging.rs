@@ -74,7 +74,7 @@ async fn clean_starts_and_ends_log_nothing_above_info() {
         soon(transport.delay(&[delayed])).await.remove(0).unwrap();
         let tags: Vec<_> = support::receive(&mut consumers[0], 1).await.iter().map(|got| got.tag).collect();
         if round % 2 == 0 {
-            consumers[0].settle(&tags, Acknowledge::Accept).await.unwrap();
+            consumers[0].acknowledge(&tags, Acknowledge::Accept).await.unwrap();
         }
         drop(consumers);
         soon(transport.close()).await;

@@ -30,7 +30,7 @@ async fn after_a_cut_the_next_calls_work_again() {
     let error = soon(consumer.receive(1)).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     // The delivery of a connection that is gone.
-    consumer.settle(&[tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[tag], Acknowledge::Accept).await.unwrap();
     // Whether the publisher has noticed yet or not, it is well again at the second call.
     if let Err(error) = send_one(&transport, "2").await {
         assert!(error.is_unavailable(), "{error}");

@@ -1,4 +1,4 @@
-//! Groups: what is declared for them, and how their messages are handed out and settled.
+//! Groups: what is declared for them, and how their messages are handed out and acknowledged.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -54,7 +54,7 @@ async fn no_more_is_handed_out_than_the_prefetch_allows() {
     let channel = support::plain_channel().await;
     support::until_ready(&channel, &format!("{}.pre", place.exchange), 2).await;
     assert!(consumer.receive(9).now_or_never().is_none());
-    consumer.settle(&[first[0].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[first[0].tag], Acknowledge::Accept).await.unwrap();
     assert_eq!(receive(&mut consumer, 1).await[0].body, "3");
 }
 
@@ -101,9 +101,9 @@ async fn acknowledgements_are_coalesced_and_hit_only_what_they_mean() {
     send(&transport, "p", 50).await;
     let tags: Vec<Tag> = receive(&mut consumer, 50).await.iter().map(|got| got.tag).collect();
     // 30 at once, then two behind a gap, then those 30 again, which the broker must not learn of.
-    consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();
-    consumer.settle(&tags[31..33], Acknowledge::Accept).await.unwrap();
-    consumer.settle(&tags[..30], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&tags[..30], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&tags[31..33], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&tags[..30], Acknowledge::Accept).await.unwrap();
     drop(consumer);
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     let left = receive(&mut consumer, 18).await;
@@ -120,10 +120,13 @@ async fn what_is_requeued_comes_again() {
     let mut consumer = soon(transport.consume(&place.spec("re", &["p"], 10))).await.unwrap();
     send(&transport, "p", 3).await;
     let tags: Vec<Tag> = receive(&mut consumer, 3).await.iter().map(|got| got.tag).collect();
-    consumer.settle(&tags, Acknowledge::Requeue).await.unwrap();
+    consumer.acknowledge(&tags, Acknowledge::Requeue).await.unwrap();
     let again = receive(&mut consumer, 3).await;
     assert!(again.iter().all(|got| got.redelivered));
-    consumer.settle(&again.iter().map(|got| got.tag).collect::<Vec<_>>(), Acknowledge::Accept).await.unwrap();
+    consumer
+        .acknowledge(&again.iter().map(|got| got.tag).collect::<Vec<_>>(), Acknowledge::Accept)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -134,7 +137,7 @@ async fn a_dropped_consumer_gives_its_messages_back_at_once() {
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     send(&transport, "p", 10).await;
     let got = receive(&mut consumer, 6).await;
-    consumer.settle(&[got[0].tag, got[1].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[got[0].tag, got[1].tag], Acknowledge::Accept).await.unwrap();
     drop(consumer);
     support::until_ready(&support::plain_channel().await, &spec.group, 8).await;
 }
@@ -157,7 +160,7 @@ async fn a_queue_deleted_under_the_consumer_ends_it() {
             "{error}"
         );
     }
-    consumer.settle(&[tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[tag], Acknowledge::Accept).await.unwrap();
     // The bus asks for a new one, and has its queue again.
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     send(&transport, "p", 1).await;
@@ -317,14 +320,14 @@ mod prefetch {
         assert_eq!(first.iter().map(number).collect::<Vec<_>>(), [0]);
         // Two of them fit; those that were handed out do not count.
         support::until_ready(&channel, &format!("{}.large", place.exchange), 17).await;
-        consumer.settle(&[first[0].tag], Acknowledge::Accept).await.unwrap();
+        consumer.acknowledge(&[first[0].tag], Acknowledge::Accept).await.unwrap();
         let mut found = Vec::new();
         while found.len() < 19 {
             let got = soon(consumer.receive_within(100, BYTES)).await.unwrap();
             assert!(got.len() <= 2, "{}", got.len());
             found.extend(got.iter().map(number));
             let tags: Vec<Tag> = got.iter().map(|got| got.tag).collect();
-            consumer.settle(&tags, Acknowledge::Accept).await.unwrap();
+            consumer.acknowledge(&tags, Acknowledge::Accept).await.unwrap();
         }
         assert_eq!(found, (1..20).collect::<Vec<_>>());
     }
@@ -342,7 +345,7 @@ mod prefetch {
             assert!(got.iter().all(|got| !got.redelivered));
             found.extend(got.iter().map(number));
             let tags: Vec<Tag> = got.iter().map(|got| got.tag).collect();
-            consumer.settle(&tags, Acknowledge::Accept).await.unwrap();
+            consumer.acknowledge(&tags, Acknowledge::Accept).await.unwrap();
         }
         assert_eq!(found, (0..found.len()).collect::<Vec<_>>());
         let channel = support::plain_channel().await;
@@ -350,9 +353,9 @@ mod prefetch {
         support::until_ready(&channel, &format!("{}.small", place.exchange), left).await;
     }
 
-    /// What stays unsettled for good must not stand in the way of what comes behind it.
+    /// What stays unacknowledged for good must not stand in the way of what comes behind it.
     #[tokio::test]
-    async fn is_not_used_up_by_what_is_left_unsettled() {
+    async fn is_not_used_up_by_what_is_left_unacknowledged() {
         let place = Place::new();
         let transport = place.started();
         let spec = place.spec("left", &["p"], 5);

@@ -82,7 +82,7 @@ async fn a_message_comes_back_as_it_was_sent() {
     assert_eq!(received[0].properties.get("exchange"), Some(place.exchange.as_str()));
     assert!(!received[0].redelivered);
     assert!(received[1].body.is_empty());
-    consumer.settle(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
     transport.close().await;
 }
 
@@ -197,6 +197,6 @@ async fn a_body_of_100_mib_goes_through() {
     }
     let received = receive(&mut consumer, 2).await;
     assert!(received[1].body == body, "the body was changed on its way");
-    consumer.settle(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
+    consumer.acknowledge(&[received[0].tag, received[1].tag], Acknowledge::Accept).await.unwrap();
     assert_eq!(receive(&mut consumer, 1).await[0].body, "after");
 }

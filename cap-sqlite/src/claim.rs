@@ -5,11 +5,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{FAILED, check_owner, check_text, count_of, message_at, micros, reason_of, span_of};
+use crate::complete::{self, Change};
 use crate::crash::Past;
 use crate::error::Fault;
 use crate::insert::Writing;
 use crate::session::{begin, now};
-use crate::settle::{self, Change};
 use crate::statements::Statements;
 
 pub(crate) const DUE_OUTBOX: &str = "
@@ -214,7 +214,7 @@ async fn take(
     past.record(connection, writing, state).await?;
     let message = sqlx::query(writing.statements.message.of(side)).bind(lease.id);
     let Some(message) = message.fetch_optional(&mut *connection).await? else {
-        settle::end(connection, writing, side, lease).await?;
+        complete::end(connection, writing, side, lease).await?;
         return Ok(None);
     };
     match claimed(state, past, &message, lease, writing.now)? {

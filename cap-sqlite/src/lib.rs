@@ -54,6 +54,7 @@
 
 mod claim;
 mod columns;
+mod complete;
 mod crash;
 mod error;
 mod expiry;
@@ -69,7 +70,6 @@ mod plans;
 mod private;
 mod schema;
 mod session;
-mod settle;
 mod shared_key;
 mod sqlite_tx;
 mod statements;

@@ -15,10 +15,10 @@ use cap_adapter::{
 use sqlx::SqliteConnection;
 use tokio::time::timeout;
 
+use crate::complete;
 use crate::error::Fault;
 use crate::insert::{self, Writing};
 use crate::session::{ANSWER_TIMEOUT, now};
-use crate::settle;
 use crate::storage::Sqlite;
 use crate::transaction::{Open, store_in};
 use crate::work::Work;
@@ -163,7 +163,7 @@ impl Enlistment {
                           back, and nothing can be written before it is dropped";
             return Err(Fault::Refused(reason.to_owned()));
         };
-        match self.settle(&mut open, &completion).await {
+        match self.write_completion(&mut open, &completion).await {
             Ok(Some(work)) => {
                 point("handler-commit.before").await;
                 open.commit().await?;
@@ -183,21 +183,25 @@ impl Enlistment {
         }
     }
 
-    /// Writes the settlement, and says what work it leaves. `None` when the lease is lost.
-    async fn settle(&self, open: &mut Open, completion: &Completion) -> Result<Option<Work>, Fault> {
-        let Completion { owner, settlement } = completion;
+    /// Writes the outcome, and says what work it leaves. `None` when the lease is lost.
+    async fn write_completion(
+        &self,
+        open: &mut Open,
+        completion: &Completion,
+    ) -> Result<Option<Work>, Fault> {
+        let Completion { owner, row_completion } = completion;
         let statements = self.storage.statements();
         open.check().await?;
         let connection = open.connection_mut();
         let writing = Writing { statements, owner, now: now() };
         let mut work = Work::default();
-        let settlements = std::slice::from_ref(settlement);
-        if settle::settle(connection, writing, Side::Inbox, settlements, &mut work).await? != [true] {
+        let row_completions = std::slice::from_ref(row_completion);
+        if complete::complete(connection, writing, Side::Inbox, row_completions, &mut work).await? != [true] {
             return Ok(None);
         }
-        let publishes: Vec<&NewOutgoing> = settlement.publishes.iter().collect();
+        let publishes: Vec<&NewOutgoing> = row_completion.publishes.iter().collect();
         let stored = insert::outgoing(connection, writing, &publishes, &mut work).await?;
-        settlement.warn_of_duplicates(stored);
+        row_completion.warn_of_duplicates(stored);
         work.announce(connection, statements).await?;
         Ok(Some(work))
     }

@@ -11,7 +11,9 @@ use cap_adapter::storage::Side;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::TablePrefix;
-use crate::{claim, crash, expiry, identity, insert, monitor, nodes, settle, shared_key, transaction, work};
+use crate::{
+    claim, complete, crash, expiry, identity, insert, monitor, nodes, shared_key, transaction, work,
+};
 
 /// One statement for each side.
 #[derive(Debug)]
@@ -108,11 +110,11 @@ impl Statements {
             holder_state: sql(identity::HOLDER_STATE),
             set_aside: sql(identity::SET_ASIDE),
             stored: sql(transaction::STORED),
-            end: sides(settle::END),
-            forget: sides(settle::FORGET),
-            empty: sides(settle::EMPTY),
-            change: sides(settle::CHANGE),
-            record: sides(settle::RECORD),
+            end: sides(complete::END),
+            forget: sides(complete::FORGET),
+            empty: sides(complete::EMPTY),
+            change: sides(complete::CHANGE),
+            record: sides(complete::RECORD),
             due: Sides { outbox: sql(claim::DUE_OUTBOX), inbox: sql(claim::DUE_INBOX) },
             next_due: Sides { outbox: sql(claim::NEXT_OUTBOX), inbox: sql(claim::NEXT_INBOX) },
             waiting: sql(claim::WAITING),

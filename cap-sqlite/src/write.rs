@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use cap_adapter::storage::{
-    NewIncoming, NewOutgoing, Owner, Settlement, Side, Stored, WriteBatch, WriteReport,
+    NewIncoming, NewOutgoing, Owner, RowCompletion, Side, Stored, WriteBatch, WriteReport,
 };
 use sqlx::SqliteConnection;
 
+use crate::complete;
 use crate::error::Fault;
 use crate::insert::{self, Candidate, Writing};
 use crate::session::begin;
-use crate::settle;
 use crate::statements::Statements;
 use crate::work::Work;
 
@@ -74,8 +74,8 @@ impl Writer<'_> {
         Ok(WriteReport {
             outgoing: self.insert_outgoing(&outgoing).await?,
             incoming: self.insert_incoming(&batch.incoming).await?,
-            settled_incoming: self.settle_incoming(&batch.settled_incoming).await?,
-            settled_outgoing: self.settle(Side::Outbox, &batch.settled_outgoing).await?,
+            completed_incoming: self.complete_incoming(&batch.completed_incoming).await?,
+            completed_outgoing: self.complete(Side::Outbox, &batch.completed_outgoing).await?,
         })
     }
 
@@ -93,24 +93,24 @@ impl Writer<'_> {
         Ok(spread(rows.len(), &places, &stored))
     }
 
-    /// Settles, and puts into the outbox what the settlements publish whose leases held.
-    async fn settle_incoming(&mut self, settlements: &[Settlement]) -> Result<Vec<bool>, Fault> {
-        let held = self.settle(Side::Inbox, settlements).await?;
-        let publishes: Vec<&NewOutgoing> = settlements
+    /// Completes, and puts into the outbox what the outcomes publish whose leases held.
+    async fn complete_incoming(&mut self, row_completions: &[RowCompletion]) -> Result<Vec<bool>, Fault> {
+        let held = self.complete(Side::Inbox, row_completions).await?;
+        let publishes: Vec<&NewOutgoing> = row_completions
             .iter()
             .zip(&held)
             .filter(|(_, held)| **held)
-            .flat_map(|(settlement, _)| &settlement.publishes)
+            .flat_map(|(row_completion, _)| &row_completion.publishes)
             .collect();
         let mut stored = self.insert_outgoing(&publishes).await?.into_iter();
-        for (settlement, _) in settlements.iter().zip(&held).filter(|(_, held)| **held) {
-            settlement.warn_of_duplicates(stored.by_ref().take(settlement.publishes.len()));
+        for (row_completion, _) in row_completions.iter().zip(&held).filter(|(_, held)| **held) {
+            row_completion.warn_of_duplicates(stored.by_ref().take(row_completion.publishes.len()));
         }
         Ok(held)
     }
 
-    async fn settle(&mut self, side: Side, settlements: &[Settlement]) -> Result<Vec<bool>, Fault> {
-        settle::settle(self.connection, self.writing, side, settlements, &mut self.work).await
+    async fn complete(&mut self, side: Side, row_completions: &[RowCompletion]) -> Result<Vec<bool>, Fault> {
+        complete::complete(self.connection, self.writing, side, row_completions, &mut self.work).await
     }
 }
 
@@ -140,7 +140,7 @@ async fn repeated(
     statements: &Statements,
     batch: &WriteBatch,
 ) -> Result<Repeated, Fault> {
-    let published = batch.settled_incoming.iter().flat_map(|settlement| &settlement.publishes);
+    let published = batch.completed_incoming.iter().flat_map(|row_completion| &row_completion.publishes);
     let outgoing = batch.outgoing.iter().chain(published).map(Candidate::outgoing).collect();
     let incoming = batch.incoming.iter().map(Candidate::incoming).collect();
     Ok(Repeated {

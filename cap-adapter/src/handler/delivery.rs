@@ -12,7 +12,7 @@ use super::error::HandlerError;
 use super::state::States;
 use crate::error::StorageError;
 use crate::message::{Message, MessageId};
-use crate::storage::{Owner, Settlement};
+use crate::storage::{Owner, RowCompletion};
 
 /// One message on its way through one handler: what arguments are taken from, and what layers see.
 ///
@@ -59,16 +59,16 @@ impl fmt::Debug for DeliveryParts {
 
 /// A transaction in which a handler works, opened by one of its arguments (such as `PgTx`).
 ///
-/// When the handler has succeeded, the bus gives it the settlement of the message: it writes that in the same
+/// When the handler has succeeded, the bus gives it the outcome of the message: it writes that in the same
 /// transaction and commits, so that the handler's effects, the mark on the message, the callback and everything
 /// published through `Publisher` happen together or not at all.
 pub trait Enlisted: Send {
-    /// Writes the settlement and commits. `false` when the lease no longer held; then everything is rolled back.
+    /// Writes the outcome and commits. `false` when the lease no longer held; then everything is rolled back.
     ///
     /// # Errors
     ///
     /// When the store failed, or the handler still holds on to the transaction. Everything is rolled back, save
-    /// that after a connection lost during the commit nobody knows; the settlement's lease tells later.
+    /// that after a connection lost during the commit nobody knows; the outcome's lease tells later.
     fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>>;
 
     /// Rolls back, as the handler has failed.
@@ -81,7 +81,7 @@ pub struct Completion {
     /// In whose name.
     pub owner: Owner,
     /// The inbox row's outcome and the messages to publish with it.
-    pub settlement: Settlement,
+    pub row_completion: RowCompletion,
 }
 
 impl Delivery {

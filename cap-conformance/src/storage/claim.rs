@@ -90,7 +90,7 @@ pub async fn next_due_says_when_to_come_again<F: StorageFixture>(fixture: &F) {
         b.expect_nothing_due(side).await;
         a.insert(side, [1], true).await;
         within(b.claim(side, 10).await.next_due, LONG);
-        assert!(a.settle(side, first_lease(1), retry(LONG / 2, "no")).await);
+        assert!(a.complete(side, first_lease(1), retry(LONG / 2, "no")).await);
         within(b.claim(side, 10).await.next_due, LONG / 2);
     }
     a.publish(delayed(2, LONG / 4)).await;
@@ -160,14 +160,14 @@ pub async fn a_claim_tells_how_often_it_failed<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), retry(Duration::ZERO, "one")).await);
+        assert!(node.complete(side, first_lease(1), retry(Duration::ZERO, "one")).await);
         let claimed = node.claim_in_time(side, 1).await.remove(0);
         assert_eq!((claimed.attempts, claimed.attempts_before_rerun), (1, 0));
-        assert!(node.settle(side, claimed.lease, failed(false)).await);
+        assert!(node.complete(side, claimed.lease, failed(false)).await);
         assert_eq!(node.rerun(side, &[1]).await, [1]);
         let claimed = node.claim_in_time(side, 1).await.remove(0);
         assert_eq!((claimed.attempts, claimed.attempts_before_rerun), (2, 2));
-        assert!(node.settle(side, claimed.lease, retry(Duration::ZERO, "three")).await);
+        assert!(node.complete(side, claimed.lease, retry(Duration::ZERO, "three")).await);
         let claimed = node.claim_in_time(side, 1).await.remove(0);
         assert_eq!((claimed.attempts, claimed.attempts_before_rerun), (3, 2));
     }

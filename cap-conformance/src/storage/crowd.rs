@@ -69,7 +69,7 @@ pub async fn a_rerun_wakes_the_other_nodes<F: StorageFixture>(fixture: &F) {
     let case = async {
         for side in SIDES {
             a.insert(side, [1], true).await;
-            assert!(a.settle(side, first_lease(1), failed(false)).await);
+            assert!(a.complete(side, first_lease(1), failed(false)).await);
             // Listening begins some time after it was asked for, so that one re-run may be too early.
             eventually("a wake after a re-run", async || {
                 a.rerun(side, &[1]).await;

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use cap_core::monitor::Monitor;
-use cap_core::storage::{Entry, Expiry, NewIncoming, Reason, Retention, Side, Storage, Verdict};
+use cap_core::storage::{Entry, Expiry, NewIncoming, Reason, Retention, RowOutcome, Side, Storage};
 
 use super::StorageFixture;
 use super::node::{
-    LONG, Node, SIDES, delayed, first_lease, incoming, retry, settlement, settlements, succeeded,
+    LONG, Node, SIDES, delayed, first_lease, incoming, retry, row_completion, row_completions, succeeded,
 };
 use crate::patience::eventually;
 
@@ -31,8 +31,8 @@ async fn expire_in_time<S: Storage + Monitor>(node: &Node<S>, succeeded: Duratio
 /// Rows 1 to 3 succeed and are forgotten.
 async fn forget_three<S: Storage + Monitor>(node: &Node<S>, side: Side) {
     node.insert(side, 1..=3, true).await;
-    let done = (1..=3).map(|id| settlement(first_lease(id), succeeded(Retention::Forget))).collect();
-    node.write(&settlements(side, done)).await;
+    let done = (1..=3).map(|id| row_completion(first_lease(id), succeeded(Retention::Forget))).collect();
+    node.write(&row_completions(side, done)).await;
 }
 
 /// A message without a state lives for as long as the collector says, counted from when it was stored.
@@ -54,7 +54,7 @@ pub async fn what_was_forgotten_expires_by_age<F: StorageFixture>(fixture: &F) {
         id += 1;
         let start = Instant::now();
         node.insert(Side::Outbox, [id], true).await;
-        assert!(node.settle(Side::Outbox, first_lease(id), succeeded(Retention::Forget)).await);
+        assert!(node.complete(Side::Outbox, first_lease(id), succeeded(Retention::Forget)).await);
         expire(&node, age, 100).await;
         let left = node.get(Side::Outbox, id).await.is_some();
         (start.elapsed() < age).then(|| assert!(left, "it was younger than {age:?}"))
@@ -68,9 +68,9 @@ pub async fn what_was_kept_expires_by_its_own_time<F: StorageFixture>(fixture: &
     for side in SIDES {
         node.insert(side, [1, 2], true).await;
         for (id, keep) in [(1, Duration::from_millis(300)), (2, LONG)] {
-            let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
-            assert!(node.settle(side, first_lease(id), hold).await);
-            assert!(node.settle(side, first_lease(id), succeeded(Retention::Keep(keep))).await);
+            let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
+            assert!(node.complete(side, first_lease(id), hold).await);
+            assert!(node.complete(side, first_lease(id), succeeded(Retention::Keep(keep))).await);
         }
     }
     expire_in_time(&node, Duration::ZERO, 1).await;
@@ -89,14 +89,14 @@ pub async fn what_failed_expires_by_its_own_time<F: StorageFixture>(fixture: &F)
     for side in SIDES {
         node.insert(side, [1, 2], true).await;
         for (id, keep) in [(1, soon), (2, LONG)] {
-            let failed = Verdict::Failed {
+            let failed = RowOutcome::Failed {
                 reason: Reason::Permanent,
                 error: "no".to_owned(),
                 counted: true,
                 keep,
                 notify: false,
             };
-            assert!(node.settle(side, first_lease(id), failed).await);
+            assert!(node.complete(side, first_lease(id), failed).await);
         }
     }
     expire_in_time(&node, Duration::ZERO, 1).await;
@@ -119,14 +119,14 @@ pub async fn what_is_unfinished_never_expires<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         node.insert(side, [1], false).await;
         node.insert(side, [2, 3, 4], true).await;
-        assert!(node.settle(side, first_lease(3), retry(LONG, "later")).await);
-        assert!(node.settle(side, first_lease(4), Verdict::Release { after: LONG }).await);
+        assert!(node.complete(side, first_lease(3), retry(LONG, "later")).await);
+        assert!(node.complete(side, first_lease(4), RowOutcome::Release { after: LONG }).await);
     }
     node.publish(delayed(5, LONG)).await;
     // A row that succeeded later than all of them shows that their age would have been enough.
     for side in SIDES {
         node.insert(side, [9], true).await;
-        assert!(node.settle(side, first_lease(9), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(9), succeeded(Retention::Forget)).await);
     }
     expire_in_time(&node, Duration::ZERO, 1).await;
     for side in SIDES {

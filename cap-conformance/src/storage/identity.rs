@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cap_core::message::Message;
 use cap_core::monitor::Change;
 use cap_core::storage::{
-    Digest, Entry, Identity, NewIncoming, Reason, Retention, Side, Status, Stored, Verdict, WriteBatch,
+    Digest, Entry, Identity, NewIncoming, Reason, Retention, RowOutcome, Side, Status, Stored, WriteBatch,
 };
 use futures_util::future::join_all;
 
@@ -44,7 +44,7 @@ pub async fn another_message_is_no_duplicate<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.receive(says(1, BODIES[0])).await, Stored::New);
     assert_eq!(b.receive(says(2, BODIES[1])).await, Stored::Conflict);
-    assert!(a.settle(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
+    assert!(a.complete(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
     assert_eq!(b.receive(says(3, BODIES[1])).await, Stored::Conflict, "also when the first is done");
     assert_eq!(b.receive(says(4, BODIES[0])).await, Stored::Duplicate);
     for id in 2..=4 {
@@ -70,7 +70,7 @@ pub async fn a_row_without_digest_is_the_same<F: StorageFixture>(fixture: &F) {
 pub async fn a_conflict_is_stored_apart_once<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.receive(says(1, BODIES[0])).await, Stored::New);
-    assert!(node.settle(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
     for (id, body) in [(2, BODIES[1]), (3, BODIES[2])] {
         assert_eq!(node.receive(says(10 + id, body)).await, Stored::Conflict);
         assert_eq!(node.receive(apart(id, body)).await, Stored::New);
@@ -108,14 +108,14 @@ pub async fn garbage_makes_way<F: StorageFixture>(fixture: &F) {
 pub async fn what_could_not_be_read_makes_way<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.receive(says(1, BODIES[1])).await, Stored::New);
-    let unread = Verdict::Failed {
+    let unread = RowOutcome::Failed {
         reason: Reason::Undecodable,
         error: "not JSON".to_owned(),
         counted: true,
         keep: LONG,
         notify: false,
     };
-    assert!(node.settle(Side::Inbox, first_lease(1), unread).await);
+    assert!(node.complete(Side::Inbox, first_lease(1), unread).await);
     assert_eq!(node.receive(says(2, BODIES[0])).await, Stored::New);
     assert_eq!(node.row(Side::Inbox, 1).await.status, Status::Failed);
 }
@@ -125,7 +125,7 @@ pub async fn what_was_handled_does_not_make_way<F: StorageFixture>(fixture: &F) 
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", SHORT).await);
     let group = |name: &str, row: NewIncoming| NewIncoming { group: name.into(), ..row };
     a.receive(group("failed", says(1, BODIES[1]))).await;
-    assert!(a.settle(Side::Inbox, first_lease(1), super::node::failed(false)).await);
+    assert!(a.complete(Side::Inbox, first_lease(1), super::node::failed(false)).await);
     a.receive(group("run again", parked(2, BODIES[1], Reason::NoSubscriber))).await;
     assert_eq!(a.rerun(Side::Inbox, &[2]).await, [2]);
     a.receive(group("under way", says(3, BODIES[1]))).await;
@@ -194,7 +194,7 @@ pub async fn a_repeated_take_over_changes_nothing<F: StorageFixture>(fixture: &F
     assert_eq!(node.write(&batch).await.incoming, [Stored::Duplicate]);
     let batch = all(vec![parked(1, BODIES[1], Reason::NoSubscriber), says(2, BODIES[0])]);
     assert_eq!(node.write(&batch).await.incoming, [Stored::Duplicate; 2]);
-    assert!(node.settle(Side::Inbox, first_lease(2), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Inbox, first_lease(2), succeeded(Retention::Forget)).await);
     assert_eq!(ids(&node.claim(Side::Inbox, 10).await.rows), NOTHING);
 }
 
@@ -202,7 +202,7 @@ pub async fn a_repeated_take_over_changes_nothing<F: StorageFixture>(fixture: &F
 pub async fn an_edited_message_is_still_the_same<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.receive(says(1, BODIES[0])).await;
-    assert!(node.settle(Side::Inbox, first_lease(1), super::node::failed(false)).await);
+    assert!(node.complete(Side::Inbox, first_lease(1), super::node::failed(false)).await);
     let change = Change { audit: None, body: Some(BODIES[1].into()) };
     assert_eq!(node.rerun_changed(Side::Inbox, &[1], &change).await, [1]);
     assert_eq!(node.receive(says(2, BODIES[0])).await, Stored::Duplicate);

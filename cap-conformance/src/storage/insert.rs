@@ -7,14 +7,14 @@ use bytes::Bytes;
 use cap_core::message::headers::names;
 use cap_core::message::{Headers, Message};
 use cap_core::storage::{
-    Entry, NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Storage as _, Stored, Verdict,
+    Entry, NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side, Status, Storage as _, Stored,
     WriteBatch, WriteReport,
 };
 
 use super::StorageFixture;
 use super::node::{
-    GROUP, LONG, Node, SHORT, SIDES, delayed, first_lease, ids, incoming, message, outgoing, settlement,
-    settlements, succeeded,
+    GROUP, LONG, Node, SHORT, SIDES, delayed, first_lease, ids, incoming, message, outgoing, row_completion,
+    row_completions, succeeded,
 };
 
 /// Stores a message on both sides and expects it back unchanged, from a claim and from the monitor.
@@ -81,21 +81,21 @@ pub async fn a_batch_reports_item_by_item<F: StorageFixture>(fixture: &F) {
     let batch = WriteBatch {
         outgoing: vec![outgoing(11, true), outgoing(1, true), delayed(12, LONG), outgoing(13, false)],
         incoming: vec![incoming(3, true), incoming(14, true), incoming(15, false)],
-        settled_outgoing: vec![
-            settlement(first_lease(99), done.clone()),
-            settlement(first_lease(2), done.clone()),
+        completed_outgoing: vec![
+            row_completion(first_lease(99), done.clone()),
+            row_completion(first_lease(2), done.clone()),
         ],
-        settled_incoming: vec![
-            settlement(first_lease(4), done.clone()),
-            settlement(first_lease(99), done.clone()),
-            settlement(first_lease(3), done),
+        completed_incoming: vec![
+            row_completion(first_lease(4), done.clone()),
+            row_completion(first_lease(99), done.clone()),
+            row_completion(first_lease(3), done),
         ],
     };
     let expected = WriteReport {
         outgoing: vec![Stored::New, Stored::Duplicate, Stored::New, Stored::New],
         incoming: vec![Stored::Duplicate, Stored::New, Stored::New],
-        settled_outgoing: vec![false, true],
-        settled_incoming: vec![true, false, true],
+        completed_outgoing: vec![false, true],
+        completed_incoming: vec![true, false, true],
     };
     assert_eq!(node.write(&batch).await, expected);
     assert_eq!(ids(&node.claim(Side::Outbox, 10).await.rows), [13]);
@@ -122,10 +122,11 @@ pub async fn a_batch_of_five_thousand<F: StorageFixture>(fixture: &F) {
     assert_eq!(report.outgoing, vec![Stored::New; 5000]);
     assert_eq!(report.incoming, vec![Stored::New; 5000]);
     for side in SIDES {
-        let settled =
-            (1..=5000).map(|id| settlement(first_lease(id), succeeded(Retention::Forget))).collect();
-        let report = node.write(&settlements(side, settled)).await;
-        let answers: Vec<bool> = report.settled_outgoing.into_iter().chain(report.settled_incoming).collect();
+        let completed =
+            (1..=5000).map(|id| row_completion(first_lease(id), succeeded(Retention::Forget))).collect();
+        let report = node.write(&row_completions(side, completed)).await;
+        let answers: Vec<bool> =
+            report.completed_outgoing.into_iter().chain(report.completed_incoming).collect();
         assert_eq!(answers, vec![true; 5000]);
         node.expect_nothing_due(side).await;
     }
@@ -166,7 +167,7 @@ pub async fn a_message_id_enters_the_inbox_once_for_each_group<F: StorageFixture
 pub async fn a_message_id_is_remembered_after_success<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.insert(Side::Inbox, [1], true).await;
-    assert!(node.settle(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Inbox, first_lease(1), succeeded(Retention::Forget)).await);
     let again = NewIncoming { message: message("m1", "order.created"), ..incoming(2, true) };
     assert_eq!(node.receive(again).await, Stored::Duplicate);
     node.expect_nothing_due(Side::Inbox).await;
@@ -273,8 +274,11 @@ pub async fn a_parked_row_with_notice_falls_to_another_node<F: StorageFixture>(f
     assert_eq!(a.row(Side::Inbox, 1).await.owner.as_deref(), Some("a"));
     let claimed = b.claim_in_time(Side::Inbox, 1).await;
     assert_eq!(claimed[0].notice, Some((Reason::MissingHeaders, "no id, no name".to_owned())));
-    assert!(!a.settle(Side::Inbox, first_lease(1), Verdict::Notified).await, "the first node has lost it");
-    assert!(b.settle(Side::Inbox, claimed[0].lease, Verdict::Notified).await);
+    assert!(
+        !a.complete(Side::Inbox, first_lease(1), RowOutcome::Notified).await,
+        "the first node has lost it"
+    );
+    assert!(b.complete(Side::Inbox, claimed[0].lease, RowOutcome::Notified).await);
     b.expect_nothing_due(Side::Inbox).await;
     assert_eq!(b.row(Side::Inbox, 1).await.status, Status::Failed);
 }

@@ -3,44 +3,46 @@
 use std::time::Duration;
 
 use cap_core::monitor::Monitor;
-use cap_core::storage::{Lease, Reason, Retention, Side, Status, Verdict};
+use cap_core::storage::{Lease, Reason, Retention, RowOutcome, Side, Status};
 
 use super::StorageFixture;
 use super::node::{
-    LONG, Node, SHORT, SIDES, at_broker, failed, first_lease, ids, retry, settlement, settlements, succeeded,
+    LONG, Node, SHORT, SIDES, at_broker, failed, first_lease, ids, retry, row_completion, row_completions,
+    succeeded,
 };
 
 /// Every outcome that there is.
-fn verdicts() -> Vec<Verdict> {
+fn outcomes() -> Vec<RowOutcome> {
     vec![
         succeeded(Retention::Forget),
         succeeded(Retention::Keep(LONG)),
         succeeded(Retention::Delete),
-        Verdict::Succeeded { retention: Retention::Keep(LONG), reason: Some(Reason::Unrouted) },
+        RowOutcome::Succeeded { retention: Retention::Keep(LONG), reason: Some(Reason::Unrouted) },
         retry(Duration::ZERO, "late"),
-        Verdict::Retry { after: Duration::ZERO, hold: true, error: "late".to_owned() },
+        RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "late".to_owned() },
         at_broker(Duration::ZERO, LONG, "late"),
         failed(false),
         failed(true),
-        Verdict::Notified,
-        Verdict::Release { after: Duration::ZERO },
-        Verdict::Release { after: LONG },
+        RowOutcome::Notified,
+        RowOutcome::Release { after: Duration::ZERO },
+        RowOutcome::Release { after: LONG },
     ]
 }
 
 /// A node that slept through its lease wakes up and speaks: each outcome is refused and changes nothing.
 pub async fn a_lost_lease_has_no_say<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
-    let verdicts = verdicts();
-    let count = i64::try_from(verdicts.len()).unwrap();
+    let outcomes = outcomes();
+    let count = i64::try_from(outcomes.len()).unwrap();
     for side in SIDES {
         a.insert(side, 1..=count, true).await;
-        let taken = b.claim_in_time(side, verdicts.len()).await;
-        let late = (1..).zip(&verdicts).map(|(id, verdict)| settlement(first_lease(id), verdict.clone()));
-        let report = a.write(&settlements(side, late.collect())).await;
-        let answers: Vec<bool> = report.settled_outgoing.into_iter().chain(report.settled_incoming).collect();
-        assert_eq!(answers, vec![false; verdicts.len()]);
-        for (id, ended) in (1..).zip(&verdicts) {
+        let taken = b.claim_in_time(side, outcomes.len()).await;
+        let late = (1..).zip(&outcomes).map(|(id, outcome)| row_completion(first_lease(id), outcome.clone()));
+        let report = a.write(&row_completions(side, late.collect())).await;
+        let answers: Vec<bool> =
+            report.completed_outgoing.into_iter().chain(report.completed_incoming).collect();
+        assert_eq!(answers, vec![false; outcomes.len()]);
+        for (id, ended) in (1..).zip(&outcomes) {
             let row = b.row(side, id).await;
             assert_eq!((row.status, row.reason), (Status::Scheduled, None), "after {ended:?}");
             assert_eq!((row.attempts, row.owner.as_deref()), (0, Some("b")));
@@ -65,7 +67,7 @@ pub async fn renewing_keeps_a_row<F: StorageFixture>(fixture: &F) {
         let rows = b.claim_in_time(side, 1).await;
         assert_eq!(ids(&rows), [2]);
         assert_eq!(a.renew(side, &[first_lease(1)]).await, [true], "a lease may be renewed again and again");
-        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(a.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
     }
 }
 
@@ -88,15 +90,15 @@ pub async fn a_row_given_back_is_not_renewed<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         node.insert(side, 1..=6, true).await;
         let given_back = [
-            Verdict::Release { after: LONG },
+            RowOutcome::Release { after: LONG },
             at_broker(LONG, LONG, "later"),
             retry(LONG, "later"),
             failed(false),
             succeeded(Retention::Forget),
             succeeded(Retention::Keep(LONG)),
         ];
-        let settled = (1..).zip(given_back).map(|(id, verdict)| settlement(first_lease(id), verdict));
-        node.write(&settlements(side, settled.collect())).await;
+        let completed = (1..).zip(given_back).map(|(id, outcome)| row_completion(first_lease(id), outcome));
+        node.write(&row_completions(side, completed.collect())).await;
         let leases: Vec<Lease> = (1..=6).map(first_lease).collect();
         assert_eq!(node.renew(side, &leases).await, [false; 6]);
     }
@@ -108,10 +110,10 @@ pub async fn unknown_leases_are_lost<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         node.insert(side, [1], true).await;
         for lease in [first_lease(404), Lease { id: 1, epoch: 0 }, Lease { id: 1, epoch: 2 }] {
-            assert!(!node.settle(side, lease, succeeded(Retention::Forget)).await, "{lease:?}");
+            assert!(!node.complete(side, lease, succeeded(Retention::Forget)).await, "{lease:?}");
             assert_eq!(node.renew(side, &[lease]).await, [false], "{lease:?}");
         }
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
     }
 }
 
@@ -123,13 +125,13 @@ pub async fn a_repeated_word_counts_once<F: StorageFixture>(fixture: &F) {
         (at_broker(LONG, LONG, "once"), Status::Retrying, 1),
         (failed(false), Status::Failed, 1),
         (succeeded(Retention::Keep(LONG)), Status::Succeeded, 0),
-        (Verdict::Release { after: LONG }, Status::Scheduled, 0),
+        (RowOutcome::Release { after: LONG }, Status::Scheduled, 0),
     ];
     for side in SIDES {
         node.insert(side, 1..=5, true).await;
         for (id, (word, status, attempts)) in (1..).zip(&words) {
-            assert!(node.settle(side, first_lease(id), word.clone()).await);
-            let _either = node.settle(side, first_lease(id), word.clone()).await;
+            assert!(node.complete(side, first_lease(id), word.clone()).await);
+            let _either = node.complete(side, first_lease(id), word.clone()).await;
             let row = node.row(side, id).await;
             assert_eq!((row.status, row.attempts), (*status, *attempts), "{word:?}");
             assert_eq!(node.attempts(side, id).await.len(), *attempts as usize, "{word:?}");
@@ -144,16 +146,16 @@ pub async fn a_rerun_revives_no_old_lease<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         a.insert(side, [1], true).await;
         let second = b.claim_in_time(side, 1).await.remove(0).lease;
-        assert!(b.settle(side, second, succeeded(Retention::Forget)).await);
+        assert!(b.complete(side, second, succeeded(Retention::Forget)).await);
         assert_eq!(b.rerun(side, &[1]).await, [1]);
         let third = b.claim_in_time(side, 1).await.remove(0).lease;
         for old in [first_lease(1), second] {
             assert!(
-                !a.settle(side, old, succeeded(Retention::Delete)).await,
+                !a.complete(side, old, succeeded(Retention::Delete)).await,
                 "{old:?} is older than {third:?}"
             );
         }
-        assert!(b.settle(side, third, succeeded(Retention::Forget)).await);
+        assert!(b.complete(side, third, succeeded(Retention::Forget)).await);
     }
     b.expect_nothing_due(Side::Outbox).await;
 }
@@ -164,18 +166,18 @@ pub async fn no_lease_is_given_twice<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
         let mut given = vec![first_lease(1)];
         for round in 0..6 {
             assert_eq!(node.rerun(side, &[1]).await, [1]);
             // In some rounds a node gives the row back before it is done.
             for _ in 0..round % 3 {
                 let lease = node.claim_in_time(side, 1).await.remove(0).lease;
-                assert!(node.settle(side, lease, Verdict::Release { after: Duration::ZERO }).await);
+                assert!(node.complete(side, lease, RowOutcome::Release { after: Duration::ZERO }).await);
                 given.push(lease);
             }
             let lease = node.claim_in_time(side, 1).await.remove(0).lease;
-            assert!(node.settle(side, lease, succeeded(Retention::Forget)).await);
+            assert!(node.complete(side, lease, succeeded(Retention::Forget)).await);
             given.push(lease);
             let row = node.row(side, 1).await;
             assert_eq!((row.status, row.reruns, row.last_error), (Status::Succeeded, 0, None), "forgotten");

@@ -2,6 +2,7 @@
 //! makes tests of them all.
 
 pub mod claim;
+pub mod complete;
 pub mod crowd;
 pub mod expire;
 pub mod identity;
@@ -11,7 +12,6 @@ pub mod monitor;
 mod node;
 pub mod nodes;
 pub mod rerun;
-pub mod settle;
 pub mod suspect;
 pub mod waiting;
 

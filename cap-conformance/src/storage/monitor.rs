@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use cap_core::message::{Headers, IdGenerator, Message};
 use cap_core::monitor::{Among, Count, Monitor, Query, Row};
 use cap_core::storage::{
-    Entry, NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Storage, Verdict, WriteBatch,
+    Entry, NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side, Status, Storage, WriteBatch,
 };
 
 use super::StorageFixture;
@@ -29,8 +29,8 @@ pub async fn lists_go_from_new_to_old_in_pages<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         assert_eq!(list(&node, &Query::new(side)).await, NOTHING);
         node.insert(side, 1..=7, true).await;
-        assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
-        assert!(node.settle(side, first_lease(3), failed(false)).await);
+        assert!(node.complete(side, first_lease(2), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(3), failed(false)).await);
         assert_eq!(list(&node, &Query::new(side)).await, [7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(list(&node, &Query::new(side).limit(3)).await, [7, 6, 5]);
         assert_eq!(list(&node, &Query::new(side).limit(3).before(5)).await, [4, 3, 2]);
@@ -51,18 +51,18 @@ pub async fn lists_are_filtered<F: StorageFixture>(fixture: &F) {
     let rows = [(1, "a", "t"), (2, "a", "u"), (3, "b", "t"), (4, "b", "t%"), (5, "a", "t"), (6, "a", "t")];
     let batch = rows.into_iter().map(|(id, group, topic)| new(id, group, topic)).collect();
     node.write(&WriteBatch { incoming: batch, ..WriteBatch::default() }).await;
-    let refused = Verdict::Failed {
+    let refused = RowOutcome::Failed {
         reason: Reason::Permanent,
         error: "no".into(),
         counted: true,
         keep: LONG,
         notify: false,
     };
-    assert!(node.settle(Side::Inbox, first_lease(1), failed(false)).await);
-    assert!(node.settle(Side::Inbox, first_lease(2), refused).await);
-    assert!(node.settle(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
-    assert!(node.settle(Side::Inbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
-    assert!(node.settle(Side::Inbox, first_lease(5), retry(LONG, "later")).await);
+    assert!(node.complete(Side::Inbox, first_lease(1), failed(false)).await);
+    assert!(node.complete(Side::Inbox, first_lease(2), refused).await);
+    assert!(node.complete(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Inbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
+    assert!(node.complete(Side::Inbox, first_lease(5), retry(LONG, "later")).await);
     let all = || Query::new(Side::Inbox);
     for (query, expected) in [
         (all().status(Status::Failed), vec![2, 1]),
@@ -97,8 +97,8 @@ pub async fn lists_are_filtered_by_version<F: StorageFixture>(fixture: &F) {
         a.insert(side, [1, 2, 3], true).await;
         b.insert(side, [4, 5, 6], true).await;
         for (node, id) in [(&a, 1), (&b, 4)] {
-            assert!(node.settle(side, first_lease(id), failed(false)).await);
-            assert!(node.settle(side, first_lease(id + 1), succeeded(Retention::Forget)).await);
+            assert!(node.complete(side, first_lease(id), failed(false)).await);
+            assert!(node.complete(side, first_lease(id + 1), succeeded(Retention::Forget)).await);
         }
         let all = || Query::new(side);
         for (query, expected) in [
@@ -152,7 +152,7 @@ pub async fn rows_are_found_by_message_id<F: StorageFixture>(fixture: &F) {
     node.receive(received(4, "stock")).await;
     node.receive(NewIncoming { message: Arc::new(Message::new(Headers::new(), "")), ..incoming(5, true) })
         .await;
-    assert!(node.settle(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Inbox, first_lease(3), succeeded(Retention::Forget)).await);
     let found = async |side, id: &str| {
         let mut rows: Vec<Row> = node.store.find(side, id).await.expect("rows are found");
         rows.sort_by_key(|row| row.id);
@@ -171,14 +171,14 @@ pub async fn lists_are_filtered_by_error<F: StorageFixture>(fixture: &F) {
         node.insert(side, 1..=7, true).await;
         let texts = ["timed out (504)", "Timed out", "50% _sold_ \\ out \u{1F40E}", "", "timed out (504)"];
         for (id, error) in (1..).zip(texts) {
-            assert!(node.settle(side, first_lease(id), retry(LONG, error)).await);
+            assert!(node.complete(side, first_lease(id), retry(LONG, error)).await);
         }
-        let hold = Verdict::Retry { after: LONG, hold: true, error: "timed out at first".to_owned() };
+        let hold = RowOutcome::Retry { after: LONG, hold: true, error: "timed out at first".to_owned() };
         for id in [6, 7] {
-            assert!(node.settle(side, first_lease(id), hold.clone()).await);
+            assert!(node.complete(side, first_lease(id), hold.clone()).await);
         }
-        assert!(node.settle(side, first_lease(6), succeeded(Retention::Keep(LONG))).await);
-        assert!(node.settle(side, first_lease(7), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(6), succeeded(Retention::Keep(LONG))).await);
+        assert!(node.complete(side, first_lease(7), succeeded(Retention::Forget)).await);
         node.insert(side, [8], true).await;
         let with = |part: &str| Query::new(side).error(part);
         for (query, expected) in [
@@ -222,9 +222,9 @@ pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
             .await;
             added.push(node.row(side, id).await.added);
         }
-        assert!(node.settle(side, first_lease(base + 2), succeeded(Retention::Forget)).await);
-        assert!(node.settle(side, first_lease(base + 3), failed(false)).await);
-        assert!(node.settle(side, first_lease(base + 4), failed(false)).await);
+        assert!(node.complete(side, first_lease(base + 2), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(base + 3), failed(false)).await);
+        assert!(node.complete(side, first_lease(base + 4), failed(false)).await);
         let at = |id: usize| added[id - 1];
         let (nano, all) = (Duration::from_nanos(1), || Query::new(side));
         let failures = || all().status(Status::Failed);
@@ -258,11 +258,11 @@ pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixtur
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
         for id in [1, 2] {
-            assert!(a.settle(side, first_lease(id), failed(true)).await);
+            assert!(a.complete(side, first_lease(id), failed(true)).await);
         }
         assert_eq!(b.rerun(side, &[1]).await, [1]);
         assert!(
-            !a.settle(side, first_lease(1), Verdict::Notified).await,
+            !a.complete(side, first_lease(1), RowOutcome::Notified).await,
             "it has been taken from the notice"
         );
         let claimed = b.claim(side, 10).await.rows;
@@ -270,7 +270,7 @@ pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixtur
         assert!(claimed[0].notice.is_none(), "it is work now");
         let deleted = b.store.delete(side, &[1, 2], Among::All).await.expect("rows are deleted");
         assert_eq!(deleted, [2], "what is worked on stays");
-        assert!(!a.settle(side, first_lease(2), Verdict::Notified).await);
+        assert!(!a.complete(side, first_lease(2), RowOutcome::Notified).await);
     }
 }
 
@@ -279,7 +279,7 @@ pub async fn a_failed_row_is_run_again<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
-        assert!(a.settle(side, first_lease(1), failed(false)).await);
+        assert!(a.complete(side, first_lease(1), failed(false)).await);
         assert_eq!(b.rerun(side, &[1, 404]).await, [1], "what is not there is passed over");
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.reason, row.expires, row.owner), (Status::Scheduled, None, None, None));
@@ -287,7 +287,7 @@ pub async fn a_failed_row_is_run_again<F: StorageFixture>(fixture: &F) {
         assert_eq!(row.last_error.as_deref(), Some("the last straw"), "what went wrong last is still told");
         let claimed = b.claim(side, 10).await.rows.remove(0);
         assert_eq!((claimed.attempts, claimed.attempts_before_rerun), (1, 1));
-        assert!(b.settle(side, claimed.lease, failed(false)).await);
+        assert!(b.complete(side, claimed.lease, failed(false)).await);
         assert_eq!(b.attempts(side, 1).await.iter().map(|at| at.number).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(b.rerun(side, &[1]).await, [1]);
         assert_eq!(b.row(side, 1).await.reruns, 2);
@@ -305,8 +305,8 @@ pub async fn a_row_that_succeeded_is_run_again<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1, 2], true).await;
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
-        assert!(node.settle(side, first_lease(2), succeeded(Retention::Keep(LONG))).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(2), succeeded(Retention::Keep(LONG))).await);
         let mut done = node.rerun(side, &[2, 1]).await;
         done.sort_unstable();
         assert_eq!(done, [1, 2]);
@@ -318,7 +318,7 @@ pub async fn a_row_that_succeeded_is_run_again<F: StorageFixture>(fixture: &F) {
         rows.sort_by_key(|row| row.lease.id);
         assert_eq!(ids(&rows), [1, 2]);
         assert_eq!(rows[0].message, message("m1", "order.created"));
-        assert!(node.settle(side, rows[0].lease, succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, rows[0].lease, succeeded(Retention::Forget)).await);
         assert_eq!(node.row(side, 1).await.status, Status::Succeeded);
     }
 }
@@ -328,7 +328,7 @@ pub async fn a_delayed_row_is_run_now<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.publish(delayed(1, LONG)).await;
     node.publish(outgoing(2, true)).await;
-    assert!(node.settle(Side::Outbox, first_lease(2), retry(LONG, "later")).await);
+    assert!(node.complete(Side::Outbox, first_lease(2), retry(LONG, "later")).await);
     assert_eq!(node.rerun(Side::Outbox, &[1, 2]).await.len(), 2);
     assert_eq!(node.row(Side::Outbox, 1).await.status, Status::Scheduled);
     let mut rows = node.claim(Side::Outbox, 10).await.rows;
@@ -343,10 +343,13 @@ pub async fn a_row_in_work_is_not_run_again<F: StorageFixture>(fixture: &F) {
         a.insert(side, [1], true).await;
         b.insert(side, [2], true).await;
         assert_eq!(a.rerun(side, &[1]).await, NOTHING);
-        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await, "a is not disturbed");
+        assert!(a.complete(side, first_lease(1), succeeded(Retention::Forget)).await, "a is not disturbed");
         eventually("the short lease to end", async || (a.rerun(side, &[2]).await == [2]).then_some(())).await;
         assert_eq!(a.row(side, 2).await.owner, None);
-        assert!(!b.settle(side, first_lease(2), failed(false)).await, "a late word does not undo the re-run");
+        assert!(
+            !b.complete(side, first_lease(2), failed(false)).await,
+            "a late word does not undo the re-run"
+        );
     }
 }
 
@@ -373,9 +376,9 @@ pub async fn a_row_that_is_not_delayed_is_not_called_off<F: StorageFixture>(fixt
     let claimed = node.claim_in_time(Side::Outbox, 1).await.remove(0);
     node.insert(Side::Outbox, [2, 3], true).await;
     node.insert(Side::Outbox, [4], false).await;
-    assert!(node.settle(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
     assert_eq!(node.store.cancel(&[1, 2, 3, 4], LONG).await.unwrap(), NOTHING);
-    assert!(node.settle(Side::Outbox, claimed.lease, succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Outbox, claimed.lease, succeeded(Retention::Forget)).await);
     assert_eq!(ids(&node.claim(Side::Outbox, 10).await.rows), [4]);
 }
 
@@ -385,14 +388,14 @@ pub async fn deleting_takes_all_but_what_is_in_work<F: StorageFixture>(fixture: 
     for side in SIDES {
         node.insert(side, [1, 2, 3], true).await;
         node.insert(side, [4], false).await;
-        assert!(node.settle(side, first_lease(1), failed(false)).await);
-        assert!(node.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(1), failed(false)).await);
+        assert!(node.complete(side, first_lease(2), succeeded(Retention::Forget)).await);
         let mut done = node.store.delete(side, &[1, 2, 3, 4, 404], Among::All).await.unwrap();
         done.sort_unstable();
         assert_eq!(done, [1, 2, 4]);
         assert_eq!(list(&node, &Query::new(side)).await, [3]);
         assert_eq!(node.attempts(side, 1).await, []);
-        assert!(node.settle(side, first_lease(3), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(3), succeeded(Retention::Forget)).await);
         node.expect_nothing_due(side).await;
         node.insert(side, [1], true).await;
     }
@@ -405,11 +408,11 @@ pub async fn rows_are_counted_by_state<F: StorageFixture>(fixture: &F) {
     node.insert(Side::Outbox, 1..=6, true).await;
     node.publish(delayed(7, LONG)).await;
     for id in [1, 2] {
-        assert!(node.settle(Side::Outbox, first_lease(id), failed(false)).await);
+        assert!(node.complete(Side::Outbox, first_lease(id), failed(false)).await);
     }
-    assert!(node.settle(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
-    assert!(node.settle(Side::Outbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
-    assert!(node.settle(Side::Outbox, first_lease(5), retry(LONG, "later")).await);
+    assert!(node.complete(Side::Outbox, first_lease(3), succeeded(Retention::Forget)).await);
+    assert!(node.complete(Side::Outbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
+    assert!(node.complete(Side::Outbox, first_lease(5), retry(LONG, "later")).await);
     node.publish(delayed(8, LONG)).await;
     assert_eq!(node.store.cancel(&[8], LONG).await.unwrap(), [8]);
     node.insert(Side::Inbox, [1], true).await;

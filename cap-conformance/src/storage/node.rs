@@ -8,7 +8,7 @@ use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Among, Change, FailedAttempt, Monitor, Row};
 use cap_core::storage::{
     ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason,
-    Retention, Settlement, Side, Storage, Stored, Verdict, WriteBatch, WriteReport,
+    Retention, RowCompletion, RowOutcome, Side, Storage, Stored, WriteBatch, WriteReport,
 };
 
 use super::StorageFixture;
@@ -65,25 +65,25 @@ pub(crate) fn first_lease(id: i64) -> Lease {
     Lease { id, epoch: 1 }
 }
 
-pub(crate) fn settlement(lease: Lease, verdict: Verdict) -> Settlement {
-    Settlement { lease, verdict, publishes: Vec::new() }
+pub(crate) fn row_completion(lease: Lease, outcome: RowOutcome) -> RowCompletion {
+    RowCompletion { lease, outcome, publishes: Vec::new() }
 }
 
-pub(crate) fn succeeded(retention: Retention) -> Verdict {
-    Verdict::Succeeded { retention, reason: None }
+pub(crate) fn succeeded(retention: Retention) -> RowOutcome {
+    RowOutcome::Succeeded { retention, reason: None }
 }
 
-pub(crate) fn retry(after: Duration, error: &str) -> Verdict {
-    Verdict::Retry { after, hold: false, error: error.to_owned() }
+pub(crate) fn retry(after: Duration, error: &str) -> RowOutcome {
+    RowOutcome::Retry { after, hold: false, error: error.to_owned() }
 }
 
 /// A retry of which the broker keeps a copy.
-pub(crate) fn at_broker(after: Duration, spare: Duration, error: &str) -> Verdict {
-    Verdict::RetryAtBroker { after, spare, error: error.to_owned() }
+pub(crate) fn at_broker(after: Duration, spare: Duration, error: &str) -> RowOutcome {
+    RowOutcome::RetryAtBroker { after, spare, error: error.to_owned() }
 }
 
-pub(crate) fn failed(notify: bool) -> Verdict {
-    Verdict::Failed {
+pub(crate) fn failed(notify: bool) -> RowOutcome {
+    RowOutcome::Failed {
         reason: Reason::Exhausted,
         error: "the last straw".to_owned(),
         counted: true,
@@ -92,11 +92,11 @@ pub(crate) fn failed(notify: bool) -> Verdict {
     }
 }
 
-/// A batch of settlements of one side.
-pub(crate) fn settlements(side: Side, settled: Vec<Settlement>) -> WriteBatch {
+/// A batch of outcomes of one side.
+pub(crate) fn row_completions(side: Side, completed: Vec<RowCompletion>) -> WriteBatch {
     match side {
-        Side::Outbox => WriteBatch { settled_outgoing: settled, ..WriteBatch::default() },
-        Side::Inbox => WriteBatch { settled_incoming: settled, ..WriteBatch::default() },
+        Side::Outbox => WriteBatch { completed_outgoing: completed, ..WriteBatch::default() },
+        Side::Inbox => WriteBatch { completed_incoming: completed, ..WriteBatch::default() },
     }
 }
 
@@ -156,10 +156,10 @@ impl<S: Storage + Monitor> Node<S> {
         self.write(&batch).await.incoming[0]
     }
 
-    /// Settles one row, and says whether the lease held.
-    pub(crate) async fn settle(&self, side: Side, lease: Lease, verdict: Verdict) -> bool {
-        let report = self.write(&settlements(side, vec![settlement(lease, verdict)])).await;
-        report.settled_outgoing.into_iter().chain(report.settled_incoming).next().expect("one answer")
+    /// Completes one row, and says whether the lease held.
+    pub(crate) async fn complete(&self, side: Side, lease: Lease, outcome: RowOutcome) -> bool {
+        let report = self.write(&row_completions(side, vec![row_completion(lease, outcome)])).await;
+        report.completed_outgoing.into_iter().chain(report.completed_incoming).next().expect("one answer")
     }
 
     /// Claims what is due, of the usual group.

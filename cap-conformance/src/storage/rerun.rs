@@ -20,8 +20,8 @@ pub async fn a_rerun_may_change_the_message<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2, 3], true).await;
-        assert!(a.settle(side, first_lease(1), failed(false)).await);
-        assert!(a.settle(side, first_lease(2), succeeded(Retention::Forget)).await);
+        assert!(a.complete(side, first_lease(1), failed(false)).await);
+        assert!(a.complete(side, first_lease(2), succeeded(Retention::Forget)).await);
         let body = b"\x00\xff{\"OrderId\":8}".to_vec();
         let change = Change { audit: Some("alice repaired it".to_owned()), body: Some(body.clone().into()) };
         let mut done = b.rerun_changed(side, &[1, 404, 2], &change).await;
@@ -92,7 +92,7 @@ pub async fn a_change_leaves_work_alone<F: StorageFixture>(fixture: &F) {
             let row = a.row(side, id).await;
             assert_eq!((row.message, row.reruns), (message(&format!("m{id}"), "order.created"), 0));
         }
-        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await, "a is not disturbed");
+        assert!(a.complete(side, first_lease(1), succeeded(Retention::Forget)).await, "a is not disturbed");
     }
 }
 
@@ -118,7 +118,7 @@ pub async fn ten_thousand_rows_are_changed_at_once<F: StorageFixture>(fixture: &
 async fn in_every_state<S: Storage + Monitor>(node: &Node<S>, side: Side) {
     node.insert(side, [1, 2, 3, 4, 5, 6, 8], true).await;
     node.insert(side, [7], false).await;
-    let settled = [
+    let completed = [
         (1, failed(false)),
         (2, failed(true)),
         (3, succeeded(Retention::Forget)),
@@ -126,8 +126,8 @@ async fn in_every_state<S: Storage + Monitor>(node: &Node<S>, side: Side) {
         (5, retry(LONG, "later")),
         (8, failed(false)),
     ];
-    for (id, verdict) in settled {
-        assert!(node.settle(side, first_lease(id), verdict).await);
+    for (id, outcome) in completed {
+        assert!(node.complete(side, first_lease(id), outcome).await);
     }
     assert_eq!(node.rerun(side, &[8]).await, [8]);
 }
@@ -163,7 +163,7 @@ pub async fn only_what_failed_is_run_again<F: StorageFixture>(fixture: &F) {
         }
         assert_eq!(again().await, NOTHING, "they are no failures any more");
         assert_eq!(others(&a, side).await, before);
-        assert!(a.settle(side, first_lease(6), succeeded(Retention::Forget)).await, "a is not disturbed");
+        assert!(a.complete(side, first_lease(6), succeeded(Retention::Forget)).await, "a is not disturbed");
     }
 }
 
@@ -192,7 +192,7 @@ pub async fn people_share_what_failed<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         a.insert(side, 1..=COUNT, true).await;
         for id in 1..=COUNT {
-            assert!(a.settle(side, first_lease(id), failed(false)).await);
+            assert!(a.complete(side, first_lease(id), failed(false)).await);
         }
         let people = (0..6).map(async |person| {
             let node = if person % 2 == 0 { &a } else { &b };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cap_core::monitor::Monitor;
 use cap_core::storage::{
-    Claimed, Lease, Retention, Side, StartMark, Status, Storage, Suspect, Verdict, crash_text,
+    Claimed, Lease, Retention, RowOutcome, Side, StartMark, Status, Storage, Suspect, crash_text,
 };
 
 use super::StorageFixture;
@@ -45,8 +45,8 @@ pub async fn only_an_expired_lease_makes_a_suspect<F: StorageFixture>(fixture: &
         a.insert(side, [1], true).await;
         a.insert(side, [2], false).await;
         b.insert(side, [3, 4], true).await;
-        assert!(b.settle(side, first_lease(3), Verdict::Release { after: Duration::ZERO }).await);
-        assert!(b.settle(side, first_lease(4), retry(Duration::ZERO, "once more")).await);
+        assert!(b.complete(side, first_lease(3), RowOutcome::Release { after: Duration::ZERO }).await);
+        assert!(b.complete(side, first_lease(4), retry(Duration::ZERO, "once more")).await);
         let mut rows = b.claim_in_time(side, 4).await;
         rows.sort_by_key(|row| row.lease.id);
         let suspects: Vec<_> = rows.iter().map(|row| row.suspect.clone()).collect();
@@ -77,7 +77,7 @@ pub async fn a_crash_is_counted_and_recorded<F: StorageFixture>(fixture: &F) {
     assert_eq!(a.mark(&[(third.lease, true)]).await, [true]);
     let fourth = b.claim_one().await;
     assert_eq!((fourth.suspect, fourth.crashes), (Some(crashed("a")), 2));
-    assert!(b.settle(Side::Inbox, fourth.lease, retry(NONE, "an ordinary failure")).await);
+    assert!(b.complete(Side::Inbox, fourth.lease, retry(NONE, "an ordinary failure")).await);
     let attempts = b.attempts(Side::Inbox, 1).await;
     let told: Vec<_> = attempts.iter().map(|one| (one.number, &*one.node, &*one.error)).collect();
     let crash = crash_text("a");
@@ -117,10 +117,10 @@ pub async fn a_mark_ends_with_its_lease<F: StorageFixture>(fixture: &F) {
     let marks: Vec<_> = leases.iter().map(|lease| (*lease, true)).collect();
     assert_eq!(b.mark(&marks).await, [true; 4]);
     assert_eq!(b.mark(&[(first_lease(1), true)]).await, [false], "another has it by now");
-    assert!(b.settle(Side::Inbox, leases[0], Verdict::Release { after: NONE }).await);
-    assert!(b.settle(Side::Inbox, leases[1], retry(NONE, "no")).await);
-    assert!(b.settle(Side::Inbox, leases[2], succeeded(Retention::Forget)).await);
-    assert!(a.settle(Side::Inbox, leases[3], failed(true)).await);
+    assert!(b.complete(Side::Inbox, leases[0], RowOutcome::Release { after: NONE }).await);
+    assert!(b.complete(Side::Inbox, leases[1], retry(NONE, "no")).await);
+    assert!(b.complete(Side::Inbox, leases[2], succeeded(Retention::Forget)).await);
+    assert!(a.complete(Side::Inbox, leases[3], failed(true)).await);
     assert_eq!(b.mark(&marks[..3]).await, [false; 3], "nobody has them");
     for row in b.claim_in_time(Side::Inbox, 3).await {
         assert_eq!((row.suspect, row.crashes), (None, 0), "row {}", row.lease.id);
@@ -146,7 +146,7 @@ pub async fn a_crash_can_be_withdrawn<F: StorageFixture>(fixture: &F) {
     a.store.withdraw_crashes(&leases[1..]).await.expect("a crash is taken back");
     a.store.withdraw_crashes(&[leases[1], first_lease(1), claimed.lease]).await.expect("nothing happens");
     assert_eq!(b.attempts(Side::Inbox, 1).await.len(), 1);
-    assert!(b.settle(Side::Inbox, claimed.lease, Verdict::Release { after: NONE }).await);
+    assert!(b.complete(Side::Inbox, claimed.lease, RowOutcome::Release { after: NONE }).await);
     assert_eq!(b.claim_one().await.crashes, 1);
 }
 
@@ -161,11 +161,11 @@ pub async fn a_rerun_forgets_crashes<F: StorageFixture>(fixture: &F) {
     assert_eq!(a.mark(&[(claimed.lease, true)]).await, [true]);
     let claimed = b.claim_one().await;
     assert_eq!(claimed.crashes, 1);
-    assert!(b.settle(Side::Inbox, claimed.lease, failed(false)).await);
+    assert!(b.complete(Side::Inbox, claimed.lease, failed(false)).await);
     assert_eq!(b.rerun(Side::Inbox, &[1]).await, [1]);
     let claimed = b.claim_one().await;
     assert_eq!((claimed.suspect, claimed.crashes, claimed.attempts), (None, 0, 1));
     assert_eq!(b.attempts(Side::Inbox, 1).await.len(), 2, "what happened stays on record");
-    assert!(b.settle(Side::Inbox, claimed.lease, succeeded(Retention::Forget)).await);
+    assert!(b.complete(Side::Inbox, claimed.lease, succeeded(Retention::Forget)).await);
     assert_eq!(b.row(Side::Inbox, 1).await.attempts, 1, "a crash is no attempt");
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cap_core::monitor::{Among, Change, Monitor};
-use cap_core::storage::{Claimed, Lease, Retention, Side, Status, Storage, Verdict};
+use cap_core::storage::{Claimed, Lease, Retention, RowOutcome, Side, Status, Storage};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
 use super::node::{
     GROUP, LONG, NOTHING, Node, SHORT, SIDES, at_broker, failed, first_lease, ids, message, retry,
-    settlement, settlements, succeeded, waits,
+    row_completion, row_completions, succeeded, waits,
 };
 
 /// Rows whose first attempt has failed, and whose retry is at the broker. Their leases are those of that attempt.
@@ -20,9 +20,9 @@ async fn wait<S: Storage + Monitor>(
 ) -> Vec<Lease> {
     node.insert(Side::Inbox, rows.clone(), true).await;
     let leases: Vec<Lease> = rows.into_iter().map(first_lease).collect();
-    let settled = leases.iter().map(|lease| settlement(*lease, at_broker(LONG, LONG, "at first")));
-    let report = node.write(&settlements(Side::Inbox, settled.collect())).await;
-    assert!(report.settled_incoming.iter().all(|held| *held), "the leases held");
+    let completed = leases.iter().map(|lease| row_completion(*lease, at_broker(LONG, LONG, "at first")));
+    let report = node.write(&row_completions(Side::Inbox, completed.collect())).await;
+    assert!(report.completed_incoming.iter().all(|held| *held), "the leases held");
     leases
 }
 
@@ -36,7 +36,7 @@ pub async fn a_retry_at_the_broker_is_recorded<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), at_broker(LONG, LONG / 4, "at first")).await);
+        assert!(node.complete(side, first_lease(1), at_broker(LONG, LONG / 4, "at first")).await);
         let row = node.row(side, 1).await;
         assert_eq!((row.status, row.attempts, row.owner), (Status::Retrying, 1, None));
         assert_eq!((row.reason, row.expires, row.last_error.as_deref()), (None, None, Some("at first")));
@@ -55,7 +55,7 @@ pub async fn a_retry_comes_without_the_broker<F: StorageFixture>(fixture: &F) {
     let (after, spare) = (Duration::from_millis(300), Duration::from_millis(200));
     for side in SIDES {
         a.insert(side, [1], true).await;
-        assert!(a.settle(side, first_lease(1), at_broker(after, spare, "at first")).await);
+        assert!(a.complete(side, first_lease(1), at_broker(after, spare, "at first")).await);
         let claimed = b.claim_in_time(side, 1).await.remove(0);
         assert_eq!((claimed.attempts, claimed.lease.epoch), (1, 2));
         assert!(claimed.age >= after + spare, "{:?} is early", claimed.age);
@@ -79,14 +79,14 @@ pub async fn a_waiting_row_is_claimed_before_it_is_due<F: StorageFixture>(fixtur
     assert_eq!((row.status, row.owner.as_deref()), (Status::Retrying, Some("b")));
     assert_eq!(ids(&a.claim(Side::Inbox, 10).await.rows), NOTHING, "it is in work");
     assert_eq!(a.rerun(Side::Inbox, &[1]).await, NOTHING, "it is in work");
-    assert!(!a.settle(Side::Inbox, leases[0], succeeded(Retention::Forget)).await, "the old lease is over");
+    assert!(!a.complete(Side::Inbox, leases[0], succeeded(Retention::Forget)).await, "the old lease is over");
     assert_eq!(b.renew(Side::Inbox, &[leases[0], claimed.lease]).await, [false, true]);
-    assert!(b.settle(Side::Inbox, claimed.lease, at_broker(LONG, LONG, "again")).await);
+    assert!(b.complete(Side::Inbox, claimed.lease, at_broker(LONG, LONG, "again")).await);
     let again = a.claim_waiting(&[leases[0], claimed.lease]).await;
     assert_eq!(claimed_ids(&again), [None, Some(1)], "it waits again, under its newer lease");
     let again = again.into_iter().flatten().next().expect("it was claimed");
     assert_eq!((again.attempts, again.lease.epoch), (2, 3));
-    assert!(a.settle(Side::Inbox, again.lease, succeeded(Retention::Forget)).await);
+    assert!(a.complete(Side::Inbox, again.lease, succeeded(Retention::Forget)).await);
     a.expect_nothing_due(Side::Inbox).await;
 }
 
@@ -100,8 +100,8 @@ pub async fn a_waiting_row_falls_to_another_node<F: StorageFixture>(fixture: &F)
     let first = a.claim_waiting(&leases).await.remove(0).expect("it waits");
     let second = b.claim_in_time(Side::Inbox, 1).await.remove(0);
     assert_eq!(second.lease, Lease { id: 1, epoch: 3 });
-    assert!(!a.settle(Side::Inbox, first.lease, succeeded(Retention::Forget)).await);
-    assert!(b.settle(Side::Inbox, second.lease, succeeded(Retention::Forget)).await);
+    assert!(!a.complete(Side::Inbox, first.lease, succeeded(Retention::Forget)).await);
+    assert!(b.complete(Side::Inbox, second.lease, succeeded(Retention::Forget)).await);
 }
 
 /// A copy that the broker delivers twice is worth one attempt, also within one batch; answers stand in the order of the
@@ -134,12 +134,12 @@ pub async fn what_does_not_wait_any_more_is_not_claimed<F: StorageFixture>(fixtu
     again.sort_unstable();
     assert_eq!(again, [1, 2], "those that were re-run");
     let newer = Lease { id: 2, epoch: 2 };
-    assert!(node.settle(Side::Inbox, newer, at_broker(LONG, LONG, "again")).await);
+    assert!(node.complete(Side::Inbox, newer, at_broker(LONG, LONG, "again")).await);
     let rows = node.claim_waiting(&[lease_of(4), lease_of(5), lease_of(6)]).await;
     let claimed: Vec<Lease> = rows.into_iter().flatten().map(|row| row.lease).collect();
-    let verdicts = [failed(false), Verdict::Release { after: LONG }, succeeded(Retention::Keep(LONG))];
-    for (lease, verdict) in claimed.iter().zip(verdicts) {
-        assert!(node.settle(Side::Inbox, *lease, verdict).await);
+    let outcomes = [failed(false), RowOutcome::Release { after: LONG }, succeeded(Retention::Keep(LONG))];
+    for (lease, outcome) in claimed.iter().zip(outcomes) {
+        assert!(node.complete(Side::Inbox, *lease, outcome).await);
     }
     let gone: Vec<Lease> = (1..=6).map(lease_of).collect();
     assert_eq!(claimed_ids(&node.claim_waiting(&gone).await), [None; 6]);
@@ -158,10 +158,10 @@ pub async fn what_somebody_holds_does_not_wait<F: StorageFixture>(fixture: &F) {
     }
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     a.insert(Side::Inbox, 1..=4, true).await;
-    let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
-    assert!(a.settle(Side::Inbox, first_lease(2), hold).await);
-    assert!(a.settle(Side::Inbox, first_lease(3), failed(true)).await);
-    assert!(a.settle(Side::Inbox, first_lease(4), Verdict::Release { after: LONG }).await);
+    let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
+    assert!(a.complete(Side::Inbox, first_lease(2), hold).await);
+    assert!(a.complete(Side::Inbox, first_lease(3), failed(true)).await);
+    assert!(a.complete(Side::Inbox, first_lease(4), RowOutcome::Release { after: LONG }).await);
     a.insert(Side::Inbox, [5], false).await;
     let leases: Vec<Lease> = (1..=4).map(first_lease).chain([Lease { id: 5, epoch: 0 }]).collect();
     assert_eq!(claimed_ids(&b.claim_waiting(&leases).await), [None; 5]);
@@ -176,7 +176,7 @@ pub async fn waiting_rows_of_others_are_left_alone<F: StorageFixture>(fixture: &
     let mut node = Node::open(fixture, "a", LONG).await;
     let leases = wait(&node, [1]).await;
     node.insert(Side::Outbox, [2], true).await;
-    assert!(node.settle(Side::Outbox, first_lease(2), retry(LONG, "later")).await);
+    assert!(node.complete(Side::Outbox, first_lease(2), retry(LONG, "later")).await);
     assert_eq!(claimed_ids(&node.claim_waiting(&[first_lease(2)]).await), [None]);
     node.owner.version = "v2".into();
     assert_eq!(claimed_ids(&node.claim_waiting(&leases).await), [None]);

@@ -108,7 +108,7 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
     }
 }
 
-/// Receives so many deliveries and leaves them unsettled.
+/// Receives so many deliveries and leaves them unacknowledged.
 pub(crate) async fn take(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
     let mut taken = Vec::new();
     while taken.len() < count {
@@ -123,10 +123,12 @@ pub(crate) async fn take(consumer: &mut impl Consumer, count: usize) -> Vec<Inco
 /// Receives so many deliveries and accepts them.
 pub(crate) async fn accept(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
     let taken = take(consumer, count).await;
-    settle(consumer, &taken, Acknowledge::Accept).await;
+    acknowledge(consumer, &taken, Acknowledge::Accept).await;
     taken
 }
 
-pub(crate) async fn settle(consumer: &mut impl Consumer, taken: &[Incoming], how: Acknowledge) {
-    in_time("settling", consumer.settle(&tags(taken), how)).await.expect("deliveries are settled");
+pub(crate) async fn acknowledge(consumer: &mut impl Consumer, taken: &[Incoming], how: Acknowledge) {
+    in_time("acknowledging", consumer.acknowledge(&tags(taken), how))
+        .await
+        .expect("deliveries are acknowledged");
 }

@@ -1,4 +1,4 @@
-//! Consuming: order, limits, settling, and what becomes of the unsettled.
+//! Consuming: order, limits, acknowledging, and what becomes of the unacknowledged.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use cap_core::transport::{Acknowledge, Consumer, Incoming, Sent, Transport};
 use tokio::time::timeout;
 
 use super::TransportFixture;
-use super::bus::{Bus, accept, id, ids, message, messages, settle, tags, take};
+use super::bus::{Bus, accept, acknowledge, id, ids, message, messages, tags, take};
 use crate::patience::{eventually, in_time};
 
 const TOPIC: &str = "order.created";
@@ -45,7 +45,7 @@ pub async fn the_limit_bounds_a_batch<F: TransportFixture>(fixture: &F) {
         assert!((1..=3).contains(&more.len()), "{}", more.len());
         arrived.extend(more);
     }
-    settle(&mut consumer, &arrived, Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &arrived, Acknowledge::Accept).await;
     assert_eq!(ids(&arrived).len(), 10);
 }
 
@@ -71,7 +71,7 @@ pub async fn the_bytes_bound_a_batch<F: TransportFixture>(fixture: &F) {
         let more = in_time("a delivery", consumer.receive_within(100, BYTES)).await.expect("deliveries");
         let total: usize = more.iter().map(Incoming::size).sum();
         assert!(more.len() == 1 || total <= BYTES, "{} messages with {total} bytes", more.len());
-        settle(&mut consumer, &more, Acknowledge::Accept).await;
+        acknowledge(&mut consumer, &more, Acknowledge::Accept).await;
         arrived.extend(more);
     }
     let found: Vec<usize> = arrived.iter().map(|incoming| incoming.body.len()).collect();
@@ -90,30 +90,31 @@ pub async fn a_consumer_short_of_memory_misses_nothing<F: TransportFixture>(fixt
     .await;
 }
 
-/// No more is handed out than may be unsettled; each that is settled makes room for one.
-pub async fn the_prefetch_bounds_what_is_unsettled<F: TransportFixture>(fixture: &F) {
+/// No more is handed out than may be unacknowledged; each that is acknowledged makes room for one.
+pub async fn the_prefetch_bounds_what_is_unacknowledged<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     let mut consumer = bus.consume("billing", &[TOPIC], 3).await;
     bus.send_routed(&messages("m", 10, TOPIC)).await;
     let taken = take(&mut consumer, 3).await;
     assert_eq!(ids(&taken), ["m1", "m2", "m3"]);
     assert!(timeout(GLANCE, consumer.receive(10)).await.is_err(), "a fourth is not handed out");
-    settle(&mut consumer, &taken[..1], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken[..1], Acknowledge::Accept).await;
     assert_eq!(ids(&take(&mut consumer, 1).await), ["m4"]);
     assert!(timeout(GLANCE, consumer.receive(10)).await.is_err(), "room for one was room for one");
-    settle(&mut consumer, &taken[1..], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken[1..], Acknowledge::Accept).await;
     assert_eq!(ids(&take(&mut consumer, 2).await), ["m5", "m6"]);
 }
 
-/// Settling goes by tag: what lies between the settled stays unsettled.
-pub async fn any_of_a_batch_may_be_settled_first<F: TransportFixture>(fixture: &F) {
+/// Acknowledging goes by tag: what lies between the acknowledged stays unacknowledged.
+pub async fn any_of_a_batch_may_be_acknowledged_first<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;
     bus.send_routed(&messages("m", 6, TOPIC)).await;
     let taken = take(&mut consumer, 6).await;
-    settle(&mut consumer, &[taken[1].clone(), taken[2].clone(), taken[5].clone()], Acknowledge::Accept).await;
-    settle(&mut consumer, &[], Acknowledge::Accept).await;
-    settle(&mut consumer, &taken[3..4], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &[taken[1].clone(), taken[2].clone(), taken[5].clone()], Acknowledge::Accept)
+        .await;
+    acknowledge(&mut consumer, &[], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken[3..4], Acknowledge::Accept).await;
     drop(consumer);
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;
     let again = accept(&mut consumer, 2).await;
@@ -121,7 +122,7 @@ pub async fn any_of_a_batch_may_be_settled_first<F: TransportFixture>(fixture: &
 }
 
 /// The broker forgets what is stored.
-pub async fn what_is_settled_does_not_come_again<F: TransportFixture>(fixture: &F) {
+pub async fn what_is_acknowledged_does_not_come_again<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;
     bus.send_routed(&messages("m", 5, TOPIC)).await;
@@ -133,13 +134,13 @@ pub async fn what_is_settled_does_not_come_again<F: TransportFixture>(fixture: &
     assert_eq!(ids(&accept(&mut consumer, 1).await), ["end"]);
 }
 
-/// A process dies: what it had not settled goes to another, marked; what waited behind it comes too.
+/// A process dies: what it had not acknowledged goes to another, marked; what waited behind it comes too.
 pub async fn what_a_dropped_consumer_held_comes_again<F: TransportFixture>(fixture: &F) {
     let (a, b) = (Bus::open(fixture).await, Bus::open(fixture).await);
     let mut consumer = a.consume("billing", &[TOPIC], 4).await;
     a.send_routed(&messages("m", 6, TOPIC)).await;
     let taken = take(&mut consumer, 4).await;
-    settle(&mut consumer, &taken[..1], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken[..1], Acknowledge::Accept).await;
     drop(consumer);
     let mut consumer = b.consume("billing", &[TOPIC], 10).await;
     let mut arrived = accept(&mut consumer, 5).await;
@@ -155,8 +156,8 @@ pub async fn what_is_requeued_comes_again<F: TransportFixture>(fixture: &F) {
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;
     bus.send_routed(&messages("m", 3, TOPIC)).await;
     let taken = take(&mut consumer, 3).await;
-    settle(&mut consumer, &taken[..2], Acknowledge::Requeue).await;
-    settle(&mut consumer, &taken[2..], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken[..2], Acknowledge::Requeue).await;
+    acknowledge(&mut consumer, &taken[2..], Acknowledge::Accept).await;
     let mut again = accept(&mut consumer, 2).await;
     again.sort_by(|a, b| id(a).cmp(id(b)));
     assert_eq!(ids(&again), ["m1", "m2"]);
@@ -164,7 +165,7 @@ pub async fn what_is_requeued_comes_again<F: TransportFixture>(fixture: &F) {
     assert_eq!(again[0].body, taken[0].body);
     assert!(again.iter().all(|incoming| !tags(&taken).contains(&incoming.tag)), "under new tags");
     bus.send_routed(&[message("end", TOPIC)]).await;
-    assert_eq!(ids(&accept(&mut consumer, 1).await), ["end"], "once settled they are gone");
+    assert_eq!(ids(&accept(&mut consumer, 1).await), ["end"], "once acknowledged they are gone");
 }
 
 /// A receive that is given up takes nothing with it, whenever that is.
@@ -198,7 +199,7 @@ async fn each_arrives_once_and_in_order<F: TransportFixture, C: Consumer>(
                 patience = (patience + 37) % most;
                 if let Ok(more) = timeout(Duration::from_micros(patience), receive(consumer)).await {
                     let more = more.expect("deliveries");
-                    settle(consumer, &more, Acknowledge::Accept).await;
+                    acknowledge(consumer, &more, Acknowledge::Accept).await;
                     arrived.extend(more);
                 }
             }
@@ -251,12 +252,12 @@ pub async fn an_interruption_loses_nothing<F: TransportFixture>(fixture: &F) {
         match timeout(GLANCE, current.receive(10)).await {
             Err(_nothing_yet) => {}
             Ok(Ok(more)) => {
-                let _ = current.settle(&tags(&more), Acknowledge::Accept).await;
+                let _ = current.acknowledge(&tags(&more), Acknowledge::Accept).await;
                 arrived.extend(more.iter().map(|incoming| id(incoming).to_owned()));
             }
             Ok(Err(_ended)) => {
-                let settled = current.settle(&tags(&held), Acknowledge::Accept).await;
-                assert!(settled.is_ok(), "settling what is gone is no error: {settled:?}");
+                let acknowledged = current.acknowledge(&tags(&held), Acknowledge::Accept).await;
+                assert!(acknowledged.is_ok(), "acknowledging what is gone is no error: {acknowledged:?}");
                 consumer = None;
             }
         }

@@ -11,7 +11,7 @@ use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Incoming,
 use tokio::time::timeout;
 
 use super::TransportFixture;
-use super::bus::{Bus, accept, id, ids, message, settle, tags};
+use super::bus::{Bus, accept, acknowledge, id, ids, message, tags};
 use crate::patience::{eventually, in_time};
 
 const TOPIC: &str = "order.created";
@@ -92,7 +92,7 @@ pub async fn a_delayed_message_that_is_requeued_is_still_delayed<F: TransportFix
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;
     bus.delay(&[delayed("1", SHORT, bus.to("billing"))]).await;
     let taken = super::bus::take(&mut consumer, 1).await;
-    settle(&mut consumer, &taken, Acknowledge::Requeue).await;
+    acknowledge(&mut consumer, &taken, Acknowledge::Requeue).await;
     let again = accept(&mut consumer, 1).await;
     assert!(again[0].redelivered && again[0].delayed);
     // A second delay of the same message is as good as the first.
@@ -201,7 +201,7 @@ pub async fn an_interruption_loses_nothing_delayed<F: TransportFixture>(fixture:
         match timeout(SHORT, current.receive(10)).await {
             Err(_nothing_yet) => {}
             Ok(Ok(more)) => {
-                let _ = current.settle(&tags(&more), Acknowledge::Accept).await;
+                let _ = current.acknowledge(&tags(&more), Acknowledge::Accept).await;
                 arrived.extend(more.iter().map(|incoming: &Incoming| id(incoming).to_owned()));
             }
             Ok(Err(_ended)) => consumer = None,

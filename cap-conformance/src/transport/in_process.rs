@@ -7,7 +7,7 @@ use cap_core::transport::{Acknowledge, Confirmed, Consumer, Outbound, Transport}
 use tokio::time::timeout;
 
 use super::TransportFixture;
-use super::bus::{Bus, id, ids, message, settle, take};
+use super::bus::{Bus, acknowledge, id, ids, message, take};
 use crate::patience::in_time;
 
 const TOPIC: &str = "order.created";
@@ -47,7 +47,7 @@ pub async fn what_is_acknowledged_is_confirmed<F: TransportFixture>(fixture: &F)
     };
     assert_eq!(id(&taken[0]), "1");
     assert!(timeout(GLANCE, &mut sending).await.is_err(), "it is not acknowledged yet");
-    settle(&mut consumer, &taken, Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &taken, Acknowledge::Accept).await;
     assert_eq!(sending.await, bus.confirmed(&["billing"], &[]));
 }
 
@@ -61,7 +61,7 @@ pub async fn excepted_groups_are_left_out<F: TransportFixture>(fixture: &F) {
     let mut stock = bus.consume("stock", &[TOPIC], 10).await;
     let (confirmed, ()) = tokio::join!(bus.send_confirmed("1", &["billing"]), async {
         let taken = take(&mut stock, 1).await;
-        settle(&mut stock, &taken, Acknowledge::Accept).await;
+        acknowledge(&mut stock, &taken, Acknowledge::Accept).await;
     });
     assert_eq!(confirmed, bus.confirmed(&["stock"], &[]));
     bus.send_routed(&[message("end", TOPIC)]).await;
@@ -98,6 +98,6 @@ pub async fn a_group_that_takes_too_long_is_pending<F: TransportFixture>(fixture
     bus.send_routed(&[message("2", TOPIC)]).await;
     assert_eq!(ids(&take(&mut consumer, 1).await), ["2"]);
     assert_eq!(bus.send_confirmed("3", &[]).await, bus.confirmed(&[], &["billing"]));
-    settle(&mut consumer, &[], Acknowledge::Accept).await;
+    acknowledge(&mut consumer, &[], Acknowledge::Accept).await;
     assert!(timeout(GLANCE, consumer.receive(10)).await.is_err(), "neither is delivered any more");
 }

@@ -31,7 +31,7 @@ pub async fn nothing_to_send_is_no_error<F: TransportFixture>(fixture: &F) {
     assert_eq!(bus.send(&[]).await, []);
 }
 
-/// Every group that wants a message has its own copy, to be settled for itself.
+/// Every group that wants a message has its own copy, to be acknowledged for itself.
 pub async fn each_group_gets_a_copy<F: TransportFixture>(fixture: &F) {
     let (a, b) = (Bus::open(fixture).await, Bus::open(fixture).await);
     let mut billing = a.consume("billing", &["order.created", "order.paid"], 10).await;
@@ -52,7 +52,7 @@ pub async fn members_of_a_group_share<F: TransportFixture>(fixture: &F) {
     let mut one = a.consume("billing", &["order.created"], 5).await;
     let mut two = b.consume("billing", &["order.created"], 5).await;
     a.send_routed(&messages("m", 10, "order.created")).await;
-    // Neither settles, so that each can have no more than its prefetch, and the other must have the rest.
+    // Neither acknowledges, so that each can have no more than its prefetch, and the other must have the rest.
     let (one, two) = (take(&mut one, 5).await, take(&mut two, 5).await);
     let mut all = ids(&one);
     all.extend(ids(&two));

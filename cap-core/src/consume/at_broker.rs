@@ -23,7 +23,7 @@ use crate::faults::point;
 use crate::message::headers::names;
 use crate::message::{Headers, Message};
 use crate::repeats::Event;
-use crate::storage::{Claimed, Lease, Settlement, Side, Verdict};
+use crate::storage::{Claimed, Lease, RowCompletion, RowOutcome, Side};
 use crate::subscribe::{Delivery, Ticket};
 use crate::transport::{Delayed, Destination, Incoming, Tag};
 
@@ -56,9 +56,9 @@ impl Ending {
         let message = Arc::new(Message::new(self.headers_of_copy(lease, delivery), Bytes::new()));
         let delayed =
             [Delayed { message, delay: after, to: Destination::Group(Arc::clone(&self.group.name)) }];
-        let verdict = Verdict::RetryAtBroker { after, spare, error };
-        let settlement = Settlement { lease, verdict, publishes: Vec::new() };
-        if !self.settle_and_wait(settlement, Some(ticket.attempts)).await {
+        let outcome = RowOutcome::RetryAtBroker { after, spare, error };
+        let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
+        if !self.complete_and_wait(row_completion, Some(ticket.attempts)).await {
             return;
         }
         point("delay.before").await;
@@ -109,9 +109,9 @@ impl Ending {
         };
         if let Some(claimed) = claimed {
             // Zero would mean: as long due as it is old.
-            let verdict = Verdict::Release { after: after.max(Duration::from_micros(1)) };
-            let settlement = Settlement { lease: claimed.lease, verdict, publishes: Vec::new() };
-            self.settle_and_wait(settlement, None).await;
+            let outcome = RowOutcome::Release { after: after.max(Duration::from_micros(1)) };
+            let row_completion = RowCompletion { lease: claimed.lease, outcome, publishes: Vec::new() };
+            self.complete_and_wait(row_completion, None).await;
         }
     }
 }

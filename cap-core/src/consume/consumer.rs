@@ -22,10 +22,10 @@ use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::repeats::Event;
 use crate::room::Room;
-use crate::storage::{Entry, Lease, NewIncoming, Reason, Settlement, Side, Stored, Verdict};
+use crate::storage::{Entry, Lease, NewIncoming, Reason, RowCompletion, RowOutcome, Side, Stored};
 use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
-use crate::writer::{SettleItem, StoreItem};
+use crate::writer::{InsertItem, OutcomeItem};
 
 /// Receives for one group until intake stops. `connected` learns of the first success or failure.
 pub(crate) async fn run_consumer(
@@ -127,7 +127,7 @@ pub(crate) struct Consumption {
 #[derive(Debug, Clone)]
 pub(crate) struct GroupChannels {
     /// To the group's insert writer.
-    pub(crate) store: mpsc::Sender<StoreItem>,
+    pub(crate) store: mpsc::Sender<InsertItem>,
     /// To the task that runs its handlers.
     pub(crate) intake: mpsc::Sender<Intake>,
     pub(crate) room: Arc<Room>,
@@ -290,7 +290,7 @@ impl Consumption {
 
     async fn store_part(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
         let (reply, stored) = oneshot::channel();
-        if self.channels.store.send(StoreItem::Incoming(rows, reply)).await.is_ok()
+        if self.channels.store.send(InsertItem::Incoming(rows, reply)).await.is_ok()
             && let Ok(stored) = stored.await
         {
             return stored;
@@ -308,12 +308,12 @@ impl Consumption {
         new: Vec<Intake>,
     ) -> Result<(), TransportError> {
         point("acknowledge.before").await;
-        let settled = consumer.settle(tags, Acknowledge::Accept).await;
+        let acknowledged = consumer.acknowledge(tags, Acknowledge::Accept).await;
         point("acknowledge.after").await;
         for intake in new {
             self.hand_on(intake).await;
         }
-        settled
+        acknowledged
     }
 
     /// Tells messages from copies that came back from a delay, whose rows are in the storage: gives back the messages, the
@@ -388,10 +388,10 @@ impl Consumption {
     /// Hands a message to the group's task. If that has ended, the message is nobody's again.
     async fn hand_on(&self, intake: Intake) {
         if let Err(mpsc::error::SendError(intake)) = self.channels.intake.send(intake).await {
-            let verdict = Verdict::Release { after: Duration::ZERO };
-            let settlement = Settlement { lease: intake.lease, verdict, publishes: Vec::new() };
+            let outcome = RowOutcome::Release { after: Duration::ZERO };
+            let row_completion = RowCompletion { lease: intake.lease, outcome, publishes: Vec::new() };
             // The lane ends after this task; were it gone, the lease would run out.
-            let _ = self.context.settle.send(SettleItem::new(Side::Inbox, settlement)).await;
+            let _ = self.context.complete.send(OutcomeItem::new(Side::Inbox, row_completion)).await;
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::publish::{Answer, PendingCommit, answer};
 use crate::repeats::Event;
-use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
+use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::subscribe::{
     Completion, Delivery, EnginePart, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
     next_attempt,
 };
-use crate::writer::SettleItem;
+use crate::writer::OutcomeItem;
 use cap_adapter::engine::{caught, panic_text};
 
 /// How the slow way of ending a message ended.
@@ -46,13 +46,13 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// The settlement of a success: the mark, the answer, and what the handler published.
-    pub(crate) fn settlement(
+    /// The outcome of a success: the mark, the answer, and what the handler published.
+    pub(crate) fn row_completion(
         &self,
         ticket: &Ticket,
         delivery: &Delivery,
         response: Option<Response>,
-    ) -> Result<Settlement, HandlerError> {
+    ) -> Result<RowCompletion, HandlerError> {
         let Some(part) = EnginePart::of(delivery) else {
             return Err(HandlerError::permanent("the delivery was made by another engine"));
         };
@@ -68,9 +68,9 @@ impl Ending {
         }
         // What has crashed a process keeps its row, as what has failed does: its record says why.
         let retention = self.context.retention(ticket.attempts.saturating_add(ticket.crashes), ticket.age);
-        Ok(Settlement {
+        Ok(RowCompletion {
             lease: ticket.lease,
-            verdict: Verdict::Succeeded { retention, reason: None },
+            outcome: RowOutcome::Succeeded { retention, reason: None },
             publishes,
         })
     }
@@ -104,28 +104,34 @@ impl Ending {
     }
 
     /// Reserves places in the relay for what is published along.
-    pub(crate) fn with_pending_commit(&self, settlement: Settlement) -> (Settlement, PendingCommit) {
-        Self::admit(settlement, PendingCommit::new(Arc::clone(&self.context)))
+    pub(crate) fn with_pending_commit(
+        &self,
+        row_completion: RowCompletion,
+    ) -> (RowCompletion, PendingCommit) {
+        Self::admit(row_completion, PendingCommit::new(Arc::clone(&self.context)))
     }
 
-    fn admit(mut settlement: Settlement, mut after_commit: PendingCommit) -> (Settlement, PendingCommit) {
-        for row in &mut settlement.publishes {
-            after_commit.admit_settled(row);
+    fn admit(
+        mut row_completion: RowCompletion,
+        mut after_commit: PendingCommit,
+    ) -> (RowCompletion, PendingCommit) {
+        for row in &mut row_completion.publishes {
+            after_commit.admit_completed(row);
         }
-        (settlement, after_commit)
+        (row_completion, after_commit)
     }
 
-    /// Commits a handler's transaction together with the settlement.
+    /// Commits a handler's transaction together with the outcome.
     pub(crate) async fn complete(
         self,
         ticket: Ticket,
         delivery: Delivery,
-        settlement: Settlement,
+        row_completion: RowCompletion,
         enlisted: Box<dyn Enlisted>,
     ) -> End {
         let after_commit = PendingCommit::of_transaction(Arc::clone(&self.context));
-        let (settlement, mut after_commit) = Self::admit(settlement, after_commit);
-        let completion = Completion { owner: self.context.owner.clone(), settlement };
+        let (row_completion, mut after_commit) = Self::admit(row_completion, after_commit);
+        let completion = Completion { owner: self.context.owner.clone(), row_completion };
         point("complete.before").await;
         after_commit.committing();
         let complete = AssertUnwindSafe(async { enlisted.complete(completion).await });
@@ -199,7 +205,7 @@ impl Ending {
             ?rest,
             "the handler failed while its circuit was open; the attempt is not counted"
         );
-        self.settle(&ticket, Verdict::Release { after: rest }).await;
+        self.write_outcome(&ticket, RowOutcome::Release { after: rest }).await;
         End::Over(ticket)
     }
 
@@ -218,11 +224,11 @@ impl Ending {
         if error.kind() != HandlerErrorKind::Cancelled {
             metrics::counter!("cap_handler_failed_total").increment(1);
         }
-        let verdict = match decision {
+        let outcome = match decision {
             Decision::Again => {
-                let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error: text };
-                let settlement = Settlement { lease: ticket.lease, verdict, publishes: Vec::new() };
-                if self.settle_and_wait(settlement, Some(ticket.attempts)).await {
+                let outcome = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: text };
+                let row_completion = RowCompletion { lease: ticket.lease, outcome, publishes: Vec::new() };
+                if self.complete_and_wait(row_completion, Some(ticket.attempts)).await {
                     ticket.attempts += 1;
                     return End::Again(Job { delivery: next_attempt(&delivery), ticket });
                 }
@@ -238,11 +244,11 @@ impl Ending {
                 return End::Over(ticket);
             }
             Decision::Later(after) | Decision::AtBroker(after) => {
-                Verdict::Retry { after, hold: false, error: text }
+                RowOutcome::Retry { after, hold: false, error: text }
             }
-            Decision::GiveBack(after) => Verdict::Release { after },
+            Decision::GiveBack(after) => RowOutcome::Release { after },
         };
-        self.settle(&ticket, verdict).await;
+        self.write_outcome(&ticket, outcome).await;
         End::Over(ticket)
     }
 
@@ -258,9 +264,10 @@ impl Ending {
     ) {
         let notify = self.context.notifies();
         let keep = self.context.options().failed_expire_after;
-        let verdict = Verdict::Failed { reason, error: error.clone(), counted, keep, notify };
-        let settlement = Settlement { lease, verdict, publishes: Vec::new() };
-        let applied = self.settle_and_wait(settlement, counted.then(|| attempts.saturating_sub(1))).await;
+        let outcome = RowOutcome::Failed { reason, error: error.clone(), counted, keep, notify };
+        let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
+        let applied =
+            self.complete_and_wait(row_completion, counted.then(|| attempts.saturating_sub(1))).await;
         metrics::counter!("cap_parked_total").increment(1);
         if applied {
             let (side, id, group) = (Side::Inbox, lease.id, Arc::clone(&self.group.name));
@@ -270,19 +277,24 @@ impl Ending {
         }
     }
 
-    async fn settle(&self, ticket: &Ticket, verdict: Verdict) -> bool {
-        self.settle_and_wait(Settlement { lease: ticket.lease, verdict, publishes: Vec::new() }, None).await
+    async fn write_outcome(&self, ticket: &Ticket, outcome: RowOutcome) -> bool {
+        self.complete_and_wait(RowCompletion { lease: ticket.lease, outcome, publishes: Vec::new() }, None)
+            .await
     }
 
     /// Waits until the store has heard it, and says whether the lease held. `failed_before` is how many attempts had
     /// failed before the one that it counts.
-    pub(crate) async fn settle_and_wait(&self, settlement: Settlement, failed_before: Option<u32>) -> bool {
-        let mut item = SettleItem::new(Side::Inbox, settlement);
+    pub(crate) async fn complete_and_wait(
+        &self,
+        row_completion: RowCompletion,
+        failed_before: Option<u32>,
+    ) -> bool {
+        let mut item = OutcomeItem::new(Side::Inbox, row_completion);
         if let Some(failed_before) = failed_before {
             item = item.counting(failed_before);
         }
         let (item, applied) = item.awaited();
-        self.context.settle.send(item).await.is_ok() && applied.await.unwrap_or(false)
+        self.context.complete.send(item).await.is_ok() && applied.await.unwrap_or(false)
     }
 
     pub(crate) fn log_success(delivery: &Delivery) {

@@ -28,12 +28,12 @@ use crate::context::Context;
 
 use crate::faults::point;
 use crate::message::headers::names;
-use crate::storage::{Lease, Reason, Settlement, Side, Verdict};
+use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::subscribe::{
     Delivery, Done, EnginePart, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
 };
 use crate::suspect_gate::Pass;
-use crate::writer::SettleItem;
+use crate::writer::OutcomeItem;
 
 /// How busy a group is.
 #[derive(Debug, Default)]
@@ -317,12 +317,15 @@ impl Executor {
 
     /// Releases a message that is not to run now. As with a success, a full outcome writer is not waited for here.
     fn give_back(&mut self, lease: Lease, after: Duration) {
-        let settlement = Settlement { lease, verdict: Verdict::Release { after }, publishes: Vec::new() };
-        let settle = self.context.settle.clone();
-        if let Err(TrySendError::Full(item)) = settle.try_send(SettleItem::new(Side::Inbox, settlement)) {
+        let row_completion =
+            RowCompletion { lease, outcome: RowOutcome::Release { after }, publishes: Vec::new() };
+        let complete = self.context.complete.clone();
+        if let Err(TrySendError::Full(item)) =
+            complete.try_send(OutcomeItem::new(Side::Inbox, row_completion))
+        {
             self.running += 1;
             self.ending.push(Box::pin(async move {
-                let _ = settle.send(item).await;
+                let _ = complete.send(item).await;
                 End::Parked
             }));
         }
@@ -361,27 +364,28 @@ impl Executor {
         ending.circuit_open = self.pausing.is_open(ticket.member);
         self.let_waiting_go_on(ticket.member);
         match (outcome, enlisted) {
-            (Ok(response), None) => match ending.settlement(&ticket, &delivery, response) {
-                Ok(settlement) => {
+            (Ok(response), None) => match ending.row_completion(&ticket, &delivery, response) {
+                Ok(row_completion) => {
                     Ending::log_success(&delivery);
-                    let (settlement, after_commit) = ending.with_pending_commit(settlement);
-                    let item = SettleItem::new(Side::Inbox, settlement).with_pending_commit(after_commit);
+                    let (row_completion, after_commit) = ending.with_pending_commit(row_completion);
+                    let item =
+                        OutcomeItem::new(Side::Inbox, row_completion).with_pending_commit(after_commit);
                     if ticket.pass.is_some() {
                         // The next suspect waits until this one's success is stored: were the process to die before, it
                         // would be blamed.
                         let (item, stored) = item.awaited();
                         return self.ending.push(Box::pin(async move {
-                            if ending.context.settle.send(item).await.is_ok() {
+                            if ending.context.complete.send(item).await.is_ok() {
                                 let _ = stored.await;
                             }
                             End::Over(ticket)
                         }));
                     }
-                    match self.context.settle.try_send(item) {
+                    match self.context.complete.try_send(item) {
                         // A full lane means that the store is behind, and holds this group up. It is not waited for
                         // here: those that are ending wait for it, too, and would not be looked at meanwhile.
                         Err(TrySendError::Full(item)) => self.ending.push(Box::pin(async move {
-                            let _ = ending.context.settle.send(item).await;
+                            let _ = ending.context.complete.send(item).await;
                             End::Over(ticket)
                         })),
                         _ => self.over(ticket),
@@ -391,8 +395,10 @@ impl Executor {
             },
             (Ok(response), Some(enlisted)) => {
                 self.ending.push(Box::pin(async move {
-                    match ending.settlement(&ticket, &delivery, response) {
-                        Ok(settlement) => ending.complete(ticket, delivery, settlement, enlisted).await,
+                    match ending.row_completion(&ticket, &delivery, response) {
+                        Ok(row_completion) => {
+                            ending.complete(ticket, delivery, row_completion, enlisted).await
+                        }
                         Err(error) => {
                             Ending::abandon(enlisted).await;
                             ending.failed(ticket, delivery, error).await

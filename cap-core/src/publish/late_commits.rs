@@ -14,8 +14,8 @@ use crate::backoff::Backoff;
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::message::Message;
-use crate::storage::{Lease, Settlement, Side, Verdict};
-use crate::writer::SettleItem;
+use crate::storage::{Lease, RowCompletion, RowOutcome, Side};
+use crate::writer::OutcomeItem;
 
 /// So many leases are renewed in one call.
 const CHUNK: usize = 1000;
@@ -147,8 +147,8 @@ async fn relay(context: &Context, lease: Lease, late: Late) {
         place.send(RelayItem::stored(lease, message, since));
     } else {
         // Whoever has room claims it.
-        let verdict = Verdict::Release { after: Duration::ZERO };
-        let settlement = Settlement { lease, verdict, publishes: Vec::new() };
-        let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
+        let outcome = RowOutcome::Release { after: Duration::ZERO };
+        let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
+        let _ = context.complete.send(OutcomeItem::new(Side::Outbox, row_completion)).await;
     }
 }

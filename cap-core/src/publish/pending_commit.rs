@@ -105,9 +105,9 @@ impl PendingCommit {
         self.admit_if(row, |context| context.open_places.take(&context.relay).map(Place::Open));
     }
 
-    /// As [`admit`](Self::admit), for a message that is stored with a settlement. Of those nobody hears whether the id
+    /// As [`admit`](Self::admit), for a message that is stored with a outcome. Of those nobody hears whether the id
     /// was taken already: under an id of the application's there may be no row to be sent, and the claims look.
-    pub(crate) fn admit_settled(&mut self, row: &mut NewOutgoing) {
+    pub(crate) fn admit_completed(&mut self, row: &mut NewOutgoing) {
         if has_generated_id(row) { self.admit(row) } else { self.enter(row, None) }
     }
 

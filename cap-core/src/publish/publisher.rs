@@ -23,7 +23,7 @@ use crate::message::{Headers, MessageId};
 use crate::outgoing::{Composer, Draft};
 use crate::storage::{NewOutgoing, Stored};
 use crate::subscribe::{Delivery, EnginePart, FromDelivery, HandlerError, serialise};
-use crate::writer::StoreItem;
+use crate::writer::InsertItem;
 
 /// A message about to be published: say more about it, then await it or give it to a transaction.
 ///
@@ -306,7 +306,7 @@ async fn store_in_outbox(
     let (reply, stored) = oneshot::channel();
     let shut_down = || PublishError::ShutDown { topic: topic.to_owned() };
     // The writer has it, and not this future: what is stored leaves also when nobody waits for it any more.
-    context.store.send(StoreItem::Outgoing { rows, after_commit, reply }).await.map_err(|_| shut_down())?;
+    context.store.send(InsertItem::Outgoing { rows, after_commit, reply }).await.map_err(|_| shut_down())?;
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;

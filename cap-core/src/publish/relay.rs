@@ -25,9 +25,9 @@ use crate::message::Message;
 use crate::message::headers::names;
 use crate::notice::Failure;
 use crate::options::Unrouted;
-use crate::storage::{Claimed, Lease, Reason, Settlement, Side, Verdict};
+use crate::storage::{Claimed, Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::transport::{Delayed, Destination, Sent};
-use crate::writer::SettleItem;
+use crate::writer::OutcomeItem;
 
 /// So many batches are on their way to the broker at once: while one waits for its confirms the next is written.
 const WINDOW: usize = 4;
@@ -251,7 +251,7 @@ impl Relay {
         for (item, answer) in answers {
             match answer {
                 Ok(Taken::Later(after)) => {
-                    settle(&self.context, item.lease, Verdict::Release { after }).await;
+                    complete(&self.context, item.lease, RowOutcome::Release { after }).await;
                 }
                 Ok(Taken::Sent(sent)) => {
                     taken += 1;
@@ -310,7 +310,7 @@ impl Relay {
         self.context.full_destinations.taken(topic.unwrap_or_default(), id_of_row);
         let context = Arc::clone(&self.context);
         let retention = context.retention(item.attempts, item.age);
-        settle(&context, item.lease, Verdict::Succeeded { retention, reason }).await;
+        complete(&context, item.lease, RowOutcome::Succeeded { retention, reason }).await;
     }
 
     /// Has the storage keep a message that the broker could not place, for a while. Nothing is known against it: nothing
@@ -323,7 +323,7 @@ impl Relay {
             Some(delay) => delay.left(),
             None => self.context.full_destinations.rejected(topic, item.lease.id, error),
         };
-        settle(&self.context, item.lease, Verdict::Release { after }).await;
+        complete(&self.context, item.lease, RowOutcome::Release { after }).await;
     }
 
     /// Has the store keep a message that the broker will not delay, which says nothing of the message: it goes out in
@@ -331,7 +331,7 @@ impl Relay {
     async fn keep_in_store(&mut self, item: &RelayItem, delay: BrokerDelay, error: &TransportError) {
         let (message_id, row) = (item.message.id(), item.lease.id);
         tracing::warn!(message_id, row, %error, "broker cannot keep a delayed message; the storage keeps it");
-        settle(&self.context, item.lease, Verdict::Release { after: delay.left() }).await;
+        complete(&self.context, item.lease, RowOutcome::Release { after: delay.left() }).await;
     }
 
     async fn failed(&mut self, mut item: RelayItem, error: &TransportError) {
@@ -352,25 +352,25 @@ impl Relay {
         };
         match next {
             NextAttempt::After(Duration::ZERO) => {
-                let verdict = Verdict::Retry { after: Duration::ZERO, hold: true, error };
-                if settle_and_wait(&context, item.lease, verdict, item.attempts).await {
+                let outcome = RowOutcome::Retry { after: Duration::ZERO, hold: true, error };
+                if complete_and_wait(&context, item.lease, outcome, item.attempts).await {
                     item.attempts = attempts;
                     self.again.push_back(item);
                 }
             }
             NextAttempt::After(after) | NextAttempt::AtBroker(after) => {
-                settle(&context, item.lease, Verdict::Retry { after, hold: false, error }).await;
+                complete(&context, item.lease, RowOutcome::Retry { after, hold: false, error }).await;
             }
             NextAttempt::GiveUp => {
                 let notify = context.notifies();
-                let verdict = Verdict::Failed {
+                let outcome = RowOutcome::Failed {
                     reason,
                     error: error.clone(),
                     counted: true,
                     keep: options.failed_expire_after,
                     notify,
                 };
-                let applied = settle_and_wait(&context, item.lease, verdict, item.attempts).await;
+                let applied = complete_and_wait(&context, item.lease, outcome, item.attempts).await;
                 metrics::counter!("cap_parked_total").increment(1);
                 if applied {
                     context.failed_for_good(Failure {
@@ -401,7 +401,7 @@ async fn leave_out_full(context: &Context, batch: Vec<RelayItem>) -> Vec<RelayIt
             context.full_destinations.pause(item.message.name().unwrap_or_default(), item.lease.id)
         };
         match pause {
-            Some(after) => settle(context, item.lease, Verdict::Release { after }).await,
+            Some(after) => complete(context, item.lease, RowOutcome::Release { after }).await,
             None => rest.push(item),
         }
     }
@@ -437,16 +437,16 @@ async fn send(context: &Context, batch: &[RelayItem]) -> Vec<Answer> {
     at_once.into_iter().map(answer).map(|answer| answer.unwrap_or_else(|| Err(context.no_answer()))).collect()
 }
 
-async fn settle(context: &Context, lease: Lease, verdict: Verdict) {
-    let settlement = Settlement { lease, verdict, publishes: Vec::new() };
+async fn complete(context: &Context, lease: Lease, outcome: RowOutcome) {
+    let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
     // The lane outlives the relay; were it gone, the lease would run out and the message be sent again.
-    let _ = context.settle.send(SettleItem::new(Side::Outbox, settlement)).await;
+    let _ = context.complete.send(OutcomeItem::new(Side::Outbox, row_completion)).await;
 }
 
-async fn settle_and_wait(context: &Context, lease: Lease, verdict: Verdict, failed_before: u32) -> bool {
-    let settlement = Settlement { lease, verdict, publishes: Vec::new() };
-    let (item, applied) = SettleItem::new(Side::Outbox, settlement).counting(failed_before).awaited();
-    context.settle.send(item).await.is_ok() && applied.await.unwrap_or(false)
+async fn complete_and_wait(context: &Context, lease: Lease, outcome: RowOutcome, failed_before: u32) -> bool {
+    let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
+    let (item, applied) = OutcomeItem::new(Side::Outbox, row_completion).counting(failed_before).awaited();
+    context.complete.send(item).await.is_ok() && applied.await.unwrap_or(false)
 }
 
 async fn all_declared(undeclared: &mut watch::Receiver<usize>) {

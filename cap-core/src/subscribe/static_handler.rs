@@ -117,7 +117,7 @@ fn drive<H: StaticHandler<N>, const N: usize>(mut worker: Worker) -> BoxFuture<'
     Box::pin(async move {
         while let Some(delivery) = worker.next().await {
             let outcome = worker.run(&delivery, H::handler(&delivery)).await;
-            // What is handed on holds the same delivery; another hold on it here would outlive the settlement.
+            // What is handed on holds the same delivery; another hold on it here would outlive the outcome.
             drop(delivery);
             worker.finish(outcome).await;
         }

@@ -20,8 +20,8 @@ use crate::faults::point;
 use crate::notice::Failure;
 use crate::publish::{RelayItem, resume_late_commits};
 use crate::room::Room;
-use crate::storage::{ClaimRequest, Claimed, Claims, Settlement, Side, Verdict};
-use crate::writer::SettleItem;
+use crate::storage::{ClaimRequest, Claimed, Claims, RowCompletion, RowOutcome, Side};
+use crate::writer::OutcomeItem;
 
 /// A claim that takes longer is given up and tried again.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -200,10 +200,10 @@ async fn notice(context: &Context, side: Side, claimed: Claimed) {
         let bus = context.bus.clone();
         context.notify(Failure { side, id: lease.id, message, group, reason, error, attempts, lease, bus });
     } else {
-        let settlement =
-            Settlement { lease: claimed.lease, verdict: Verdict::Notified, publishes: Vec::new() };
+        let row_completion =
+            RowCompletion { lease: claimed.lease, outcome: RowOutcome::Notified, publishes: Vec::new() };
         // The lane ends after this task.
-        let _ = context.settle.send(SettleItem::new(side, settlement)).await;
+        let _ = context.complete.send(OutcomeItem::new(side, row_completion)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::context::Context;
 use crate::erased::DynStorage;
 use crate::faults::point;
-use crate::storage::{Lease, Settlement, Side, Verdict, WriteBatch};
+use crate::storage::{Lease, RowCompletion, RowOutcome, Side, WriteBatch};
 use crate::subscribe::{busy, forgive};
 
 /// So many leases are renewed or given back in one call.
@@ -109,7 +109,7 @@ async fn renew(context: &Context, storage: &dyn DynStorage, side: Side, leases: 
         Ok(Ok(held)) => {
             context.storage_health.up();
             for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
-                // One that was settled meanwhile is out of the book already.
+                // One that was completed meanwhile is out of the book already.
                 if context.leases.holds(side, *lease) {
                     tracing::warn!(row = lease.id, ?side, "lease lost: another node now owns this message");
                     context.leases.lose(side, *lease);
@@ -138,9 +138,9 @@ async fn withdraw_crashes(context: &Context, storage: &dyn DynStorage) {
 
 /// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.
 pub(crate) async fn give_back(context: &Context, limit: Duration) {
-    let settle = |lease: &Lease| Settlement {
+    let complete = |lease: &Lease| RowCompletion {
         lease: *lease,
-        verdict: Verdict::Release { after: Duration::ZERO },
+        outcome: RowOutcome::Release { after: Duration::ZERO },
         publishes: Vec::new(),
     };
     let release = async {
@@ -151,10 +151,14 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
                 all.extend(context.open_commits.all());
             }
             for leases in all.chunks(CHUNK) {
-                let settlements = leases.iter().map(settle).collect();
+                let row_completions = leases.iter().map(complete).collect();
                 let batch = match side {
-                    Side::Outbox => WriteBatch { settled_outgoing: settlements, ..WriteBatch::default() },
-                    Side::Inbox => WriteBatch { settled_incoming: settlements, ..WriteBatch::default() },
+                    Side::Outbox => {
+                        WriteBatch { completed_outgoing: row_completions, ..WriteBatch::default() }
+                    }
+                    Side::Inbox => {
+                        WriteBatch { completed_incoming: row_completions, ..WriteBatch::default() }
+                    }
                 };
                 if let Err(error) = context.storage.write(&context.owner, &batch).await {
                     tracing::warn!(%error, count = leases.len(), "could not release leases; they expire on their own");

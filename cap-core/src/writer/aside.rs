@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::settle::{SettleItem, Tried, refuse, takes_renewals, write_once};
+use super::outcome::{OutcomeItem, Tried, refuse, takes_renewals, write_once};
 use super::write_unnoted;
 use crate::backoff::Backoff;
 use crate::context::Context;
@@ -15,7 +15,7 @@ pub(super) struct Aside {
 }
 
 struct Waiting {
-    item: SettleItem,
+    item: OutcomeItem,
     backoff: Backoff,
     due: Instant,
 }
@@ -34,7 +34,7 @@ impl Aside {
         self.waiting.is_empty()
     }
 
-    pub(super) fn push(&mut self, item: SettleItem, error: Option<&StorageError>) {
+    pub(super) fn push(&mut self, item: OutcomeItem, error: Option<&StorageError>) {
         tracing::warn!(
             row = item.row(),
             error = error.map(tracing::field::display),

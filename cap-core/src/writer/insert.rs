@@ -17,7 +17,7 @@ use crate::publish::PendingCommit;
 use crate::storage::{Entry, Lease, NewIncoming, NewOutgoing, Side, Stored, WriteBatch, WriteReport};
 
 /// Rows to be inserted together, and who waits for it.
-pub(crate) enum StoreItem {
+pub(crate) enum InsertItem {
     Outgoing {
         rows: Vec<NewOutgoing>,
         /// What follows from it, whether anybody still waits or not.
@@ -29,7 +29,7 @@ pub(crate) enum StoreItem {
 
 type Reply = oneshot::Sender<Result<Vec<Stored>, StorageError>>;
 
-impl StoreItem {
+impl InsertItem {
     fn size(&self) -> usize {
         match self {
             Self::Outgoing { rows, .. } => rows.iter().map(|row| row.message.size()).sum(),
@@ -105,14 +105,14 @@ const REFUSED_AFTER: u32 = 5;
 const ASIDE: usize = 16;
 
 /// Inserts batch by batch. Ends when the queue is closed and empty, and nobody waits any more.
-pub(crate) async fn run_store_lane(context: Arc<Context>, queue: mpsc::Receiver<StoreItem>) {
+pub(crate) async fn run_insert_writer(context: Arc<Context>, queue: mpsc::Receiver<InsertItem>) {
     let mut queue = Queue::from(queue);
     let mut aside = FuturesUnordered::new();
     let limit = context.options().batch_size;
     loop {
         let items = tokio::select! {
             // Nothing is lost with the arm that is dropped: `gather` takes items only as it completes.
-            items = queue.gather(&context.stop.lanes, limit, BATCH_BYTES, StoreItem::size), if aside.len() < ASIDE => items,
+            items = queue.gather(&context.stop.lanes, limit, BATCH_BYTES, InsertItem::size), if aside.len() < ASIDE => items,
             Some(()) = aside.next(), if !aside.is_empty() => continue,
         };
         let Some(items) = items else { break };
@@ -136,8 +136,8 @@ pub(crate) async fn run_store_lane(context: Arc<Context>, queue: mpsc::Receiver<
 /// Goes on with what the storage does not take while it takes other writes, until it does or nobody waits any more.
 async fn go_on_aside(context: &Context, batch: Batch) {
     tracing::warn!(
-        rows = batch.items.iter().map(StoreItem::rows).sum::<usize>(),
-        bytes = batch.items.iter().map(StoreItem::size).sum::<usize>(),
+        rows = batch.items.iter().map(InsertItem::rows).sum::<usize>(),
+        bytes = batch.items.iter().map(InsertItem::size).sum::<usize>(),
         "storage does not take a message but takes others; retrying it apart"
     );
     if let Err(NotStored { error, batch, why }) = insert(context, batch, true).await {
@@ -147,7 +147,7 @@ async fn go_on_aside(context: &Context, batch: Batch) {
 
 /// What is written by one call.
 struct Batch {
-    items: Vec<StoreItem>,
+    items: Vec<InsertItem>,
     /// How often it has failed while the storage took other writes.
     failures: u32,
     /// When the first call began whose answer may have been lost.
@@ -165,7 +165,7 @@ impl Batch {
         for item in self.items {
             let kind = match &item {
                 // Some try may have stored what is published, though its answer said otherwise.
-                StoreItem::Incoming(..) if why == Why::Blamed => StorageErrorKind::Refused,
+                InsertItem::Incoming(..) if why == Why::Blamed => StorageErrorKind::Refused,
                 _ => error.kind(),
             };
             item.fail(error.retold(kind));
@@ -254,15 +254,15 @@ async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(
     }
 }
 
-fn rows_of(items: &mut [StoreItem]) -> WriteBatch {
+fn rows_of(items: &mut [InsertItem]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for item in items {
         match item {
-            StoreItem::Outgoing { rows, after_commit, .. } => {
+            InsertItem::Outgoing { rows, after_commit, .. } => {
                 after_commit.trying();
                 batch.outgoing.extend_from_slice(rows);
             }
-            StoreItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
+            InsertItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
         }
     }
     batch
@@ -272,7 +272,7 @@ fn rows_of(items: &mut [StoreItem]) -> WriteBatch {
 /// which began when `begun` says.
 fn answer(
     context: &Context,
-    items: Vec<StoreItem>,
+    items: Vec<InsertItem>,
     report: WriteReport,
     duplicates: &[bool],
     begun: Instant,
@@ -282,19 +282,19 @@ fn answer(
     let mut duplicates = duplicates.iter();
     for item in items {
         let (stored, since) = match &item {
-            StoreItem::Outgoing { rows, .. } => {
+            InsertItem::Outgoing { rows, .. } => {
                 let is_old = duplicates.by_ref().take(rows.len()).any(|is_duplicate| *is_duplicate);
                 (outgoing.by_ref().take(rows.len()).collect(), (!is_old).then_some(begun))
             }
-            StoreItem::Incoming(rows, _) => (incoming.by_ref().take(rows.len()).collect(), Some(begun)),
+            InsertItem::Incoming(rows, _) => (incoming.by_ref().take(rows.len()).collect(), Some(begun)),
         };
         item.stored(context, stored, since);
     }
 }
 
 /// Whether the storage takes another write.
-async fn takes_others(context: &Context, items: &[StoreItem]) -> bool {
-    match items.first().and_then(StoreItem::first_row) {
+async fn takes_others(context: &Context, items: &[InsertItem]) -> bool {
+    match items.first().and_then(InsertItem::first_row) {
         Some((side, id)) => takes_writes(context, side, Lease { id, epoch: 1 }).await,
         None => false,
     }
@@ -363,11 +363,11 @@ async fn is_there(context: &Context, row: i64) -> Result<bool, StorageError> {
 }
 
 /// Answers those who publish, and gives back who goes on waiting.
-fn tell_publishers(items: Vec<StoreItem>, error: &StorageError, repeated: bool) -> Vec<StoreItem> {
+fn tell_publishers(items: Vec<InsertItem>, error: &StorageError, repeated: bool) -> Vec<InsertItem> {
     // After a lost answer the rows may be there all the same.
     let kind = if repeated { StorageErrorKind::Unavailable } else { error.kind() };
     let (publishers, waiting): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| matches!(item, StoreItem::Outgoing { .. }));
+        items.into_iter().partition(|item| matches!(item, InsertItem::Outgoing { .. }));
     for item in publishers {
         item.fail(error.retold(kind));
     }

@@ -1,5 +1,5 @@
 //! The batching tasks in front of the storage: some [insert](insert), and callers wait for it; one writes
-//! [outcomes](settle), and nobody does.
+//! [outcomes](complete), and nobody does.
 //!
 //! Each writes what has gathered while its last batch was under way. Those who publish have an insert writer, and each
 //! group has one, so that a batch that fails delays no other. A storage that is unavailable holds all of them up: the
@@ -7,12 +7,12 @@
 
 mod aside;
 mod insert;
-mod settle;
+mod outcome;
 
 use std::time::Duration;
 
-pub(crate) use insert::{StoreItem, run_store_lane};
-pub(crate) use settle::{SettleItem, run_settle_lane};
+pub(crate) use insert::{InsertItem, run_insert_writer};
+pub(crate) use outcome::{OutcomeItem, run_outcome_writer};
 
 use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};

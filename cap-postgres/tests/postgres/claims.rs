@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cap_core::monitor::Monitor as _;
 use cap_core::storage::{
-    ClaimRequest, Lease, NewIncoming, NodeRequest, Owner, Reason, Retention, Side, Status, Storage as _,
-    Verdict,
+    ClaimRequest, Lease, NewIncoming, NodeRequest, Owner, Reason, Retention, RowOutcome, Side, Status,
+    Storage as _,
 };
 
 use crate::support::{
@@ -85,20 +85,20 @@ async fn a_notice_that_was_not_given_is_given_by_another_node() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1)]).await;
     let keep = Duration::from_secs(60);
-    let verdict = Verdict::Failed {
+    let outcome = RowOutcome::Failed {
         reason: Reason::Exhausted,
         error: "sold out".to_owned(),
         counted: true,
         keep,
         notify: true,
     };
-    assert!(database.settle(Side::Inbox, first_lease(1), verdict).await);
+    assert!(database.complete(Side::Inbox, first_lease(1), outcome).await);
     assert!(database.claim(Side::Inbox).await.is_empty());
     database.let_time_pass().await;
     let row = database.claim(Side::Inbox).await.remove(0);
     assert_eq!(row.notice, Some((Reason::Exhausted, "sold out".to_owned())));
     assert_eq!(row.attempts, 1);
-    assert!(database.settle(Side::Inbox, row.lease, Verdict::Notified).await);
+    assert!(database.complete(Side::Inbox, row.lease, RowOutcome::Notified).await);
     database.let_time_pass().await;
     assert!(database.claim(Side::Inbox).await.is_empty());
 }
@@ -184,8 +184,8 @@ async fn a_waiting_row_that_cannot_be_read_is_set_aside() {
     database.receive((1..=3).map(held_incoming).collect()).await;
     let minute = Duration::from_secs(60);
     for id in 1..=3 {
-        let verdict = Verdict::RetryAtBroker { after: minute, spare: minute, error: "no".to_owned() };
-        assert!(database.settle(Side::Inbox, first_lease(id), verdict).await);
+        let outcome = RowOutcome::RetryAtBroker { after: minute, spare: minute, error: "no".to_owned() };
+        assert!(database.complete(Side::Inbox, first_lease(id), outcome).await);
     }
     database
         .execute("UPDATE {s}.inbox SET headers = '[]' WHERE id = 1; DELETE FROM {s}.inbox WHERE id = 3")
@@ -207,9 +207,11 @@ async fn a_waiting_row_that_cannot_be_read_is_set_aside() {
 async fn leases_are_renewed_only_while_they_hold() {
     let database = Database::new().await;
     database.publish(vec![held(1), held(2), held(3), outgoing(4)]).await;
-    let done = Verdict::Succeeded { retention: Retention::Forget, reason: None };
-    assert!(database.settle(Side::Outbox, first_lease(3), done).await);
-    assert!(database.settle(Side::Outbox, first_lease(2), Verdict::Release { after: Duration::ZERO }).await);
+    let done = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+    assert!(database.complete(Side::Outbox, first_lease(3), done).await);
+    assert!(
+        database.complete(Side::Outbox, first_lease(2), RowOutcome::Release { after: Duration::ZERO }).await
+    );
     database.let_time_pass().await;
     let leases = [
         first_lease(3),

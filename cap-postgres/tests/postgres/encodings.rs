@@ -6,8 +6,8 @@ use cap_core::error::StorageErrorKind;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Monitor as _, Query};
 use cap_core::storage::{
-    ClaimRequest, Entry, NewIncoming, NewOutgoing, Reason, Settlement, Side, Storage as _, Stored, Verdict,
-    WriteBatch,
+    ClaimRequest, Entry, NewIncoming, NewOutgoing, Reason, RowCompletion, RowOutcome, Side, Storage as _,
+    Stored, WriteBatch,
 };
 use cap_postgres::Postgres;
 
@@ -99,11 +99,11 @@ async fn an_error_of_a_handler_is_always_recorded() {
     let (_database, storage) = database("LATIN1").await;
     let batch = WriteBatch { incoming: vec![held_incoming(1)], ..WriteBatch::default() };
     storage.write(&owner("a"), &batch).await.unwrap();
-    let verdict =
-        Verdict::Retry { after: std::time::Duration::ZERO, hold: false, error: "\u{20ac} 5".into() };
-    let settled = Settlement { lease: crate::support::first_lease(1), verdict, publishes: Vec::new() };
-    let batch = WriteBatch { settled_incoming: vec![settled], ..WriteBatch::default() };
-    assert_eq!(storage.write(&owner("a"), &batch).await.unwrap().settled_incoming, [true]);
+    let outcome =
+        RowOutcome::Retry { after: std::time::Duration::ZERO, hold: false, error: "\u{20ac} 5".into() };
+    let completed = RowCompletion { lease: crate::support::first_lease(1), outcome, publishes: Vec::new() };
+    let batch = WriteBatch { completed_incoming: vec![completed], ..WriteBatch::default() };
+    assert_eq!(storage.write(&owner("a"), &batch).await.unwrap().completed_incoming, [true]);
     assert_eq!(storage.attempts(Side::Inbox, 1).await.unwrap()[0].error, "\\u20AC 5");
 }
 
@@ -134,10 +134,15 @@ async fn what_the_server_can_convert_is_kept() {
         assert_eq!(row.name, format!("n.{held}.{question_marks}"), "{encoding}");
         assert_eq!(row.last_error, Some(format!("{held}: {escaped}")), "{encoding}");
 
-        let verdict = Verdict::Retry { after: std::time::Duration::ZERO, hold: false, error };
-        let settled = Settlement { lease: crate::support::first_lease(2), verdict, publishes: Vec::new() };
-        let batch = WriteBatch { settled_incoming: vec![settled], ..WriteBatch::default() };
-        assert_eq!(storage.write(&owner("a"), &batch).await.unwrap().settled_incoming, [true], "{encoding}");
+        let outcome = RowOutcome::Retry { after: std::time::Duration::ZERO, hold: false, error };
+        let completed =
+            RowCompletion { lease: crate::support::first_lease(2), outcome, publishes: Vec::new() };
+        let batch = WriteBatch { completed_incoming: vec![completed], ..WriteBatch::default() };
+        assert_eq!(
+            storage.write(&owner("a"), &batch).await.unwrap().completed_incoming,
+            [true],
+            "{encoding}"
+        );
         let attempts = storage.attempts(Side::Inbox, 2).await.unwrap();
         assert_eq!(attempts[0].error, format!("{held}: {escaped}"), "{encoding}");
     }

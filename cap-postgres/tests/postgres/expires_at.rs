@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::monitor::{Among, Change, Monitor as _};
-use cap_core::storage::{NodeRequest, Retention, Side, Storage as _, Verdict};
+use cap_core::storage::{NodeRequest, Retention, RowOutcome, Side, Storage as _};
 
 use crate::support::{Database, first_lease, held, held_incoming};
 
@@ -23,8 +23,8 @@ impl Database {
     }
 
     async fn forget(&self, side: Side, lease: cap_core::storage::Lease) {
-        let done = Verdict::Succeeded { retention: Retention::Forget, reason: None };
-        assert!(self.settle(side, lease, done).await);
+        let done = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+        assert!(self.complete(side, lease, done).await);
     }
 
     async fn join(&self, node: &str, keeps: u64) -> u16 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cap_core::error::StorageErrorKind;
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status, Storage as _, Verdict, WriteBatch};
+use cap_core::storage::{RowOutcome, Side, Status, Storage as _, WriteBatch};
 use cap_postgres::PgTx;
 use tokio::time::timeout;
 
@@ -49,13 +49,13 @@ async fn failed_write_leaves_no_locks_behind() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1), held_incoming(2)]).await;
     fail(&database, "attempts", "54000").await;
-    let retry = |id| cap_core::storage::Settlement {
+    let retry = |id| cap_core::storage::RowCompletion {
         lease: first_lease(id),
-        verdict: Verdict::Retry { after: Duration::ZERO, hold: false, error: "own".to_owned() },
+        outcome: RowOutcome::Retry { after: Duration::ZERO, hold: false, error: "own".to_owned() },
         publishes: Vec::new(),
     };
     let batch = WriteBatch {
-        settled_incoming: vec![retry(1), retry(2)],
+        completed_incoming: vec![retry(1), retry(2)],
         outgoing: vec![outgoing(1)],
         ..WriteBatch::default()
     };

@@ -3,19 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use cap_core::monitor::{Among, Change, Count, Monitor as _, Query};
-use cap_core::storage::{NewIncoming, NewOutgoing, Reason, Retention, Side, Status, Verdict};
+use cap_core::storage::{NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side, Status};
 
 use crate::support::{
     Database, GROUP, delayed, first_lease, held, held_incoming, ids, incoming, message, outgoing,
 };
 
-fn failed(reason: Reason) -> Verdict {
+fn failed(reason: Reason) -> RowOutcome {
     let keep = Duration::from_secs(3600);
-    Verdict::Failed { reason, error: "no".to_owned(), counted: true, keep, notify: false }
+    RowOutcome::Failed { reason, error: "no".to_owned(), counted: true, keep, notify: false }
 }
 
-fn done() -> Verdict {
-    Verdict::Succeeded { retention: Retention::Forget, reason: None }
+fn done() -> RowOutcome {
+    RowOutcome::Succeeded { retention: Retention::Forget, reason: None }
 }
 
 #[tokio::test]
@@ -24,10 +24,10 @@ async fn lists_are_newest_first_and_filtered() {
     database.receive((1..=6).map(held_incoming).collect()).await;
     let grouped = NewIncoming { group: "other".into(), ..incoming(7) };
     database.receive(vec![grouped]).await;
-    for (id, verdict) in
+    for (id, outcome) in
         [(1, done()), (2, failed(Reason::Exhausted)), (3, failed(Reason::Permanent)), (4, done())]
     {
-        assert!(database.settle(Side::Inbox, first_lease(id), verdict).await);
+        assert!(database.complete(Side::Inbox, first_lease(id), outcome).await);
     }
     let list = async |query: Query| {
         let rows = database.storage.list(&query).await.unwrap();
@@ -51,7 +51,7 @@ async fn lists_are_newest_first_and_filtered() {
 async fn a_row_tells_all_there_is() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1)]).await;
-    assert!(database.settle(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
+    assert!(database.complete(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
     let row = database.storage.get(Side::Inbox, 1).await.unwrap().unwrap();
     assert_eq!((row.id, row.side, row.version.as_str()), (1, Side::Inbox, "v1"));
     assert_eq!((row.name.as_str(), &*row.group), ("order.created", GROUP));
@@ -89,11 +89,12 @@ async fn messages_are_found_by_their_id() {
 async fn what_is_re_run_begins_anew_and_keeps_its_past() {
     let database = Database::new().await;
     database.receive((1..=4).map(held_incoming).collect()).await;
-    let retry = |error: &str| Verdict::Retry { after: Duration::ZERO, hold: true, error: error.to_owned() };
-    assert!(database.settle(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
-    assert!(database.settle(Side::Inbox, first_lease(2), done()).await);
-    assert!(database.settle(Side::Inbox, first_lease(3), retry("once")).await);
-    assert!(database.settle(Side::Inbox, first_lease(3), done()).await);
+    let retry =
+        |error: &str| RowOutcome::Retry { after: Duration::ZERO, hold: true, error: error.to_owned() };
+    assert!(database.complete(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
+    assert!(database.complete(Side::Inbox, first_lease(2), done()).await);
+    assert!(database.complete(Side::Inbox, first_lease(3), retry("once")).await);
+    assert!(database.complete(Side::Inbox, first_lease(3), done()).await);
     // 4 is being worked on, 9 is not there.
     let rerun = database
         .storage
@@ -107,11 +108,11 @@ async fn what_is_re_run_begins_anew_and_keeps_its_past() {
     assert_eq!(attempts, [(1, 1), (0, 0), (1, 1)]);
     assert_eq!(rows[0].lease.epoch, 2);
     assert!(rows[1].lease.epoch > 1000, "a word from the first life is never taken for a new one");
-    assert!(!database.settle(Side::Inbox, first_lease(2), done()).await);
+    assert!(!database.complete(Side::Inbox, first_lease(2), done()).await);
     let row = database.storage.get(Side::Inbox, 1).await.unwrap().unwrap();
     assert_eq!((row.status, row.reason, row.expires, row.reruns), (Status::Scheduled, None, None, 1));
     assert_eq!(row.last_error.as_deref(), Some("no"));
-    assert!(database.settle(Side::Inbox, rows[2].lease, retry("twice")).await);
+    assert!(database.complete(Side::Inbox, rows[2].lease, retry("twice")).await);
     let told = database.storage.attempts(Side::Inbox, 3).await.unwrap();
     assert_eq!(
         told.iter().map(|one| (one.number, one.error.as_str())).collect::<Vec<_>>(),
@@ -164,8 +165,8 @@ async fn only_what_is_still_delayed_can_be_called_off() {
 async fn what_nobody_works_on_can_be_deleted() {
     let database = Database::new().await;
     database.publish((1..=4).map(held).collect()).await;
-    assert!(database.settle(Side::Outbox, first_lease(1), done()).await);
-    assert!(database.settle(Side::Outbox, first_lease(2), failed(Reason::Exhausted)).await);
+    assert!(database.complete(Side::Outbox, first_lease(1), done()).await);
+    assert!(database.complete(Side::Outbox, first_lease(2), failed(Reason::Exhausted)).await);
     assert_eq!(database.storage.delete(Side::Outbox, &[4, 2, 1, 9], Among::All).await.unwrap(), [2, 1]);
     let left = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM {s}.outbox";
     assert_eq!(database.text(left).await, "3 4");
@@ -180,8 +181,8 @@ async fn state_rows_are_counted() {
     let database = Database::new().await;
     database.publish(vec![outgoing(1), held(2), delayed(3)]).await;
     database.receive(vec![held_incoming(1), incoming(2)]).await;
-    assert!(database.settle(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
-    assert!(database.settle(Side::Outbox, first_lease(2), done()).await);
+    assert!(database.complete(Side::Inbox, first_lease(1), failed(Reason::Exhausted)).await);
+    assert!(database.complete(Side::Outbox, first_lease(2), done()).await);
     let mut counts = database.storage.counts().await.unwrap();
     counts.sort_by_key(|count| (count.side, format!("{:?}", count.status)));
     let count = |side, group: &str, status| Count { side, group: group.to_owned(), status, count: 1 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::monitor::{Among, Change, Monitor as _};
-use cap_core::storage::{Retention, Side, Storage as _, Verdict, Wake, WriteBatch};
+use cap_core::storage::{Retention, RowOutcome, Side, Storage as _, Wake, WriteBatch};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgSslMode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
@@ -35,8 +35,8 @@ async fn only_what_others_may_take_is_announced() {
 
     database.publish(vec![held(1), held(2)]).await;
     database.receive(vec![held_incoming(1), held_incoming(2), held_incoming(3)]).await;
-    let done = Verdict::Succeeded { retention: Retention::Forget, reason: None };
-    assert!(database.settle(Side::Inbox, first_lease(1), done).await);
+    let done = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+    assert!(database.complete(Side::Inbox, first_lease(1), done).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "", "the usual way is silent");
 
     database.publish(vec![outgoing(3)]).await;
@@ -47,17 +47,17 @@ async fn only_what_others_may_take_is_announced() {
         .write(WriteBatch { incoming: vec![incoming(4)], outgoing: vec![held(5)], ..WriteBatch::default() })
         .await;
     assert_eq!(heard(&database, &mut listener, &channel).await, "inbox");
-    let retry = |hold| Verdict::Retry { after: Duration::from_secs(60), hold, error: "x".to_owned() };
-    assert!(database.settle(Side::Inbox, first_lease(2), retry(true)).await);
+    let retry = |hold| RowOutcome::Retry { after: Duration::from_secs(60), hold, error: "x".to_owned() };
+    assert!(database.complete(Side::Inbox, first_lease(2), retry(true)).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "");
-    assert!(database.settle(Side::Inbox, first_lease(2), retry(false)).await);
+    assert!(database.complete(Side::Inbox, first_lease(2), retry(false)).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "inbox");
     let minute = Duration::from_secs(60);
-    let kept = Verdict::RetryAtBroker { after: minute, spare: minute, error: "x".to_owned() };
-    assert!(database.settle(Side::Inbox, first_lease(3), kept).await);
+    let kept = RowOutcome::RetryAtBroker { after: minute, spare: minute, error: "x".to_owned() };
+    assert!(database.complete(Side::Inbox, first_lease(3), kept).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "", "the broker will say when it is due");
-    let release = Verdict::Release { after: Duration::ZERO };
-    assert!(database.settle(Side::Outbox, first_lease(1), release).await);
+    let release = RowOutcome::Release { after: Duration::ZERO };
+    assert!(database.complete(Side::Outbox, first_lease(1), release).await);
     assert_eq!(heard(&database, &mut listener, &channel).await, "outbox");
     database.storage.rerun(Side::Inbox, &[1], Among::All, &Change::default()).await.unwrap();
     assert_eq!(heard(&database, &mut listener, &channel).await, "inbox");

@@ -7,8 +7,8 @@ use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Among, Change, Monitor as _, Query};
 use cap_core::prelude::*;
 use cap_core::storage::{
-    ClaimRequest, Entry, Expiry, Lease, NewIncoming, NewOutgoing, NodeRequest, Reason, Retention, Settlement,
-    Side, Storage as _, Verdict, Wake, WriteBatch,
+    ClaimRequest, Entry, Expiry, Lease, NewIncoming, NewOutgoing, NodeRequest, Reason, Retention,
+    RowCompletion, RowOutcome, Side, Storage as _, Wake, WriteBatch,
 };
 use cap_postgres::{PgTx, Postgres};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -87,11 +87,15 @@ async fn fill(storage: &Postgres) {
         ..WriteBatch::default()
     };
     storage.write(&owner("a"), &batch).await.unwrap();
-    let verdict = || Verdict::Retry { after: Duration::ZERO, hold: false, error: "broken: <é>".into() };
-    let settled =
-        || vec![Settlement { lease: Lease { id: 1, epoch: 1 }, verdict: verdict(), publishes: Vec::new() }];
-    let batch =
-        WriteBatch { settled_outgoing: settled(), settled_incoming: settled(), ..WriteBatch::default() };
+    let outcome = || RowOutcome::Retry { after: Duration::ZERO, hold: false, error: "broken: <é>".into() };
+    let completed = || {
+        vec![RowCompletion { lease: Lease { id: 1, epoch: 1 }, outcome: outcome(), publishes: Vec::new() }]
+    };
+    let batch = WriteBatch {
+        completed_outgoing: completed(),
+        completed_incoming: completed(),
+        ..WriteBatch::default()
+    };
     storage.write(&owner("a"), &batch).await.unwrap();
 }
 
@@ -147,8 +151,8 @@ async fn every_function_has_a_fixed_path() {
     assert_eq!(database.text(without).await, "");
 }
 
-fn settled(id: i64, epoch: i32, verdict: Verdict) -> Settlement {
-    Settlement { lease: Lease { id, epoch }, verdict, publishes: vec![outgoing(id + 1000)] }
+fn completed(id: i64, epoch: i32, outcome: RowOutcome) -> RowCompletion {
+    RowCompletion { lease: Lease { id, epoch }, outcome, publishes: vec![outgoing(id + 1000)] }
 }
 
 /// Every statement of the storage, on the bus's own connections.
@@ -186,29 +190,30 @@ async fn no_statement_of_ours_runs_anything_of_others() {
     storage.write(&owner, &batch).await.unwrap();
     // The same rows once more: those that are there already are looked up.
     storage.write(&owner, &batch).await.unwrap();
-    let verdicts = || {
+    let outcomes = || {
         let keep = Duration::from_secs(1);
         [
-            Verdict::Succeeded { retention: Retention::Forget, reason: None },
-            Verdict::Succeeded { retention: Retention::Delete, reason: None },
-            Verdict::Succeeded { retention: Retention::Keep(keep), reason: None },
-            Verdict::Retry { after: Duration::ZERO, hold: false, error: "e".into() },
-            Verdict::RetryAtBroker { after: Duration::ZERO, spare: keep, error: "e".into() },
-            Verdict::Failed {
+            RowOutcome::Succeeded { retention: Retention::Forget, reason: None },
+            RowOutcome::Succeeded { retention: Retention::Delete, reason: None },
+            RowOutcome::Succeeded { retention: Retention::Keep(keep), reason: None },
+            RowOutcome::Retry { after: Duration::ZERO, hold: false, error: "e".into() },
+            RowOutcome::RetryAtBroker { after: Duration::ZERO, spare: keep, error: "e".into() },
+            RowOutcome::Failed {
                 reason: Reason::Exhausted,
                 error: "e".into(),
                 counted: true,
                 keep,
                 notify: false,
             },
-            Verdict::Release { after: Duration::ZERO },
+            RowOutcome::Release { after: Duration::ZERO },
         ]
     };
-    let all = || (1..).zip(verdicts()).map(|(id, verdict)| settled(id, 1, verdict)).collect::<Vec<_>>();
-    let plain = || all().into_iter().map(|one| Settlement { publishes: Vec::new(), ..one }).collect();
-    let batch = WriteBatch { settled_outgoing: plain(), settled_incoming: all(), ..WriteBatch::default() };
+    let all = || (1..).zip(outcomes()).map(|(id, outcome)| completed(id, 1, outcome)).collect::<Vec<_>>();
+    let plain = || all().into_iter().map(|one| RowCompletion { publishes: Vec::new(), ..one }).collect();
+    let batch =
+        WriteBatch { completed_outgoing: plain(), completed_incoming: all(), ..WriteBatch::default() };
     let report = storage.write(&owner, &batch).await.unwrap();
-    assert_eq!((report.settled_outgoing, report.settled_incoming), (vec![true; 7], vec![true; 7]));
+    assert_eq!((report.completed_outgoing, report.completed_incoming), (vec![true; 7], vec![true; 7]));
     assert!(storage.claim_waiting(&owner, &[Lease { id: 5, epoch: 1 }]).await.unwrap()[0].is_some());
     for side in [Side::Outbox, Side::Inbox] {
         let request = ClaimRequest { side, groups: vec![GROUP.into()], limit: 100 };

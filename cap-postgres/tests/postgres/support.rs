@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Settlement, Side,
-    Storage as _, Verdict, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, RowCompletion,
+    RowOutcome, Side, Storage as _, WriteBatch, WriteReport,
 };
 use cap_postgres::Postgres;
 use sqlx::postgres::PgPoolOptions;
@@ -82,16 +82,16 @@ impl Database {
         self.write(WriteBatch { incoming, ..WriteBatch::default() }).await
     }
 
-    /// Settles one row, and says whether the lease held.
-    pub(crate) async fn settle(&self, side: Side, lease: Lease, verdict: Verdict) -> bool {
-        let settlements = vec![Settlement { lease, verdict, publishes: Vec::new() }];
+    /// Completes one row, and says whether the lease held.
+    pub(crate) async fn complete(&self, side: Side, lease: Lease, outcome: RowOutcome) -> bool {
+        let row_completions = vec![RowCompletion { lease, outcome, publishes: Vec::new() }];
         let mut batch = WriteBatch::default();
         match side {
-            Side::Outbox => batch.settled_outgoing = settlements,
-            Side::Inbox => batch.settled_incoming = settlements,
+            Side::Outbox => batch.completed_outgoing = row_completions,
+            Side::Inbox => batch.completed_incoming = row_completions,
         }
         let report = self.write(batch).await;
-        *report.settled_outgoing.iter().chain(&report.settled_incoming).next().unwrap()
+        *report.completed_outgoing.iter().chain(&report.completed_incoming).next().unwrap()
     }
 
     pub(crate) async fn claim(&self, side: Side) -> Vec<Claimed> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::Monitor as _;
 use cap_core::storage::{
-    Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Storage as _, Verdict,
+    Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Retention, RowOutcome, Side, Storage as _,
 };
-use cap_core::storage::{Settlement, WriteBatch};
+use cap_core::storage::{RowCompletion, WriteBatch};
 
 use crate::support::{Database, delayed, first_lease, held, outgoing, owner};
 
@@ -70,9 +70,9 @@ async fn a_received_message_that_failed_is_the_vector_byte_for_byte() {
     assert_eq!(database.text(content).await, format!("{VECTOR}{group}{value}"));
 
     let error = "SubscriberExecutionFailedException-->boom".to_owned();
-    let verdict = Verdict::Retry { after: Duration::ZERO, hold: false, error };
-    let settled = Settlement { lease: first_lease(1), verdict, publishes: Vec::new() };
-    let batch = WriteBatch { settled_incoming: vec![settled], ..WriteBatch::default() };
+    let outcome = RowOutcome::Retry { after: Duration::ZERO, hold: false, error };
+    let completed = RowCompletion { lease: first_lease(1), outcome, publishes: Vec::new() };
+    let batch = WriteBatch { completed_incoming: vec![completed], ..WriteBatch::default() };
     database.storage.write(&Owner { node: "host-1".into(), ..owner("a") }, &batch).await.unwrap();
     let failure = r#","cap-exec-instance-id":"host-1","cap-exception":"SubscriberExecutionFailedException--\u003Eboom""#;
     assert_eq!(database.text(content).await, format!("{VECTOR}{group}{failure}{value}"));
@@ -127,8 +127,8 @@ async fn an_older_exception_among_the_headers_gives_way_to_the_newer() {
     let headers = [("cap-exception", "old"), ("a", "1")].into_iter().collect();
     let message = Arc::new(Message::new(headers, &b""[..]));
     database.publish(vec![NewOutgoing { message, ..held(1) }]).await;
-    let verdict = Verdict::Retry { after: Duration::ZERO, hold: false, error: "new".to_owned() };
-    assert!(database.settle(Side::Outbox, first_lease(1), verdict).await);
+    let outcome = RowOutcome::Retry { after: Duration::ZERO, hold: false, error: "new".to_owned() };
+    assert!(database.complete(Side::Outbox, first_lease(1), outcome).await);
     let content = database.text("SELECT \"Content\" FROM {s}.published").await;
     assert_eq!(content, r#"{"Headers":{"a":"1","cap-exception":"new"},"Value":null}"#);
 }
@@ -138,14 +138,19 @@ async fn states_have_caps_names_and_times() {
     let database = Database::new().await;
     database.publish(vec![outgoing(1), delayed(2), held(3), held(4), held(5), held(6)]).await;
     let keep = Duration::from_secs(3600);
-    let failed =
-        Verdict::Failed { reason: Reason::Permanent, error: "x".into(), counted: true, keep, notify: false };
-    let retry = Verdict::Retry { after: keep, hold: false, error: "x".into() };
-    let done = |retention| Verdict::Succeeded { retention, reason: None };
-    for (id, verdict) in
+    let failed = RowOutcome::Failed {
+        reason: Reason::Permanent,
+        error: "x".into(),
+        counted: true,
+        keep,
+        notify: false,
+    };
+    let retry = RowOutcome::Retry { after: keep, hold: false, error: "x".into() };
+    let done = |retention| RowOutcome::Succeeded { retention, reason: None };
+    for (id, outcome) in
         [(3, retry), (4, failed), (5, done(Retention::Keep(keep))), (6, done(Retention::Forget))]
     {
-        assert!(database.settle(Side::Outbox, first_lease(id), verdict).await);
+        assert!(database.complete(Side::Outbox, first_lease(id), outcome).await);
     }
     let row = "SELECT string_agg(concat_ws(' ', \"Id\", \"StatusName\", \"Retries\",
             round(extract(epoch FROM \"ExpiresAt\" - \"Added\") / 60)), ', ' ORDER BY \"Id\") FROM {s}.published";

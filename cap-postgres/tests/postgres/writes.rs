@@ -7,8 +7,8 @@ use cap_core::error::StorageErrorKind;
 use cap_core::message::{Headers, Message};
 use cap_core::monitor::{Monitor as _, Row};
 use cap_core::storage::{
-    Entry, Identity, Lease, NewIncoming, NewOutgoing, Reason, Retention, Settlement, Side, Status,
-    Storage as _, Stored, Verdict, WriteBatch,
+    Entry, Identity, Lease, NewIncoming, NewOutgoing, Reason, Retention, RowCompletion, RowOutcome, Side,
+    Status, Storage as _, Stored, WriteBatch,
 };
 
 use crate::support::{
@@ -27,9 +27,9 @@ impl Database {
     }
 }
 
-fn failed(notify: bool, counted: bool) -> Verdict {
+fn failed(notify: bool, counted: bool) -> RowOutcome {
     let keep = Duration::from_secs(3600);
-    Verdict::Failed { reason: Reason::Permanent, error: "no".to_owned(), counted, keep, notify }
+    RowOutcome::Failed { reason: Reason::Permanent, error: "no".to_owned(), counted, keep, notify }
 }
 
 #[tokio::test]
@@ -73,10 +73,10 @@ async fn parked_messages_are_failed_from_the_start() {
     assert!(quiet.expires.is_some() && quiet.attempts == 0);
     assert_eq!(told.owner.as_deref(), Some("a"));
     assert_eq!(database.due_in("inbox_state", 2).await, 30);
-    assert!(database.settle(Side::Inbox, first_lease(2), Verdict::Notified).await);
+    assert!(database.complete(Side::Inbox, first_lease(2), RowOutcome::Notified).await);
     let told = database.row(Side::Inbox, 2).await;
     assert_eq!((told.status, told.due, told.owner), (Status::Failed, None, None));
-    assert!(!database.settle(Side::Inbox, first_lease(2), Verdict::Notified).await, "said once");
+    assert!(!database.complete(Side::Inbox, first_lease(2), RowOutcome::Notified).await, "said once");
 }
 
 #[tokio::test]
@@ -138,20 +138,20 @@ async fn a_repeated_call_is_recognised_and_a_taken_row_id_refused() {
 async fn success_leaves_what_the_retention_says() {
     let database = Database::new().await;
     database.publish((1..=5).map(held).collect()).await;
-    let retry = Verdict::Retry { after: Duration::ZERO, hold: true, error: "once".to_owned() };
-    assert!(database.settle(Side::Outbox, first_lease(3), retry).await);
-    let done = |retention, reason| Verdict::Succeeded { retention, reason };
+    let retry = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "once".to_owned() };
+    assert!(database.complete(Side::Outbox, first_lease(3), retry).await);
+    let done = |retention, reason| RowOutcome::Succeeded { retention, reason };
     let keep = Retention::Keep(Duration::from_secs(3600));
     let unrouted = Some(Reason::Unrouted);
-    for (id, verdict) in [
+    for (id, outcome) in [
         (1, done(Retention::Forget, None)),
         (2, done(keep, None)),
         (3, done(Retention::Delete, None)),
         (4, done(Retention::Forget, unrouted)),
         (5, done(Retention::Delete, unrouted)),
     ] {
-        assert!(database.settle(Side::Outbox, first_lease(id), verdict.clone()).await);
-        assert!(!database.settle(Side::Outbox, first_lease(id), verdict).await, "{id} twice");
+        assert!(database.complete(Side::Outbox, first_lease(id), outcome.clone()).await);
+        assert!(!database.complete(Side::Outbox, first_lease(id), outcome).await, "{id} twice");
     }
     let states =
         "SELECT string_agg(id::text, ' ' ORDER BY id) FROM {s}.outbox_state WHERE status = 4 AND due IS NULL";
@@ -170,22 +170,25 @@ async fn success_leaves_what_the_retention_says() {
 async fn failures_are_counted_and_recorded_in_order() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1)]).await;
-    let retry =
-        |hold, error: &str| Verdict::Retry { after: Duration::from_secs(60), hold, error: error.to_owned() };
-    assert!(database.settle(Side::Inbox, first_lease(1), retry(true, "one")).await);
+    let retry = |hold, error: &str| RowOutcome::Retry {
+        after: Duration::from_secs(60),
+        hold,
+        error: error.to_owned(),
+    };
+    assert!(database.complete(Side::Inbox, first_lease(1), retry(true, "one")).await);
     let row = database.row(Side::Inbox, 1).await;
     assert_eq!((row.status, row.attempts, row.owner.as_deref()), (Status::Retrying, 1, Some("a")));
     assert_eq!(database.due_in("inbox_state", 1).await, 30, "still under its lease");
 
-    assert!(database.settle(Side::Inbox, first_lease(1), retry(false, "two \0")).await);
+    assert!(database.complete(Side::Inbox, first_lease(1), retry(false, "two \0")).await);
     let row = database.row(Side::Inbox, 1).await;
     assert_eq!((row.status, row.attempts, row.owner), (Status::Retrying, 2, None));
     assert_eq!(database.due_in("inbox_state", 1).await, 60);
-    assert!(!database.settle(Side::Inbox, first_lease(1), retry(false, "late")).await, "nobody holds it");
+    assert!(!database.complete(Side::Inbox, first_lease(1), retry(false, "late")).await, "nobody holds it");
 
     database.let_time_pass().await;
     let lease = database.claim(Side::Inbox).await[0].lease;
-    assert!(database.settle(Side::Inbox, lease, failed(true, true)).await);
+    assert!(database.complete(Side::Inbox, lease, failed(true, true)).await);
     let row = database.row(Side::Inbox, 1).await;
     assert_eq!((row.status, row.attempts, row.reason), (Status::Failed, 3, Some(Reason::Permanent)));
     assert!(row.expires.is_some() && row.owner.is_some());
@@ -200,22 +203,23 @@ async fn failures_are_counted_and_recorded_in_order() {
 async fn several_words_about_one_row_are_heard_in_their_order() {
     let database = Database::new().await;
     database.publish(vec![held(1), held(2)]).await;
-    let settlement = |id, verdict| Settlement { lease: first_lease(id), verdict, publishes: Vec::new() };
-    let retry = Verdict::Retry { after: Duration::ZERO, hold: true, error: "once".to_owned() };
-    let done = Verdict::Succeeded { retention: Retention::Keep(Duration::from_secs(60)), reason: None };
+    let row_completion =
+        |id, outcome| RowCompletion { lease: first_lease(id), outcome, publishes: Vec::new() };
+    let retry = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "once".to_owned() };
+    let done = RowOutcome::Succeeded { retention: Retention::Keep(Duration::from_secs(60)), reason: None };
     let report = database
         .write(WriteBatch {
-            settled_outgoing: vec![
-                settlement(1, retry.clone()),
-                settlement(2, failed(true, false)),
-                settlement(1, done),
-                settlement(2, Verdict::Notified),
-                settlement(1, retry),
+            completed_outgoing: vec![
+                row_completion(1, retry.clone()),
+                row_completion(2, failed(true, false)),
+                row_completion(1, done),
+                row_completion(2, RowOutcome::Notified),
+                row_completion(1, retry),
             ],
             ..WriteBatch::default()
         })
         .await;
-    assert_eq!(report.settled_outgoing, [true, true, true, true, false]);
+    assert_eq!(report.completed_outgoing, [true, true, true, true, false]);
     let row = database.row(Side::Outbox, 1).await;
     assert_eq!((row.status, row.attempts, row.last_error.as_deref()), (Status::Succeeded, 1, Some("once")));
     let row = database.row(Side::Outbox, 2).await;
@@ -227,9 +231,9 @@ async fn what_is_given_back_is_as_it_was() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1), held_incoming(2)]).await;
     database.execute("UPDATE {s}.inbox SET added = added - interval '10 minutes'").await;
-    let release = |after| Verdict::Release { after: Duration::from_secs(after) };
-    assert!(database.settle(Side::Inbox, first_lease(1), release(0)).await);
-    assert!(database.settle(Side::Inbox, first_lease(2), release(60)).await);
+    let release = |after| RowOutcome::Release { after: Duration::from_secs(after) };
+    assert!(database.complete(Side::Inbox, first_lease(1), release(0)).await);
+    assert!(database.complete(Side::Inbox, first_lease(2), release(60)).await);
     let row = database.row(Side::Inbox, 1).await;
     assert_eq!((row.status, row.attempts, row.owner), (Status::Scheduled, 0, None));
     assert_eq!(database.due_in("inbox_state", 1).await, -600);
@@ -240,10 +244,10 @@ async fn what_is_given_back_is_as_it_was() {
 async fn no_span_of_time_is_too_long() {
     let database = Database::new().await;
     database.publish(vec![NewOutgoing { delay: Some(Duration::MAX), ..outgoing(1) }, held(2), held(3)]).await;
-    let keep = Verdict::Succeeded { retention: Retention::Keep(Duration::MAX), reason: None };
-    assert!(database.settle(Side::Outbox, first_lease(2), keep).await);
-    let retry = Verdict::Retry { after: Duration::MAX, hold: false, error: "x".to_owned() };
-    assert!(database.settle(Side::Outbox, first_lease(3), retry).await);
+    let keep = RowOutcome::Succeeded { retention: Retention::Keep(Duration::MAX), reason: None };
+    assert!(database.complete(Side::Outbox, first_lease(2), keep).await);
+    let retry = RowOutcome::Retry { after: Duration::MAX, hold: false, error: "x".to_owned() };
+    assert!(database.complete(Side::Outbox, first_lease(3), retry).await);
     assert_eq!(database.row(Side::Outbox, 1).await.status, Status::Delayed);
     assert!(database.row(Side::Outbox, 2).await.expires.is_some());
     assert!(database.row(Side::Outbox, 3).await.due.is_some());
@@ -256,18 +260,18 @@ async fn a_lost_lease_says_nothing_and_publishes_nothing() {
     database.execute("UPDATE {s}.inbox_state SET due = due - interval '1 hour' WHERE id = 1").await;
     let taken = database.claim(Side::Inbox).await[0].lease;
     assert_eq!(taken, Lease { id: 1, epoch: 2 });
-    let done = || Verdict::Succeeded { retention: Retention::Forget, reason: None };
-    let settlement = |lease, id| Settlement { lease, verdict: done(), publishes: vec![held(id)] };
+    let done = || RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+    let row_completion = |lease, id| RowCompletion { lease, outcome: done(), publishes: vec![held(id)] };
     let report = database
         .write(WriteBatch {
-            settled_incoming: vec![settlement(first_lease(1), 11), settlement(first_lease(2), 12)],
+            completed_incoming: vec![row_completion(first_lease(1), 11), row_completion(first_lease(2), 12)],
             ..WriteBatch::default()
         })
         .await;
-    assert_eq!(report.settled_incoming, [false, true]);
+    assert_eq!(report.completed_incoming, [false, true]);
     let published = "SELECT string_agg(id::text, ' ') FROM {s}.outbox JOIN {s}.outbox_state USING (id)";
     assert_eq!(database.text(published).await, "12");
-    assert!(database.settle(Side::Inbox, taken, done()).await);
+    assert!(database.complete(Side::Inbox, taken, done()).await);
 }
 
 #[tokio::test]
@@ -277,9 +281,9 @@ async fn a_batch_happens_whole_or_not_at_all() {
     let long = NewOutgoing { message: message(&"x".repeat(201)), ..outgoing(2) };
     let batch = WriteBatch {
         outgoing: vec![outgoing(3)],
-        settled_incoming: vec![Settlement {
+        completed_incoming: vec![RowCompletion {
             lease: first_lease(1),
-            verdict: Verdict::Succeeded { retention: Retention::Forget, reason: None },
+            outcome: RowOutcome::Succeeded { retention: Retention::Forget, reason: None },
             publishes: vec![long],
         }],
         ..WriteBatch::default()

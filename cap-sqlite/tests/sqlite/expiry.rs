@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use cap_core::message::IdGenerator;
 use cap_core::monitor::{Among, Change, Monitor as _};
-use cap_core::storage::{Expiry, Reason, Retention, Side, Storage as _, Verdict};
+use cap_core::storage::{Expiry, Reason, Retention, RowOutcome, Side, Storage as _};
 
 use crate::support::{Database, first_lease, held, held_incoming};
 
 const DAY: Expiry = Expiry { succeeded: Duration::from_secs(24 * 3600), limit: 2 };
 
-fn done(retention: Retention) -> Verdict {
-    Verdict::Succeeded { retention, reason: None }
+fn done(retention: Retention) -> RowOutcome {
+    RowOutcome::Succeeded { retention, reason: None }
 }
 
 #[tokio::test]
@@ -19,11 +19,11 @@ async fn messages_go_by_age_or_by_their_own_expiry_in_small_batches() {
     let database = Database::new().await;
     database.publish((1..=7).map(held).collect()).await;
     let hour = Duration::from_secs(3600);
-    let told = Verdict::Succeeded { retention: Retention::Forget, reason: Some(Reason::Unrouted) };
+    let told = RowOutcome::Succeeded { retention: Retention::Forget, reason: Some(Reason::Unrouted) };
     let error = "no".to_owned();
     let failed =
-        Verdict::Failed { reason: Reason::Permanent, error, counted: true, keep: hour, notify: false };
-    for (id, verdict) in [
+        RowOutcome::Failed { reason: Reason::Permanent, error, counted: true, keep: hour, notify: false };
+    for (id, outcome) in [
         (1, done(Retention::Forget)),
         (2, done(Retention::Forget)),
         (3, done(Retention::Keep(hour))),
@@ -31,7 +31,7 @@ async fn messages_go_by_age_or_by_their_own_expiry_in_small_batches() {
         (5, told),
         (6, failed),
     ] {
-        assert!(database.settle(Side::Outbox, first_lease(id), verdict).await);
+        assert!(database.complete(Side::Outbox, first_lease(id), outcome).await);
     }
     assert_eq!(database.storage.delete_expired(&DAY).await.unwrap(), (0, 0), "nothing is old");
     database
@@ -56,7 +56,7 @@ async fn real_ids_and_the_inbox_too() {
     let database = Database::new().await;
     let id = IdGenerator::new(1).next_id();
     database.receive(vec![held_incoming(id)]).await;
-    assert!(database.settle(Side::Inbox, first_lease(id), done(Retention::Forget)).await);
+    assert!(database.complete(Side::Inbox, first_lease(id), done(Retention::Forget)).await);
     assert_eq!(database.storage.delete_expired(&DAY).await.unwrap(), (0, 0));
     let now = Expiry { succeeded: Duration::ZERO, limit: 10 };
     assert_eq!(database.storage.delete_expired(&now).await.unwrap(), (0, 1));
@@ -66,13 +66,13 @@ async fn real_ids_and_the_inbox_too() {
 async fn what_was_re_run_and_forgotten_goes_by_age_with_all_that_is_left_of_it() {
     let database = Database::new().await;
     database.publish(vec![held(1)]).await;
-    assert!(database.settle(Side::Outbox, first_lease(1), done(Retention::Forget)).await);
+    assert!(database.complete(Side::Outbox, first_lease(1), done(Retention::Forget)).await);
     assert_eq!(
         database.storage.rerun(Side::Outbox, &[1], Among::All, &Change::default()).await.unwrap(),
         [1]
     );
     let lease = database.claim(Side::Outbox).await.remove(0).lease;
-    assert!(database.settle(Side::Outbox, lease, done(Retention::Forget)).await);
+    assert!(database.complete(Side::Outbox, lease, done(Retention::Forget)).await);
     let states = "SELECT count(*) FROM cap_outbox_state";
     assert_eq!(database.count(states).await, 1, "the epoch is remembered");
     assert_eq!(database.storage.delete_expired(&DAY).await.unwrap(), (0, 0));
@@ -88,7 +88,7 @@ async fn a_message_that_is_re_run_meanwhile_is_not_torn_apart() {
         let ids: Vec<i64> = (1..=20).map(|n| n + 20 * round).collect();
         database.publish(ids.iter().copied().map(held).collect()).await;
         for id in &ids {
-            assert!(database.settle(Side::Outbox, first_lease(*id), done(Retention::Forget)).await);
+            assert!(database.complete(Side::Outbox, first_lease(*id), done(Retention::Forget)).await);
         }
         let collector = {
             let database = std::sync::Arc::clone(&database);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::monitor::{Among, Change, Monitor as _};
-use cap_core::storage::{Retention, Side, Storage as _, Verdict, Wake, WriteBatch};
+use cap_core::storage::{Retention, RowOutcome, Side, Storage as _, Wake, WriteBatch};
 use cap_sqlite::Sqlite;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,22 +35,22 @@ async fn only_what_others_may_take_is_announced() {
     assert_eq!(told(&|| out(vec![delayed(5)])).await, "1 0");
     assert_eq!(told(&|| WriteBatch { incoming: vec![incoming(4)], ..out(vec![held(6)]) }).await, "0 1");
 
-    let settled = async |side, id, verdict: Verdict| {
+    let completed = async |side, id, outcome: RowOutcome| {
         let doing = async |database: &Database| {
-            assert!(database.settle(side, first_lease(id), verdict).await);
+            assert!(database.complete(side, first_lease(id), outcome).await);
         };
         database.announced(doing).await
     };
-    let done = Verdict::Succeeded { retention: Retention::Forget, reason: None };
-    assert_eq!(settled(Side::Inbox, 1, done).await, "0 0");
-    let retry = |hold| Verdict::Retry { after: Duration::from_secs(60), hold, error: "x".to_owned() };
-    assert_eq!(settled(Side::Inbox, 2, retry(true)).await, "0 0");
-    assert_eq!(settled(Side::Inbox, 2, retry(false)).await, "0 1");
+    let done = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };
+    assert_eq!(completed(Side::Inbox, 1, done).await, "0 0");
+    let retry = |hold| RowOutcome::Retry { after: Duration::from_secs(60), hold, error: "x".to_owned() };
+    assert_eq!(completed(Side::Inbox, 2, retry(true)).await, "0 0");
+    assert_eq!(completed(Side::Inbox, 2, retry(false)).await, "0 1");
     let minute = Duration::from_secs(60);
-    let kept = Verdict::RetryAtBroker { after: minute, spare: minute, error: "x".to_owned() };
-    assert_eq!(settled(Side::Inbox, 3, kept).await, "0 0", "the broker will say when it is due");
-    let release = Verdict::Release { after: Duration::ZERO };
-    assert_eq!(settled(Side::Outbox, 1, release).await, "1 0");
+    let kept = RowOutcome::RetryAtBroker { after: minute, spare: minute, error: "x".to_owned() };
+    assert_eq!(completed(Side::Inbox, 3, kept).await, "0 0", "the broker will say when it is due");
+    let release = RowOutcome::Release { after: Duration::ZERO };
+    assert_eq!(completed(Side::Outbox, 1, release).await, "1 0");
     let rerun = database.announced(async |database| {
         database.storage.rerun(Side::Inbox, &[1], Among::All, &Change::default()).await.unwrap();
     });

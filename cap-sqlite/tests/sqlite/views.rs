@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::message::{Headers, Message};
-use cap_core::storage::{Entry, Identity, NewIncoming, NewOutgoing, Reason, Retention, Side, Verdict};
+use cap_core::storage::{Entry, Identity, NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side};
 
 use crate::support::{Database, delayed, first_lease, held, outgoing};
 
@@ -18,8 +18,8 @@ fn headers() -> Headers {
     headers
 }
 
-fn failed(error: &str) -> Verdict {
-    Verdict::Retry { after: Duration::ZERO, hold: false, error: error.to_owned() }
+fn failed(error: &str) -> RowOutcome {
+    RowOutcome::Retry { after: Duration::ZERO, hold: false, error: error.to_owned() }
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_failure_is_shown_among_the_headers() {
             identity: Identity::default(),
         }])
         .await;
-    assert!(database.settle(Side::Inbox, first_lease(1), failed("boom \"quoted\"")).await);
+    assert!(database.complete(Side::Inbox, first_lease(1), failed("boom \"quoted\"")).await);
     let content = database.text("SELECT \"Content\" FROM cap_received").await;
     let failure = r#""cap-exec-instance-id":"a","cap-exception":"boom \"quoted\"""#;
     assert_eq!(content, format!(r#"{{"Headers":{HEADERS},{failure}}},"Value":1}}"#));
@@ -68,7 +68,7 @@ async fn a_failure_is_shown_among_the_headers() {
     older.insert("cap-exception", "old");
     let message = Arc::new(Message::new(older, &b""[..]));
     database.publish(vec![NewOutgoing { message, ..held(2) }]).await;
-    assert!(database.settle(Side::Outbox, first_lease(2), failed("new")).await);
+    assert!(database.complete(Side::Outbox, first_lease(2), failed("new")).await);
     let content = database.text("SELECT \"Content\" FROM cap_published").await;
     assert_eq!(content, format!(r#"{{"Headers":{HEADERS},"cap-exception":"new"}},"Value":null}}"#));
 }
@@ -78,13 +78,18 @@ async fn states_have_caps_names_and_times() {
     let database = Database::new().await;
     database.publish(vec![outgoing(1), delayed(2), held(3), held(4), held(5), held(6)]).await;
     let keep = Duration::from_secs(3600);
-    let given_up =
-        Verdict::Failed { reason: Reason::Permanent, error: "x".into(), counted: true, keep, notify: false };
-    let done = |retention| Verdict::Succeeded { retention, reason: None };
-    for (id, verdict) in
+    let given_up = RowOutcome::Failed {
+        reason: Reason::Permanent,
+        error: "x".into(),
+        counted: true,
+        keep,
+        notify: false,
+    };
+    let done = |retention| RowOutcome::Succeeded { retention, reason: None };
+    for (id, outcome) in
         [(3, failed("x")), (4, given_up), (5, done(Retention::Keep(keep))), (6, done(Retention::Forget))]
     {
-        assert!(database.settle(Side::Outbox, first_lease(id), verdict).await);
+        assert!(database.complete(Side::Outbox, first_lease(id), outcome).await);
     }
     let minutes = "CAST(round((julianday(\"ExpiresAt\") - julianday(\"Added\")) * 1440) AS INTEGER)";
     let rows = database

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::now;
 use crate::job::{FOLLOW, Job, ONCE, PLAIN};
 use crate::network::Network;
+use crate::outcome::RowOutcome;
 use crate::process::{Node, program};
 use crate::rows::{Rows, create_shop, drop_all, held, unlocked};
 use crate::settings::Settings;
-use crate::verdict::Verdict;
 
 /// Where a scenario takes place.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl Arena {
     }
 
     /// Judges what has happened so far. Waits for a database that is away.
-    pub async fn verdict(&self) -> Verdict {
+    pub async fn outcome(&self) -> RowOutcome {
         let deadline = Instant::now() + Duration::from_secs(60);
         let rows = loop {
             match Rows::read(&self.pool, &self.scene).await {
@@ -184,7 +184,7 @@ impl Arena {
         self.judge(rows)
     }
 
-    fn judge(&self, rows: Rows) -> Verdict {
+    fn judge(&self, rows: Rows) -> RowOutcome {
         let mut ledger = Ledger::default();
         for (group, once) in [(ONCE, true), (PLAIN, false)] {
             let promised = Group { once, notices: true, ..Group::plain() };
@@ -204,7 +204,7 @@ impl Arena {
             matches!(entry.event, Event::Ended { how: End::Succeeded, .. } | Event::FollowUp { .. })
         };
         let runs = ledger.entries().iter().filter(done).count();
-        Verdict { report: ledger.judge(), runs, unfinished: rows.unfinished, strange: rows.strange }
+        RowOutcome { report: ledger.judge(), runs, unfinished: rows.unfinished, strange: rows.strange }
     }
 
     /// Waits until nothing waits for anything any more, or until nothing has got done for so long. What is wrong then
@@ -212,11 +212,11 @@ impl Arena {
     pub async fn quiet(&self, patience: Duration) {
         let (mut progress, mut since) = (0, Instant::now());
         loop {
-            let verdict = self.verdict().await;
-            if verdict.progress() != progress {
-                (progress, since) = (verdict.progress(), Instant::now());
+            let outcome = self.outcome().await;
+            if outcome.progress() != progress {
+                (progress, since) = (outcome.progress(), Instant::now());
             }
-            if verdict.is_quiet() || since.elapsed() > patience {
+            if outcome.is_quiet() || since.elapsed() > patience {
                 return;
             }
             sleep(Duration::from_millis(150)).await;
@@ -224,12 +224,12 @@ impl Arena {
     }
 
     /// Waits for quiet, ends the nodes, and judges for good.
-    pub async fn close(&self, nodes: Vec<Node>, patience: Duration) -> Verdict {
+    pub async fn close(&self, nodes: Vec<Node>, patience: Duration) -> RowOutcome {
         self.quiet(patience).await;
         self.end(nodes).await;
-        let verdict = self.verdict().await;
-        self.broken.store(!verdict.is_clean(), Ordering::Relaxed);
-        verdict
+        let outcome = self.outcome().await;
+        self.broken.store(!outcome.is_clean(), Ordering::Relaxed);
+        outcome
     }
 
     /// Plays a story, within a time limit, and clears the arena away whatever happened.

@@ -307,7 +307,7 @@ async fn patiently(admin: &PgPool, statement: &str) {
     panic!("{statement}: the private database does not answer");
 }
 
-/// A rival takes both state tables, in the order that is the other way round from a settlement's.
+/// A rival takes both state tables, in the order that is the other way round from a outcome's.
 async fn lock_tables(admin: &PgPool, scene: &str, time: Duration) {
     let statement = format!(
         "BEGIN; SET LOCAL lock_timeout = '3s'; \

@@ -29,6 +29,7 @@ mod keeper;
 mod network;
 mod node;
 mod notes;
+mod outcome;
 mod process;
 mod publishing;
 mod rolling;
@@ -36,18 +37,17 @@ mod rows;
 mod scenario;
 mod service;
 mod settings;
-mod verdict;
 
 pub use arena::Arena;
 pub use fault::{Fault, POINTS};
 pub use keeper::Keeper;
 pub use network::{Mood, Network};
 pub use node::live;
+pub use outcome::RowOutcome;
 pub use process::Node;
 pub use rolling::Rolling;
 pub use scenario::{Outcome, Scenario, Servers};
 pub use settings::Settings;
-pub use verdict::Verdict;
 
 /// The broker that the tests share with all others: they only take a place of their own on it.
 #[must_use]

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::arena::Arena;
+use crate::outcome::RowOutcome;
 use crate::process::Node;
-use crate::verdict::Verdict;
 use crate::{amqp_url, database_url};
 
 /// So long nothing gets done only where nothing will.
@@ -32,7 +32,7 @@ pub struct Rolling {
 
 impl Rolling {
     /// Plays it on the shared servers.
-    pub async fn play(&self) -> Verdict {
+    pub async fn play(&self) -> RowOutcome {
         let arena = Arena::new(self.seed, &amqp_url(), &database_url()).await;
         // A handler that fails in the turmoil of a start is nobody's fault.
         let arena = arena.with(|settings| settings.attempts = 40);
@@ -40,7 +40,7 @@ impl Rolling {
     }
 
     /// The earlier version makes the schema and the queues; the update and the way back follow, and then turns at random.
-    async fn on(&self, arena: &Arena) -> Verdict {
+    async fn on(&self, arena: &Arena) -> RowOutcome {
         let mut random = Rng::with_seed(self.seed);
         let mut nodes = vec![self.started(arena, true).await, self.started(arena, true).await];
         for turn in 0..self.turns {

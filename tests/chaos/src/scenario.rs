@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use crate::arena::Arena;
 use crate::fault::{Fault, ROLE};
 use crate::keeper::Keeper;
+use crate::outcome::RowOutcome;
 use crate::process::Node;
-use crate::verdict::Verdict;
 use crate::{amqp_url, database_url};
 
 /// The private servers, where a scenario has some; else it takes place on the shared ones.
@@ -101,7 +101,7 @@ impl Servers {
 
 /// Has every queue used once. RabbitMQ 3.10 was seen to boot with a quorum queue that neither confirms nor delivers,
 /// after it was killed within a second of the queue's declaration; no client can repair that.
-async fn settle(arena: &Arena, nodes: &mut [Node]) {
+async fn complete(arena: &Arena, nodes: &mut [Node]) {
     for node in nodes {
         node.publish(3).await;
         node.has_published().await;
@@ -137,7 +137,7 @@ pub struct Scenario {
 #[derive(Debug)]
 pub struct Outcome {
     /// The judgement.
-    pub verdict: Verdict,
+    pub outcome: RowOutcome,
     /// How often each fault was injected.
     pub injected: BTreeMap<Fault, usize>,
 }
@@ -146,7 +146,7 @@ impl Outcome {
     /// How many messages and groups of this class there are.
     #[must_use]
     pub fn count(&self, class: Class) -> usize {
-        self.verdict.counts().get(&class).copied().unwrap_or_default()
+        self.outcome.counts().get(&class).copied().unwrap_or_default()
     }
 }
 
@@ -184,7 +184,7 @@ impl Scenario {
             nodes.push(arena.node().await);
         }
         if servers.broker.is_some() {
-            settle(arena, &mut nodes).await;
+            complete(arena, &mut nodes).await;
         }
         let mut injected = BTreeMap::new();
         for fault in &self.faults {
@@ -201,7 +201,7 @@ impl Scenario {
         for node in &mut nodes {
             node.has_published().await;
         }
-        let verdict = arena.close(nodes, QUIET).await;
-        Outcome { verdict, injected }
+        let outcome = arena.close(nodes, QUIET).await;
+        Outcome { outcome, injected }
     }
 }

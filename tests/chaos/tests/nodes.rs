@@ -16,7 +16,7 @@ async fn play(what: &str, nodes: usize, faults: &[Fault]) {
     let seed = fastrand::u64(..1_000_000);
     let scenario = Scenario { seed, nodes, messages: 40, faults: faults.to_vec() };
     let outcome = scenario.play(&mut Servers::default()).await;
-    outcome.verdict.assert_clean(&format!("{what}, {scenario:?}"));
+    outcome.outcome.assert_clean(&format!("{what}, {scenario:?}"));
     assert_eq!(outcome.injected.values().sum::<usize>(), faults.len());
 }
 
@@ -40,8 +40,8 @@ async fn a_node_that_is_paused_past_its_lease() {
         until("the other has taken all over", async || arena.held_by(&paused).await.is_disjoint(&held)).await;
         paused.resume();
         paused.has_published().await;
-        let verdict = arena.close(vec![paused, other], QUIET).await;
-        verdict.assert_clean(&format!("paused, seed {seed}"));
+        let outcome = arena.close(vec![paused, other], QUIET).await;
+        outcome.assert_clean(&format!("paused, seed {seed}"));
     };
     arena(seed).await.play(story).await;
 }
@@ -122,8 +122,8 @@ async fn shutdown_at_any_moment() {
         let mut last = arena.node().await;
         last.publish(5).await;
         last.has_published().await;
-        let verdict = arena.close(vec![last], QUIET).await;
-        verdict.assert_clean(&format!("shutdown at any moment, seed {seed}"));
+        let outcome = arena.close(vec![last], QUIET).await;
+        outcome.assert_clean(&format!("shutdown at any moment, seed {seed}"));
     };
     arena.play(story).await;
 }
@@ -160,8 +160,8 @@ async fn a_clock_that_is_turned() {
             turned.has_published().await;
             other.has_published().await;
         }
-        let verdict = arena.close(vec![turned, other], QUIET).await;
-        verdict.assert_clean(&format!("a clock that is turned, seed {seed}"));
+        let outcome = arena.close(vec![turned, other], QUIET).await;
+        outcome.assert_clean(&format!("a clock that is turned, seed {seed}"));
     };
     arena(seed).await.play(story).await;
     let _ = std::fs::remove_file(&time);

@@ -12,7 +12,7 @@ async fn play(servers: &mut Servers, faults: &[Fault]) {
     let seed = fastrand::u64(..1_000_000);
     let scenario = Scenario { seed, nodes: 2, messages: 40, faults: faults.to_vec() };
     let outcome = scenario.play(servers).await;
-    outcome.verdict.assert_clean(&format!("{scenario:?}"));
+    outcome.outcome.assert_clean(&format!("{scenario:?}"));
 }
 
 /// One test for all that is done to a broker, as a private one takes long to boot.

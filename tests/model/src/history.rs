@@ -8,7 +8,7 @@ use std::time::Duration;
 use cap_core::message::{Headers, Message};
 use cap_core::storage::{
     ClaimRequest, Claimed, Digest, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason,
-    Settlement, Side, Storage as _, Stored, WriteBatch, WriteReport,
+    RowCompletion, Side, Storage as _, Stored, WriteBatch, WriteReport,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -120,7 +120,7 @@ impl<S: Subject> History<'_, S> {
             Step::Clash { earlier } => self.clash(*earlier).await,
             Step::Claim { node, side, groups, limit } => self.claim(*node, *side, groups, *limit).await,
             Step::Deliver { node, copies } => self.deliver(*node, copies).await,
-            Step::Settle { side, words } => self.settle(*side, words).await,
+            Step::Complete { side, words } => self.complete(*side, words).await,
             Step::Renew { side, leases } => self.renew(*side, leases).await,
             Step::Crash { node } => {
                 self.given.retain(|given| given.node != *node);
@@ -360,40 +360,44 @@ impl<S: Subject> History<'_, S> {
         words.iter().filter_map(pick).filter(|(given, _)| rows.insert(given.model.id)).collect()
     }
 
-    async fn settle(&mut self, side: Side, words: &[Word]) -> Judged {
+    async fn complete(&mut self, side: Side, words: &[Word]) -> Judged {
         let speakers = self.speakers(side, words);
         // Each node speaks for itself.
         for node in 0..NODES.len() {
             let of_node: Vec<_> = speakers.iter().filter(|(given, _)| given.node == node).copied().collect();
             if !of_node.is_empty() {
-                self.settle_as(node, side, &of_node).await?;
+                self.complete_as(node, side, &of_node).await?;
             }
         }
         Ok(())
     }
 
-    async fn settle_as(&mut self, node: usize, side: Side, words: &[(Given, &Word)]) -> Judged {
+    async fn complete_as(&mut self, node: usize, side: Side, words: &[(Given, &Word)]) -> Judged {
         // Nodes do not speak at the same moment either.
         self.tick(TICK).await?;
-        let mut settlements = Vec::new();
+        let mut row_completions = Vec::new();
         for (given, word) in words {
             let count = if side == Side::Inbox { word.publishes } else { 0 };
             let free = Outgoing { id: None, start: Start::Free };
             let publishes = (0..count).map(|_| self.outgoing(&free)).collect();
-            settlements.push(Settlement { lease: given.real, verdict: word.verdict.clone(), publishes });
+            row_completions.push(RowCompletion {
+                lease: given.real,
+                outcome: word.outcome.clone(),
+                publishes,
+            });
         }
         let batch = match side {
-            Side::Outbox => WriteBatch { settled_outgoing: settlements, ..WriteBatch::default() },
-            Side::Inbox => WriteBatch { settled_incoming: settlements, ..WriteBatch::default() },
+            Side::Outbox => WriteBatch { completed_outgoing: row_completions, ..WriteBatch::default() },
+            Side::Inbox => WriteBatch { completed_incoming: row_completions, ..WriteBatch::default() },
         };
         let report = self.write(node, &batch).await?;
-        let settlements = batch.settled_outgoing.iter().chain(&batch.settled_incoming);
-        let held = report.settled_outgoing.iter().chain(&report.settled_incoming);
-        for (((given, word), settlement), held) in words.iter().zip(settlements).zip(held) {
-            let applied = self.model.settle(self.now, &owner(node), side, given.model, &word.verdict);
-            prop_assert_eq!(applied, *held, "{:?} under {:?}", word.verdict, given);
+        let row_completions = batch.completed_outgoing.iter().chain(&batch.completed_incoming);
+        let held = report.completed_outgoing.iter().chain(&report.completed_incoming);
+        for (((given, word), row_completion), held) in words.iter().zip(row_completions).zip(held) {
+            let applied = self.model.complete(self.now, &owner(node), side, given.model, &word.outcome);
+            prop_assert_eq!(applied, *held, "{:?} under {:?}", word.outcome, given);
             if applied {
-                for new in &settlement.publishes {
+                for new in &row_completion.publishes {
                     self.model.publish(self.now, &owner(node), new);
                 }
             }

@@ -11,12 +11,12 @@
 pub mod history;
 pub mod memory;
 pub mod model;
+mod outcome;
 pub mod postgres;
 mod rows;
 pub mod run;
 pub mod sqlite;
 pub mod step;
 mod subject;
-mod verdict;
 
 pub use subject::Subject;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use cap_core::message::Message;
 use cap_core::monitor::{Among, Change};
 use cap_core::storage::{
-    Digest, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, Side, Status, Stored,
-    Verdict,
+    Digest, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason, Retention, RowOutcome, Side,
+    Status, Stored,
 };
 
-use crate::verdict;
+use crate::outcome;
 
 /// A point in time: how long after the history began.
 pub type Moment = Duration;
@@ -349,21 +349,21 @@ impl Model {
     }
 
     /// What has become of a message.
-    pub fn settle(
+    pub fn complete(
         &mut self,
         now: Moment,
         owner: &Owner,
         side: Side,
         lease: Lease,
-        verdict: &Verdict,
+        outcome: &RowOutcome,
     ) -> bool {
         if !self.is_live(side, lease) {
             return false;
         }
-        if let Verdict::Succeeded { retention: Retention::Delete, reason: None } = verdict {
+        if let RowOutcome::Succeeded { retention: Retention::Delete, reason: None } = outcome {
             self.remove(side, lease.id);
         } else if let Some(row) = self.row_mut(side, lease.id) {
-            verdict::apply(row, now, owner, verdict);
+            outcome::apply(row, now, owner, outcome);
         }
         true
     }

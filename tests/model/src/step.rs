@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cap_core::monitor::{Among, Change};
-use cap_core::storage::{Reason, Retention, Side, Verdict};
+use cap_core::storage::{Reason, Retention, RowOutcome, Side};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -44,7 +44,7 @@ pub enum Step {
     /// The broker brings a node its copies of retries, be they long out of date.
     Deliver { node: usize, copies: Vec<BrokerCopy> },
     /// Nodes say what became of rows, each under a lease that it was given, be it long lost.
-    Settle { side: Side, words: Vec<Word> },
+    Complete { side: Side, words: Vec<Word> },
     /// A node renews leases.
     Renew { side: Side, leases: Vec<Index> },
     /// A node dies, and with it what it knew of its leases.
@@ -133,7 +133,7 @@ pub struct Word {
     /// Whether it picks among those that are live, or among all that were ever given.
     pub live: bool,
     /// What it says.
-    pub verdict: Verdict,
+    pub outcome: RowOutcome,
     /// How many messages it publishes with it.
     pub publishes: usize,
 }
@@ -158,7 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (node(), side(), prop::sample::subsequence(vec![0, 1], 0..=2), prop_oneof![0..4_usize, Just(100)])
             .prop_map(|(node, side, groups, limit)| Step::Claim { node, side, groups, limit }),
         3 => (node(), prop::collection::vec(copy(), 1..5)).prop_map(|(node, copies)| Step::Deliver { node, copies }),
-        6 => (side(), prop::collection::vec(word(), 1..4)).prop_map(|(side, words)| Step::Settle { side, words }),
+        6 => (side(), prop::collection::vec(word(), 1..4)).prop_map(|(side, words)| Step::Complete { side, words }),
         2 => (side(), several()).prop_map(|(side, leases)| Step::Renew { side, leases }),
         1 => node().prop_map(|node| Step::Crash { node }),
         2 => (side(), several(), among(), change())
@@ -210,11 +210,11 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn word() -> impl Strategy<Value = Word> {
-    (any::<Index>(), prop::bool::weighted(0.8), verdict(), 0..3_usize)
-        .prop_map(|(lease, live, verdict, publishes)| Word { lease, live, verdict, publishes })
+    (any::<Index>(), prop::bool::weighted(0.8), outcome(), 0..3_usize)
+        .prop_map(|(lease, live, outcome, publishes)| Word { lease, live, outcome, publishes })
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
+fn outcome() -> impl Strategy<Value = RowOutcome> {
     let error = || prop::sample::select(vec!["no", "not now", "never", ""]).prop_map(str::to_owned);
     let hours = |hours: [u32; 3]| prop::sample::select(hours.map(|hours| HOUR * hours).to_vec());
     let retention =
@@ -222,16 +222,16 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     let unrouted = prop_oneof![4 => Just(None), 1 => Just(Some(Reason::Unrouted))];
     let why = prop_oneof![Just(Reason::Exhausted), Just(Reason::Permanent)];
     prop_oneof![
-        3 => (retention, unrouted).prop_map(|(retention, reason)| Verdict::Succeeded { retention, reason }),
+        3 => (retention, unrouted).prop_map(|(retention, reason)| RowOutcome::Succeeded { retention, reason }),
         3 => (hours([0, 1, 5]), any::<bool>(), error())
-            .prop_map(|(after, hold, error)| Verdict::Retry { after, hold, error }),
+            .prop_map(|(after, hold, error)| RowOutcome::Retry { after, hold, error }),
         3 => (prop::sample::select(vec![(0, 1), (1, 0), (1, 4), (5, 2)]), error()).prop_map(
-            |((after, spare), error)| Verdict::RetryAtBroker { after: HOUR * after, spare: HOUR * spare, error }
+            |((after, spare), error)| RowOutcome::RetryAtBroker { after: HOUR * after, spare: HOUR * spare, error }
         ),
         3 => (why, error(), any::<bool>(), any::<bool>()).prop_map(|(reason, error, counted, notify)| {
-            Verdict::Failed { reason, error, counted, keep: KEEP, notify }
+            RowOutcome::Failed { reason, error, counted, keep: KEEP, notify }
         }),
-        1 => Just(Verdict::Notified),
-        2 => hours([0, 1, 5]).prop_map(|after| Verdict::Release { after }),
+        1 => Just(RowOutcome::Notified),
+        2 => hours([0, 1, 5]).prop_map(|after| RowOutcome::Release { after }),
     ]
 }

@@ -27,4 +27,4 @@ mod transaction;
 mod transport;
 mod world;
 
-pub use simulation::{Verdict, elapsed_ms, run};
+pub use simulation::{RowOutcome, elapsed_ms, run};

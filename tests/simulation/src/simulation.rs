@@ -17,7 +17,7 @@ use crate::world::{World, millis};
 
 /// What a run came to.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct RowOutcome {
     /// Everything that happened.
     pub ledger: Ledger,
     /// The ledger's judgement.
@@ -26,7 +26,7 @@ pub struct Verdict {
     pub problems: Vec<String>,
 }
 
-impl Verdict {
+impl RowOutcome {
     /// Whether nothing at all is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -51,13 +51,13 @@ impl Verdict {
 /// # Errors
 ///
 /// When no runtime can be had.
-pub fn run(seed: u64) -> std::io::Result<Verdict> {
+pub fn run(seed: u64) -> std::io::Result<RowOutcome> {
     // The engine draws its jitter from the thread's generator.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let world = runtime.block_on(simulate(seed));
     let ledger = world.with_ledger(std::mem::take);
-    Ok(Verdict { report: ledger.judge(), problems: world.problems(), ledger })
+    Ok(RowOutcome { report: ledger.judge(), problems: world.problems(), ledger })
 }
 
 thread_local! {

@@ -8,8 +8,8 @@ use cap_core::Completion;
 use cap_core::error::{StorageError, StorageErrorKind};
 use cap_core::monitor::{Among, Change, Count, FailedAttempt, Monitor, Query, Row};
 use cap_core::storage::{
-    ClaimRequest, Claimed, Claims, Expiry, Lease, NewOutgoing, NodeRequest, Owner, SharedKey, Side,
-    StartMark, Storage, Stored, Verdict, Wake, WriteBatch, WriteReport,
+    ClaimRequest, Claimed, Claims, Expiry, Lease, NewOutgoing, NodeRequest, Owner, RowOutcome, SharedKey,
+    Side, StartMark, Storage, Stored, Wake, WriteBatch, WriteReport,
 };
 use cap_ledger::{End, Event};
 use tokio_util::sync::CancellationToken;
@@ -176,7 +176,7 @@ impl SimStorage {
         }
     }
 
-    /// Commits a handler's work together with its settlement: all of it or nothing.
+    /// Commits a handler's work together with its outcome: all of it or nothing.
     pub(crate) async fn commit_handling(
         &self,
         completion: Completion,
@@ -184,12 +184,12 @@ impl SimStorage {
         run: Run,
     ) -> Result<bool, StorageError> {
         let world = &self.0.world;
-        let Completion { owner, settlement } = completion;
-        let batch = WriteBatch { settled_incoming: vec![settlement], ..WriteBatch::default() };
+        let Completion { owner, row_completion } = completion;
+        let batch = WriteBatch { completed_incoming: vec![row_completion], ..WriteBatch::default() };
         let commit = async {
             self.refuse(&batch)?;
             let report = world.storage.write(&owner, &batch).await?;
-            let held = report.settled_incoming == [true];
+            let held = report.completed_incoming == [true];
             if held {
                 for effect in effects {
                     world.note(effect);
@@ -357,9 +357,9 @@ impl Monitor for SimStorage {
 }
 
 fn successes(batch: &WriteBatch) -> impl Iterator<Item = Lease> {
-    let settled =
-        batch.settled_incoming.iter().filter(|one| matches!(one.verdict, Verdict::Succeeded { .. }));
-    settled.map(|settlement| settlement.lease)
+    let completed =
+        batch.completed_incoming.iter().filter(|one| matches!(one.outcome, RowOutcome::Succeeded { .. }));
+    completed.map(|row_completion| row_completion.lease)
 }
 
 const NAME: &str = "simulated store";

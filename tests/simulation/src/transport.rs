@@ -240,7 +240,7 @@ impl Consumer for SimConsumer {
         Ok(self.stir(batch, limit))
     }
 
-    async fn settle(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
+    async fn acknowledge(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
         if !self.life.is_well_soon().await {
             return Err(unavailable("the node is dead"));
         }
@@ -252,10 +252,10 @@ impl Consumer for SimConsumer {
         }
         if world.chance(world.plan.rates.broker) {
             let done = world.pick(of.len() + 1);
-            let _ = self.inner.settle(&of[..done], how).await;
+            let _ = self.inner.acknowledge(&of[..done], how).await;
             return Err(unavailable("the channel broke over an acknowledgement"));
         }
-        self.inner.settle(&of, how).await
+        self.inner.acknowledge(&of, how).await
     }
 }
 

@@ -59,14 +59,14 @@ fn every_kind_of_story_is_told() {
     use cap_ledger::{Class, End, Event, Told};
     let mut seen = [false; 11];
     for seed in 0..60 {
-        let verdict = run(seed).unwrap();
-        let classes = verdict.report.counts();
+        let outcome = run(seed).unwrap();
+        let classes = outcome.report.counts();
         for (index, class) in
             [Class::Delivered, Class::GivenUp, Class::NeverStored, Class::Unseen].into_iter().enumerate()
         {
             seen[index] |= classes.contains_key(&class);
         }
-        for entry in verdict.ledger.entries() {
+        for entry in outcome.ledger.entries() {
             match &entry.event {
                 Event::Died { .. } => seen[4] = true,
                 Event::Trouble { .. } => seen[5] = true,

@@ -40,10 +40,10 @@ impl Sum {
         for (fault, times) in &outcome.injected {
             *self.injected.entry(*fault).or_default() += times;
         }
-        for (class, count) in outcome.verdict.counts() {
+        for (class, count) in outcome.outcome.counts() {
             *self.counts.entry(class).or_default() += count;
         }
-        if !outcome.verdict.is_clean() {
+        if !outcome.outcome.is_clean() {
             self.broken.push(seed);
         }
     }
@@ -84,8 +84,8 @@ fn tell(scenario: &Scenario, outcome: &Outcome, took: Duration) {
     let faults: Vec<&str> = scenario.faults.iter().map(|fault| fault.name()).collect();
     let delivered = outcome.count(Class::Delivered);
     println!("seed {seed}: {nodes} nodes, {delivered} delivered in {took:.0?}: {}", faults.join(", "));
-    if !outcome.verdict.is_clean() {
-        println!("BROKEN; to see it again: scripts/chaos --once --seed {seed}\n{}", outcome.verdict);
+    if !outcome.outcome.is_clean() {
+        println!("BROKEN; to see it again: scripts/chaos --once --seed {seed}\n{}", outcome.outcome);
     }
 }
 

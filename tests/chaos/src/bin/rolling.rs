@@ -35,16 +35,16 @@ async fn main() -> ExitCode {
     let mut counts: BTreeMap<Class, usize> = BTreeMap::new();
     let (mut broken, mut parked) = (0, 0);
     for seed in seed..seed + stories {
-        let verdict = Rolling { seed, earlier: earlier.clone(), turns, messages }.play().await;
-        for (class, count) in verdict.counts() {
+        let outcome = Rolling { seed, earlier: earlier.clone(), turns, messages }.play().await;
+        for (class, count) in outcome.counts() {
             *counts.entry(class).or_default() += count;
         }
-        parked += verdict.wrongly_parked();
-        if verdict.is_clean() {
+        parked += outcome.wrongly_parked();
+        if outcome.is_clean() {
             println!("seed {seed}: {turns} replacements, nothing broken");
         } else {
             broken += 1;
-            println!("seed {seed}: BROKEN\n{verdict}");
+            println!("seed {seed}: BROKEN\n{outcome}");
         }
     }
     println!("\nmessages and groups");

@@ -30,17 +30,17 @@ fn main() -> ExitCode {
     let from = numbers.next().unwrap_or(0);
     let count = numbers.next().unwrap_or(1);
     for seed in from..from + count {
-        let verdict = cap_simulation::run(seed);
-        if let (Ok(verdict), true) = (&verdict, std::env::args().any(|argument| argument == "all")) {
-            verdict.ledger.entries().iter().for_each(|entry| println!("{:>8} {:?}", entry.at, entry.event));
+        let outcome = cap_simulation::run(seed);
+        if let (Ok(outcome), true) = (&outcome, std::env::args().any(|argument| argument == "all")) {
+            outcome.ledger.entries().iter().for_each(|entry| println!("{:>8} {:?}", entry.at, entry.event));
         }
-        match verdict {
-            Ok(verdict) if verdict.is_clean() => {}
-            Ok(verdict) => {
-                let first = verdict.report.breaches().next().map(|finding| finding.class.as_str());
+        match outcome {
+            Ok(outcome) if outcome.is_clean() => {}
+            Ok(outcome) => {
+                let first = outcome.report.breaches().next().map(|finding| finding.class.as_str());
                 println!("seed {seed}: {}", first.unwrap_or("a problem"));
-                println!("{}", verdict.report);
-                verdict.problems.iter().for_each(|problem| println!("{problem}"));
+                println!("{}", outcome.report);
+                outcome.problems.iter().for_each(|problem| println!("{problem}"));
                 return ExitCode::FAILURE;
             }
             Err(error) => {

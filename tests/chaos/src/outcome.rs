@@ -7,7 +7,7 @@ use cap_ledger::{Class, Report};
 
 /// The judgement of a scenario.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct RowOutcome {
     pub(crate) report: Report,
     pub(crate) unfinished: usize,
     /// How many runs of handlers have ended well, and things that came back were heard.
@@ -15,7 +15,7 @@ pub struct Verdict {
     pub(crate) strange: Vec<String>,
 }
 
-impl Verdict {
+impl RowOutcome {
     /// How many messages and groups there are of each class.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Class, usize> {
@@ -59,7 +59,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for RowOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} rows are unfinished", self.unfinished)?;
         for line in self.strange.iter().take(10) {

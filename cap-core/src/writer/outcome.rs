@@ -12,12 +12,12 @@ use crate::batch::{BATCH_BYTES, Queue};
 use crate::context::Context;
 use crate::error::{LONGEST_ERROR, StorageError, error_chain, error_text};
 use crate::publish::PendingCommit;
-use crate::storage::{Reason, Settlement, Side, Verdict, WriteBatch, WriteReport};
+use crate::storage::{Reason, RowCompletion, RowOutcome, Side, WriteBatch, WriteReport};
 
 /// A outcome to be written, what follows from it in memory, and perhaps someone who waits.
-pub(crate) struct SettleItem {
+pub(crate) struct OutcomeItem {
     side: Side,
-    settlement: Settlement,
+    row_completion: RowCompletion,
     after_commit: Option<PendingCommit>,
     reply: Option<oneshot::Sender<bool>>,
     /// Nobody here has the message any more: if something is to follow, the claims find it.
@@ -28,14 +28,14 @@ pub(crate) struct SettleItem {
     repeated: bool,
 }
 
-impl SettleItem {
-    pub(crate) fn new(side: Side, mut settlement: Settlement) -> Self {
-        if let Some(error) = error_in(&mut settlement.verdict) {
+impl OutcomeItem {
+    pub(crate) fn new(side: Side, mut row_completion: RowCompletion) -> Self {
+        if let Some(error) = error_in(&mut row_completion.outcome) {
             *error = error_text(&*error);
         }
         Self {
             side,
-            settlement,
+            row_completion,
             after_commit: None,
             reply: None,
             left_to_claims: false,
@@ -52,14 +52,14 @@ impl SettleItem {
 
     /// The row's id.
     pub(super) fn row(&self) -> i64 {
-        self.settlement.lease.id
+        self.row_completion.lease.id
     }
 
     /// Whether the row stays with this node: then the same word, said twice, would be heard twice.
     fn row_stays(&self) -> bool {
         matches!(
-            self.settlement.verdict,
-            Verdict::Retry { hold: true, .. } | Verdict::Failed { notify: true, .. }
+            self.row_completion.outcome,
+            RowOutcome::Retry { hold: true, .. } | RowOutcome::Failed { notify: true, .. }
         )
     }
 
@@ -78,11 +78,12 @@ impl SettleItem {
 }
 
 /// Writes outcomes until the queue is closed and empty, and nothing is set aside any more.
-pub(crate) async fn run_settle_lane(context: Arc<Context>, queue: mpsc::Receiver<SettleItem>) {
+pub(crate) async fn run_outcome_writer(context: Arc<Context>, queue: mpsc::Receiver<OutcomeItem>) {
     let mut queue = Queue::from(queue);
     let limit = context.options().batch_size;
-    let size =
-        |item: &SettleItem| item.settlement.publishes.iter().map(|row| row.message.size()).sum::<usize>();
+    let size = |item: &OutcomeItem| {
+        item.row_completion.publishes.iter().map(|row| row.message.size()).sum::<usize>()
+    };
     let mut aside = Aside::new(limit);
     loop {
         tokio::select! {
@@ -108,12 +109,12 @@ pub(crate) async fn run_settle_lane(context: Arc<Context>, queue: mpsc::Receiver
 pub(super) enum Tried {
     Written,
     /// With the items that are not written.
-    Failed(Option<StorageError>, Vec<SettleItem>),
+    Failed(Option<StorageError>, Vec<OutcomeItem>),
 }
 
 /// Writes a batch. While the storage is unavailable all of it waits. Of a batch that keeps failing while the storage
 /// takes other writes, the items at fault are found by halving it, and set aside.
-async fn write_all(context: &Context, items: Vec<SettleItem>, aside: &mut Aside) {
+async fn write_all(context: &Context, items: Vec<OutcomeItem>, aside: &mut Aside) {
     let mut backoff = Backoff::default();
     // A batch, and whether it failed before: a half has failed with the whole.
     let mut rest = vec![(items, false)];
@@ -149,7 +150,7 @@ async fn write_all(context: &Context, items: Vec<SettleItem>, aside: &mut Aside)
 /// Tries once to write these items, and ends those that are written.
 pub(super) async fn write_once(
     context: &Context,
-    mut items: Vec<SettleItem>,
+    mut items: Vec<OutcomeItem>,
     write: impl AsyncFnOnce(&Context, &WriteBatch) -> Result<WriteReport, StorageError>,
 ) -> Tried {
     let repeated = items.iter().any(|item| item.repeated);
@@ -165,8 +166,8 @@ pub(super) async fn write_once(
     let begun = Instant::now();
     match write(context, &marks(&items)).await {
         Ok(report) => {
-            let mut outgoing = report.settled_outgoing.into_iter();
-            let mut incoming = report.settled_incoming.into_iter();
+            let mut outgoing = report.completed_outgoing.into_iter();
+            let mut incoming = report.completed_incoming.into_iter();
             for mut item in items {
                 let applied = match item.side {
                     Side::Outbox => outgoing.next(),
@@ -177,7 +178,7 @@ pub(super) async fn write_once(
                     after_commit.inserted(begun);
                 }
                 let repeated = item.repeated;
-                settled(context, item, applied, repeated);
+                completed(context, item, applied, repeated);
             }
             Tried::Written
         }
@@ -192,9 +193,9 @@ pub(super) async fn write_once(
 
 /// Whether the storage takes another write about the first of these rows: then it is not unavailable, and the outcome
 /// that it does not take may be at fault.
-pub(super) async fn takes_renewals(context: &Context, items: &[SettleItem]) -> bool {
+pub(super) async fn takes_renewals(context: &Context, items: &[OutcomeItem]) -> bool {
     match items.first() {
-        Some(item) => takes_writes(context, item.side, item.settlement.lease).await,
+        Some(item) => takes_writes(context, item.side, item.row_completion.lease).await,
         None => false,
     }
 }
@@ -202,48 +203,48 @@ pub(super) async fn takes_renewals(context: &Context, items: &[SettleItem]) -> b
 /// What the storage refuses of an item on its own while it takes other writes. An error text is first made plain; then
 /// the outcome becomes a failure that the storage can hold, with the handler's own error in it. What it refuses even
 /// then is left to the lease, which expires, so that another attempt is made.
-pub(super) fn refuse(context: &Context, error: &StorageError, mut item: SettleItem) -> Option<SettleItem> {
+pub(super) fn refuse(context: &Context, error: &StorageError, mut item: OutcomeItem) -> Option<OutcomeItem> {
     let text = error_chain(error);
     tracing::error!(
-        row = item.settlement.lease.id,
+        row = item.row_completion.lease.id,
         error = text,
         "storage rejected the outcome of a message"
     );
-    if let Some(own) = error_in(&mut item.settlement.verdict)
+    if let Some(own) = error_in(&mut item.row_completion.outcome)
         && let Some(plain) = made_plain(own)
     {
         *own = plain;
         return Some(item);
     }
-    let (reason, own) = match &item.settlement.verdict {
-        Verdict::Succeeded { .. } => (Reason::Permanent, None),
-        Verdict::Retry { error, .. } | Verdict::RetryAtBroker { error, .. } => {
+    let (reason, own) = match &item.row_completion.outcome {
+        RowOutcome::Succeeded { .. } => (Reason::Permanent, None),
+        RowOutcome::Retry { error, .. } | RowOutcome::RetryAtBroker { error, .. } => {
             (Reason::Permanent, Some(error.as_str()))
         }
         // Nobody here has the message any more, and its row is as it was.
-        Verdict::Failed { .. } | Verdict::Notified | Verdict::Release { .. } => {
-            context.leases.remove(item.side, item.settlement.lease);
+        RowOutcome::Failed { .. } | RowOutcome::Notified | RowOutcome::Release { .. } => {
+            context.leases.remove(item.side, item.row_completion.lease);
             return None;
         }
     };
     let text = format!("the outcome could not be stored: {text}");
-    let verdict = Verdict::Failed {
+    let outcome = RowOutcome::Failed {
         reason,
         error: own.map_or_else(|| text.clone(), |own| format!("{own}; {text}")),
         counted: true,
         keep: context.options().failed_expire_after,
         notify: context.notifies(),
     };
-    let settlement = Settlement { lease: item.settlement.lease, verdict, publishes: Vec::new() };
-    Some(SettleItem { left_to_claims: true, ..SettleItem::new(item.side, settlement) })
+    let row_completion = RowCompletion { lease: item.row_completion.lease, outcome, publishes: Vec::new() };
+    Some(OutcomeItem { left_to_claims: true, ..OutcomeItem::new(item.side, row_completion) })
 }
 
-fn error_in(verdict: &mut Verdict) -> Option<&mut String> {
-    match verdict {
-        Verdict::Retry { error, .. }
-        | Verdict::RetryAtBroker { error, .. }
-        | Verdict::Failed { error, .. } => Some(error),
-        Verdict::Succeeded { .. } | Verdict::Notified | Verdict::Release { .. } => None,
+fn error_in(outcome: &mut RowOutcome) -> Option<&mut String> {
+    match outcome {
+        RowOutcome::Retry { error, .. }
+        | RowOutcome::RetryAtBroker { error, .. }
+        | RowOutcome::Failed { error, .. } => Some(error),
+        RowOutcome::Succeeded { .. } | RowOutcome::Notified | RowOutcome::Release { .. } => None,
     }
 }
 
@@ -268,12 +269,12 @@ fn made_plain(text: &str) -> Option<String> {
     Some(plain)
 }
 
-fn marks(items: &[SettleItem]) -> WriteBatch {
+fn marks(items: &[OutcomeItem]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for item in items {
         match item.side {
-            Side::Outbox => batch.settled_outgoing.push(item.settlement.clone()),
-            Side::Inbox => batch.settled_incoming.push(item.settlement.clone()),
+            Side::Outbox => batch.completed_outgoing.push(item.row_completion.clone()),
+            Side::Inbox => batch.completed_incoming.push(item.row_completion.clone()),
         }
     }
     batch
@@ -281,7 +282,7 @@ fn marks(items: &[SettleItem]) -> WriteBatch {
 
 /// After a lost answer, ends the items of which the store has heard, as far as it matters whether it learns of them
 /// again. `false` if it cannot be asked.
-async fn leave_out_heard(context: &Context, items: &mut Vec<SettleItem>) -> bool {
+async fn leave_out_heard(context: &Context, items: &mut Vec<OutcomeItem>) -> bool {
     let mut unheard = Vec::with_capacity(items.len());
     let mut known = true;
     for item in items.drain(..) {
@@ -292,8 +293,8 @@ async fn leave_out_heard(context: &Context, items: &mut Vec<SettleItem>) -> bool
         known &= heard.is_some();
         if heard == Some(true) {
             // Meanwhile the lease may have been lost, be it to this node itself.
-            let still_held = context.leases.holds(item.side, item.settlement.lease);
-            settled(context, item, still_held, true);
+            let still_held = context.leases.holds(item.side, item.row_completion.lease);
+            completed(context, item, still_held, true);
         } else {
             unheard.push(item);
         }
@@ -303,18 +304,18 @@ async fn leave_out_heard(context: &Context, items: &mut Vec<SettleItem>) -> bool
 }
 
 /// Whether an attempt has been counted already; `None` if the store cannot be asked.
-async fn heard(context: &Context, item: &SettleItem, failed_before: u32) -> Option<bool> {
-    let row = context.storage.get(item.side, item.settlement.lease.id);
+async fn heard(context: &Context, item: &OutcomeItem, failed_before: u32) -> Option<bool> {
+    let row = context.storage.get(item.side, item.row_completion.lease.id);
     let row = tokio::time::timeout(LIMIT, row).await.ok()?.ok()?;
     let ours = |owner: Option<String>| owner.as_deref() == Some(&*context.owner.node);
     Some(row.is_some_and(|row| row.attempts > failed_before && ours(row.owner)))
 }
 
-fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
-    let lease = item.settlement.lease;
+fn completed(context: &Context, item: OutcomeItem, applied: bool, repeated: bool) {
+    let lease = item.row_completion.lease;
     let goes_on = item.row_stays();
     // Whoever was told may have acted before this was written.
-    let told = matches!(item.settlement.verdict, Verdict::Notified);
+    let told = matches!(item.row_completion.outcome, RowOutcome::Notified);
     if !applied && !repeated && !told {
         tracing::warn!(row = lease.id, side = ?item.side, "lease lost: another node now owns this message");
     }
@@ -327,11 +328,11 @@ fn settled(context: &Context, item: SettleItem, applied: bool, repeated: bool) {
         context.due.note(item.side, context.owner.lease);
     }
     if applied || repeated {
-        match item.settlement.verdict {
-            Verdict::Retry { after, hold: false, .. } | Verdict::Release { after } => {
+        match item.row_completion.outcome {
+            RowOutcome::Retry { after, hold: false, .. } | RowOutcome::Release { after } => {
                 context.due.note(item.side, after);
             }
-            Verdict::RetryAtBroker { after, spare, .. } => {
+            RowOutcome::RetryAtBroker { after, spare, .. } => {
                 context.due.note(item.side, after.saturating_add(spare));
             }
             _ => {}

@@ -4,27 +4,33 @@ use std::sync::Arc;
 
 use super::row::{Attempt, Moment, Row, State};
 use super::table::Table;
-use cap_adapter::storage::{Lease, Owner, Reason, Retention, Status, Verdict};
+use cap_adapter::storage::{Lease, Owner, Reason, Retention, RowOutcome, Status};
 
 impl Table {
     /// Applies a outcome, and says whether the lease held.
-    pub(super) fn settle(&mut self, now: Moment, owner: &Owner, lease: Lease, verdict: &Verdict) -> bool {
+    pub(super) fn complete(
+        &mut self,
+        now: Moment,
+        owner: &Owner,
+        lease: Lease,
+        outcome: &RowOutcome,
+    ) -> bool {
         if !self.is_held_under(lease) {
             return false;
         }
-        if matches!(verdict, Verdict::Succeeded { retention: Retention::Delete, reason: None }) {
+        if matches!(outcome, RowOutcome::Succeeded { retention: Retention::Delete, reason: None }) {
             self.delete(lease.id);
         } else {
-            self.change(lease.id, |row| apply(row, now, owner, verdict));
+            self.change(lease.id, |row| apply(row, now, owner, outcome));
         }
         true
     }
 }
 
-fn apply(row: &mut Row, now: Moment, owner: &Owner, verdict: &Verdict) {
-    match verdict {
-        Verdict::Succeeded { retention, reason } => succeed(row, now, *retention, *reason),
-        Verdict::Retry { after, hold, error } => {
+fn apply(row: &mut Row, now: Moment, owner: &Owner, outcome: &RowOutcome) {
+    match outcome {
+        RowOutcome::Succeeded { retention, reason } => succeed(row, now, *retention, *reason),
+        RowOutcome::Retry { after, hold, error } => {
             let next = if *hold { now } else { now.saturating_add(*after) };
             let Some(state) = retry(row, now, owner, error, next) else { return };
             if *hold {
@@ -33,12 +39,12 @@ fn apply(row: &mut Row, now: Moment, owner: &Owner, verdict: &Verdict) {
                 state.let_go(Some(next));
             }
         }
-        Verdict::RetryAtBroker { after, spare, error } => {
+        RowOutcome::RetryAtBroker { after, spare, error } => {
             let next = now.saturating_add(*after);
             let Some(state) = retry(row, now, owner, error, next) else { return };
             state.let_go(Some(next.saturating_add(*spare)));
         }
-        Verdict::Failed { reason, error, counted, keep, notify } => {
+        RowOutcome::Failed { reason, error, counted, keep, notify } => {
             if *counted {
                 count_attempt(row, now, owner, error, None);
             }
@@ -54,12 +60,12 @@ fn apply(row: &mut Row, now: Moment, owner: &Owner, verdict: &Verdict) {
                 state.let_go(None);
             }
         }
-        Verdict::Notified => {
+        RowOutcome::Notified => {
             let Some(state) = &mut row.state else { return };
             state.notice = false;
             state.let_go(None);
         }
-        Verdict::Release { after } => {
+        RowOutcome::Release { after } => {
             let due = if after.is_zero() { row.added } else { now.saturating_add(*after) };
             let Some(state) = &mut row.state else { return };
             state.let_go(Some(due));

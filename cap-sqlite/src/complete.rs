@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cap_adapter::storage::{Lease, Reason, Retention, Settlement, Side, Verdict};
+use cap_adapter::storage::{Lease, Reason, Retention, RowCompletion, RowOutcome, Side};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::columns::{FAILED, RETRYING, SUCCEEDED, micros};
@@ -44,16 +44,16 @@ INSERT INTO {prefix}attempts (side, id, number, at, node, error, next_due)
 VALUES ({side}, ?1, ?2, ?3, ?4, ?5, ?6)";
 
 /// Applies outcomes in their order, and says of each whether its lease held.
-pub(crate) async fn settle(
+pub(crate) async fn complete(
     connection: &mut SqliteConnection,
     writing: Writing<'_>,
     side: Side,
-    settlements: &[Settlement],
+    row_completions: &[RowCompletion],
     work: &mut Work,
 ) -> Result<Vec<bool>, Fault> {
-    let mut held = Vec::with_capacity(settlements.len());
-    for Settlement { lease, verdict, .. } in settlements {
-        held.push(apply(connection, writing, side, *lease, verdict, work).await?);
+    let mut held = Vec::with_capacity(row_completions.len());
+    for RowCompletion { lease, outcome, .. } in row_completions {
+        held.push(apply(connection, writing, side, *lease, outcome, work).await?);
     }
     Ok(held)
 }
@@ -63,22 +63,22 @@ async fn apply(
     writing: Writing<'_>,
     side: Side,
     lease: Lease,
-    verdict: &Verdict,
+    outcome: &RowOutcome,
     work: &mut Work,
 ) -> Result<bool, Fault> {
-    match verdict {
-        Verdict::Succeeded { retention: Retention::Forget, reason: None } => {
+    match outcome {
+        RowOutcome::Succeeded { retention: Retention::Forget, reason: None } => {
             forget(connection, writing, side, lease).await
         }
-        Verdict::Succeeded { retention: Retention::Delete, reason: None } => {
+        RowOutcome::Succeeded { retention: Retention::Delete, reason: None } => {
             let held = end(connection, writing, side, lease).await?;
             if held {
                 expiry::delete(connection, writing.statements, side, &[lease.id]).await?;
             }
             Ok(held)
         }
-        verdict => {
-            let change = Change::new(verdict, writing);
+        outcome => {
+            let change = Change::new(outcome, writing);
             let held = change.apply(connection, writing, side, lease).await?;
             if held && change.leaves_work() {
                 work.add(side);
@@ -148,10 +148,10 @@ impl<'a> Change<'a> {
         Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::default() }
     }
 
-    fn new(verdict: &'a Verdict, writing: Writing<'_>) -> Self {
+    fn new(outcome: &'a RowOutcome, writing: Writing<'_>) -> Self {
         let after = |span| writing.now + micros(span);
-        match verdict {
-            Verdict::Succeeded { retention, reason } => Self {
+        match outcome {
+            RowOutcome::Succeeded { retention, reason } => Self {
                 status: Some(SUCCEEDED),
                 reason: reason.map(Reason::as_str),
                 expires: match retention {
@@ -163,7 +163,7 @@ impl<'a> Change<'a> {
                 },
                 ..Self::default()
             },
-            Verdict::Retry { after: wait, hold, error } => Self {
+            RowOutcome::Retry { after: wait, hold, error } => Self {
                 status: Some(RETRYING),
                 counted: true,
                 due: Due::At(if *hold { writing.lease_end() } else { after(*wait) }),
@@ -172,7 +172,7 @@ impl<'a> Change<'a> {
                 next: Some(if *hold { writing.now } else { after(*wait) }),
                 ..Self::default()
             },
-            Verdict::RetryAtBroker { after: wait, spare, error } => Self {
+            RowOutcome::RetryAtBroker { after: wait, spare, error } => Self {
                 status: Some(RETRYING),
                 counted: true,
                 due: Due::WithoutBroker(after(wait.saturating_add(*spare))),
@@ -180,7 +180,7 @@ impl<'a> Change<'a> {
                 next: Some(after(*wait)),
                 ..Self::default()
             },
-            Verdict::Failed { reason, error, counted, keep, notify } => Self {
+            RowOutcome::Failed { reason, error, counted, keep, notify } => Self {
                 status: Some(FAILED),
                 counted: *counted,
                 due: if *notify { Due::At(writing.lease_end()) } else { Due::Never },
@@ -190,8 +190,8 @@ impl<'a> Change<'a> {
                 expires: Some(after(*keep)),
                 ..Self::default()
             },
-            Verdict::Notified => Self::default(),
-            Verdict::Release { after: wait } => {
+            RowOutcome::Notified => Self::default(),
+            RowOutcome::Release { after: wait } => {
                 let due = if wait.is_zero() { Due::SinceAdded } else { Due::At(after(*wait)) };
                 Self { due, ..Self::default() }
             }

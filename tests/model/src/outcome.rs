@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cap_core::storage::{Owner, Retention, Status, Verdict};
+use cap_core::storage::{Owner, Retention, RowOutcome, Status};
 
 use crate::model::{ModelAttempt, ModelRow, ModelState, Moment};
 
 /// Applies it to a row whose lease holds.
-pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Verdict) {
+pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, outcome: &RowOutcome) {
     let added = row.added;
     let attempt = |error: &String, next: Option<Duration>| ModelAttempt {
         node: owner.node.to_string(),
@@ -22,8 +22,8 @@ pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Ve
         state.owner = Some(owner.node.to_string());
         state.due = Some(now + owner.lease);
     };
-    match verdict {
-        Verdict::Succeeded { retention, reason } => {
+    match outcome {
+        RowOutcome::Succeeded { retention, reason } => {
             state.status = Status::Succeeded;
             state.reason = *reason;
             state.expires = match retention {
@@ -35,7 +35,7 @@ pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Ve
                 row.state = None;
             }
         }
-        Verdict::Retry { after, hold: holds, error } => {
+        RowOutcome::Retry { after, hold: holds, error } => {
             state.status = Status::Retrying;
             (state.reason, state.expires) = (None, None);
             state.error = Some(error.clone());
@@ -45,14 +45,14 @@ pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Ve
             }
             row.attempts.push(attempt(error, Some(if *holds { Duration::ZERO } else { *after })));
         }
-        Verdict::RetryAtBroker { after, spare, error } => {
+        RowOutcome::RetryAtBroker { after, spare, error } => {
             state.status = Status::Retrying;
             (state.reason, state.expires) = (None, None);
             state.error = Some(error.clone());
             state.due = Some(now + *after + *spare);
             row.attempts.push(attempt(error, Some(*after)));
         }
-        Verdict::Failed { reason, error, counted, keep, notify } => {
+        RowOutcome::Failed { reason, error, counted, keep, notify } => {
             state.status = Status::Failed;
             state.reason = Some(*reason);
             state.error = Some(error.clone());
@@ -64,8 +64,8 @@ pub(crate) fn apply(row: &mut ModelRow, now: Moment, owner: &Owner, verdict: &Ve
                 row.attempts.push(attempt(error, None));
             }
         }
-        Verdict::Notified => {}
-        Verdict::Release { after } => {
+        RowOutcome::Notified => {}
+        RowOutcome::Release { after } => {
             state.due = Some(if after.is_zero() { added } else { now + *after });
         }
     }

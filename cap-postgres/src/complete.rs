@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use cap_adapter::storage::{Lease, Owner, Retention, Settlement, Side, Verdict};
+use cap_adapter::storage::{Lease, Owner, Retention, RowCompletion, RowOutcome, Side};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _, SqlStr};
@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Postgres, Row as _, SqlStr};
 use crate::columns::{FAILED, RETRYING, SUCCEEDED, micros};
 use crate::error::{Fault, without_nul};
 use crate::insert::Writing;
-use crate::statements::{Settle, Sides};
+use crate::statements::{Complete, Sides};
 
 // The row's lock is held from the moment that the fence is checked until the transaction ends: nobody can claim the
 // row in between. `{rows}` is empty, or limits the input to one row, so that a plan made on a connection of the
@@ -113,95 +113,97 @@ pub(crate) enum Kind {
 impl Kind {
     const ALL: [Self; 3] = [Self::Change, Self::Forget, Self::Delete];
 
-    fn of(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Succeeded { retention: Retention::Forget, reason: None } => Self::Forget,
-            Verdict::Succeeded { retention: Retention::Delete, reason: None } => Self::Delete,
+    fn of(outcome: &RowOutcome) -> Self {
+        match outcome {
+            RowOutcome::Succeeded { retention: Retention::Forget, reason: None } => Self::Forget,
+            RowOutcome::Succeeded { retention: Retention::Delete, reason: None } => Self::Delete,
             _ => Self::Change,
         }
     }
 }
 
 /// Whether nothing is to be left of the row.
-pub(crate) fn is_forgotten(verdict: &Verdict) -> bool {
-    Kind::of(verdict) == Kind::Forget
+pub(crate) fn is_forgotten(outcome: &RowOutcome) -> bool {
+    Kind::of(outcome) == Kind::Forget
 }
 
-/// How many statements these settlements take at least.
-pub(crate) fn statements_for(settlements: &[Settlement]) -> usize {
+/// How many statements these outcomes take at least.
+pub(crate) fn statements_for(row_completions: &[RowCompletion]) -> usize {
     let kinds = Kind::ALL
         .iter()
-        .filter(|kind| settlements.iter().any(|one| Kind::of(&one.verdict) == **kind))
+        .filter(|kind| row_completions.iter().any(|one| Kind::of(&one.outcome) == **kind))
         .count();
     let mut seen = HashSet::new();
-    let repeated = settlements.iter().any(|one| !seen.insert(one.lease.id));
+    let repeated = row_completions.iter().any(|one| !seen.insert(one.lease.id));
     kinds + usize::from(repeated)
 }
 
 /// Applies outcomes, and says of each whether its lease held.
-pub(crate) async fn settle(
+pub(crate) async fn complete(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     side: Side,
-    settlements: &[Settlement],
+    row_completions: &[RowCompletion],
 ) -> Result<Vec<bool>, Fault> {
-    let mut held = vec![false; settlements.len()];
-    let mut rest: Vec<usize> = (0..settlements.len()).collect();
+    let mut held = vec![false; row_completions.len()];
+    let mut rest: Vec<usize> = (0..row_completions.len()).collect();
     // A statement changes a row once; of several words about one row the later ones come in a round of their own.
     while !rest.is_empty() {
         let mut seen = HashSet::new();
         let (round, later): (Vec<usize>, Vec<usize>) =
-            rest.into_iter().partition(|index| seen.insert(settlements[*index].lease.id));
+            rest.into_iter().partition(|index| seen.insert(row_completions[*index].lease.id));
         rest = later;
         for kind in Kind::ALL {
             let mut part: Vec<usize> = round
                 .iter()
                 .copied()
-                .filter(|index| Kind::of(&settlements[*index].verdict) == kind)
+                .filter(|index| Kind::of(&row_completions[*index].outcome) == kind)
                 .collect();
             if part.is_empty() {
                 continue;
             }
             // All writers take their locks in the order of the ids.
-            part.sort_by_key(|index| settlements[*index].lease.id);
-            let chosen: Vec<&Settlement> = part.iter().map(|index| &settlements[*index]).collect();
-            let statement = &writing.statements.settle;
+            part.sort_by_key(|index| row_completions[*index].lease.id);
+            let chosen: Vec<&RowCompletion> = part.iter().map(|index| &row_completions[*index]).collect();
+            let statement = &writing.statements.complete;
             let applied = apply(connection, statement, writing, side, kind, &chosen).await?;
             for index in part {
-                held[index] = applied.contains(&settlements[index].lease.id);
+                held[index] = applied.contains(&row_completions[index].lease.id);
             }
         }
     }
     Ok(held)
 }
 
-/// As [`settle`] for one settlement on a connection of the application's.
-pub(crate) async fn settle_one(
+/// As [`complete`] for one outcome on a connection of the application's.
+pub(crate) async fn complete_one(
     connection: &mut PgConnection,
     writing: Writing<'_>,
     side: Side,
-    settlement: &Settlement,
+    row_completion: &RowCompletion,
 ) -> Result<bool, Fault> {
-    let kind = Kind::of(&settlement.verdict);
-    let statement = &writing.statements.settle_one;
-    Ok(!apply(connection, statement, writing, side, kind, &[settlement]).await?.is_empty())
+    let kind = Kind::of(&row_completion.outcome);
+    let statement = &writing.statements.complete_one;
+    Ok(!apply(connection, statement, writing, side, kind, &[row_completion]).await?.is_empty())
 }
 
 async fn apply(
     connection: &mut PgConnection,
-    statements: &Settle,
+    statements: &Complete,
     writing: Writing<'_>,
     side: Side,
     kind: Kind,
-    settlements: &[&Settlement],
+    row_completions: &[&RowCompletion],
 ) -> Result<HashSet<i64>, Fault> {
-    let leases: Vec<Lease> = settlements.iter().map(|settlement| settlement.lease).collect();
+    let leases: Vec<Lease> = row_completions.iter().map(|row_completion| row_completion.lease).collect();
     match kind {
         Kind::Forget => end(connection, &statements.forget, writing, side, &leases).await,
         Kind::Delete => end(connection, &statements.delete, writing, side, &leases).await,
         Kind::Change => {
-            let changes: Vec<Change<'_>> =
-                settlements.iter().map(|one| Change::new(one.lease, &one.verdict, writing.owner)).collect();
+            let changes: Vec<Change<'_>> = row_completions
+                .iter()
+                .map(|one| Change::new(one.lease, &one.outcome, writing.owner))
+                .collect();
             change(connection, &statements.change, writing, side, &changes).await
         }
     }
@@ -285,10 +287,10 @@ impl<'a> Change<'a> {
         Self { status: Some(FAILED), reason, error: Some(without_nul(error)), ..Self::idle(lease) }
     }
 
-    fn new(lease: Lease, verdict: &'a Verdict, owner: &Owner) -> Self {
+    fn new(lease: Lease, outcome: &'a RowOutcome, owner: &Owner) -> Self {
         let idle = Self::idle(lease);
-        match verdict {
-            Verdict::Succeeded { retention, reason } => Self {
+        match outcome {
+            RowOutcome::Succeeded { retention, reason } => Self {
                 status: Some(SUCCEEDED),
                 reason: reason.map(cap_adapter::storage::Reason::as_str),
                 keep: match retention {
@@ -300,7 +302,7 @@ impl<'a> Change<'a> {
                 },
                 ..idle
             },
-            Verdict::Retry { after, hold, error } => Self {
+            RowOutcome::Retry { after, hold, error } => Self {
                 status: Some(RETRYING),
                 counted: true,
                 due: Due::After(micros(if *hold { owner.lease } else { *after })),
@@ -309,7 +311,7 @@ impl<'a> Change<'a> {
                 next: Some(if *hold { 0 } else { micros(*after) }),
                 ..idle
             },
-            Verdict::RetryAtBroker { after, spare, error } => Self {
+            RowOutcome::RetryAtBroker { after, spare, error } => Self {
                 status: Some(RETRYING),
                 counted: true,
                 due: Due::WithoutBroker(micros(after.saturating_add(*spare))),
@@ -317,7 +319,7 @@ impl<'a> Change<'a> {
                 next: Some(micros(*after)),
                 ..idle
             },
-            Verdict::Failed { reason, error, counted, keep, notify } => Self {
+            RowOutcome::Failed { reason, error, counted, keep, notify } => Self {
                 status: Some(FAILED),
                 counted: *counted,
                 due: if *notify { Due::After(micros(owner.lease)) } else { Due::Never },
@@ -327,8 +329,8 @@ impl<'a> Change<'a> {
                 keep: Some(micros(*keep)),
                 ..idle
             },
-            Verdict::Notified => idle,
-            Verdict::Release { after } => {
+            RowOutcome::Notified => idle,
+            RowOutcome::Release { after } => {
                 let due = if after.is_zero() { Due::SinceAdded } else { Due::After(micros(*after)) };
                 Self { due, ..idle }
             }

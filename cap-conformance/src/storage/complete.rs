@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cap_core::monitor::FailedAttempt;
-use cap_core::storage::{NewOutgoing, Reason, Retention, Settlement, Side, Status, Verdict, WriteBatch};
+use cap_core::storage::{
+    NewOutgoing, Reason, Retention, RowCompletion, RowOutcome, Side, Status, WriteBatch,
+};
 
 use super::StorageFixture;
 use super::node::{
@@ -16,12 +18,12 @@ pub async fn success_may_forget_the_state<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
         node.expect_nothing_due(side).await;
         let row = node.row(side, 1).await;
         assert_eq!((row.status, row.reason, row.due, row.owner), (Status::Succeeded, None, None, None));
         assert_eq!(row.message, message("m1", "order.created"));
-        assert!(!node.settle(side, first_lease(1), retry(LONG, "late")).await, "the lease is used up");
+        assert!(!node.complete(side, first_lease(1), retry(LONG, "late")).await, "the lease is used up");
     }
 }
 
@@ -30,9 +32,9 @@ pub async fn success_may_keep_the_state<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
-        assert!(node.settle(side, first_lease(1), hold).await);
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Keep(LONG))).await);
+        let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
+        assert!(node.complete(side, first_lease(1), hold).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Keep(LONG))).await);
         node.expect_nothing_due(side).await;
         let row = node.row(side, 1).await;
         assert_eq!((row.status, row.reason, row.attempts), (Status::Succeeded, None, 1));
@@ -48,9 +50,9 @@ pub async fn success_may_delete_everything<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
-        assert!(node.settle(side, first_lease(1), hold).await);
-        assert!(node.settle(side, first_lease(1), succeeded(Retention::Delete)).await);
+        let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "at first".to_owned() };
+        assert!(node.complete(side, first_lease(1), hold).await);
+        assert!(node.complete(side, first_lease(1), succeeded(Retention::Delete)).await);
         assert!(node.get(side, 1).await.is_none());
         assert_eq!(node.attempts(side, 1).await, []);
         node.insert(side, [1], true).await;
@@ -63,8 +65,8 @@ pub async fn an_unrouted_message_keeps_its_reason<F: StorageFixture>(fixture: &F
     node.insert(Side::Outbox, [1, 2], true).await;
     let retentions = [Retention::Keep(LONG), Retention::Forget];
     for (id, retention) in (1..).zip(retentions) {
-        let verdict = Verdict::Succeeded { retention, reason: Some(Reason::Unrouted) };
-        assert!(node.settle(Side::Outbox, first_lease(id), verdict).await);
+        let outcome = RowOutcome::Succeeded { retention, reason: Some(Reason::Unrouted) };
+        assert!(node.complete(Side::Outbox, first_lease(id), outcome).await);
         let row = node.row(Side::Outbox, id).await;
         assert_eq!((row.status, row.reason), (Status::Succeeded, Some(Reason::Unrouted)), "{retention:?}");
     }
@@ -79,14 +81,14 @@ pub async fn a_retry_with_hold_stays_with_its_node<F: StorageFixture>(fixture: &
         a.owner.lease = SHORT;
         a.insert(side, [1, 2], true).await;
         a.owner.lease = LONG;
-        let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "first".to_owned() };
-        assert!(a.settle(side, first_lease(1), hold).await);
+        let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "first".to_owned() };
+        assert!(a.complete(side, first_lease(1), hold).await);
         assert_eq!(ids(&b.claim_in_time(side, 1).await), [2], "the other shows that the short lease is over");
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.attempts, row.owner.as_deref()), (Status::Retrying, 1, Some("a")));
         assert_eq!(row.last_error.as_deref(), Some("first"));
         assert_eq!(a.renew(side, &[first_lease(1)]).await, [true]);
-        assert!(a.settle(side, first_lease(1), succeeded(Retention::Forget)).await);
+        assert!(a.complete(side, first_lease(1), succeeded(Retention::Forget)).await);
     }
 }
 
@@ -95,8 +97,8 @@ pub async fn a_retry_without_hold_goes_to_anyone<F: StorageFixture>(fixture: &F)
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
-        assert!(a.settle(side, first_lease(1), retry(LONG, "much later")).await);
-        assert!(a.settle(side, first_lease(2), retry(Duration::from_millis(300), "soon")).await);
+        assert!(a.complete(side, first_lease(1), retry(LONG, "much later")).await);
+        assert!(a.complete(side, first_lease(2), retry(Duration::from_millis(300), "soon")).await);
         let row = b.row(side, 2).await;
         assert_eq!((row.status, row.attempts, row.owner), (Status::Retrying, 1, None));
         let rows = b.claim_in_time(side, 1).await;
@@ -114,12 +116,12 @@ pub async fn every_attempt_is_recorded<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
         let hold =
-            |error: &str| Verdict::Retry { after: Duration::ZERO, hold: true, error: error.to_owned() };
-        assert!(a.settle(side, first_lease(1), hold("one \0 \u{1F40E} \"quoted\"")).await);
-        assert!(a.settle(side, first_lease(2), hold("of another message")).await);
-        assert!(a.settle(side, first_lease(1), retry(Duration::ZERO, "two")).await);
+            |error: &str| RowOutcome::Retry { after: Duration::ZERO, hold: true, error: error.to_owned() };
+        assert!(a.complete(side, first_lease(1), hold("one \0 \u{1F40E} \"quoted\"")).await);
+        assert!(a.complete(side, first_lease(2), hold("of another message")).await);
+        assert!(a.complete(side, first_lease(1), retry(Duration::ZERO, "two")).await);
         let lease = b.claim_in_time(side, 1).await.remove(0).lease;
-        assert!(b.settle(side, lease, failed(false)).await);
+        assert!(b.complete(side, lease, failed(false)).await);
         let attempts = b.attempts(side, 1).await;
         let legible = |at: &FailedAttempt| (at.number, at.node.clone(), at.error.replace('\0', "\u{FFFD}"));
         let told: Vec<_> = attempts.iter().map(legible).collect();
@@ -137,12 +139,12 @@ pub async fn an_attempt_tells_when_the_next_was_due<F: StorageFixture>(fixture: 
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        let hold = Verdict::Retry { after: LONG, hold: true, error: "at once".to_owned() };
-        assert!(node.settle(side, first_lease(1), hold).await);
-        assert!(node.settle(side, first_lease(1), retry(LONG, "later")).await);
+        let hold = RowOutcome::Retry { after: LONG, hold: true, error: "at once".to_owned() };
+        assert!(node.complete(side, first_lease(1), hold).await);
+        assert!(node.complete(side, first_lease(1), retry(LONG, "later")).await);
         assert_eq!(node.rerun(side, &[1]).await, [1]);
         let lease = node.claim_in_time(side, 1).await.remove(0).lease;
-        assert!(node.settle(side, lease, failed(false)).await);
+        assert!(node.complete(side, lease, failed(false)).await);
         let next: Vec<_> = node.attempts(side, 1).await.iter().map(waits).collect();
         assert_eq!(next, [Some(Duration::ZERO), Some(LONG), None]);
     }
@@ -153,7 +155,7 @@ pub async fn a_failure_is_final<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), failed(false)).await);
+        assert!(node.complete(side, first_lease(1), failed(false)).await);
         node.expect_nothing_due(side).await;
         let row = node.row(side, 1).await;
         assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Exhausted)));
@@ -168,14 +170,14 @@ pub async fn a_failure_may_count_no_attempt<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        let verdict = Verdict::Failed {
+        let outcome = RowOutcome::Failed {
             reason: Reason::Undecodable,
             error: "not an order".to_owned(),
             counted: false,
             keep: LONG,
             notify: false,
         };
-        assert!(node.settle(side, first_lease(1), verdict).await);
+        assert!(node.complete(side, first_lease(1), outcome).await);
         let row = node.row(side, 1).await;
         assert_eq!((row.status, row.reason, row.attempts), (Status::Failed, Some(Reason::Undecodable), 0));
         assert_eq!(row.last_error.as_deref(), Some("not an order"));
@@ -188,13 +190,13 @@ pub async fn a_notice_falls_to_another_node<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1], true).await;
-        assert!(a.settle(side, first_lease(1), failed(true)).await);
+        assert!(a.complete(side, first_lease(1), failed(true)).await);
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.owner.as_deref()), (Status::Failed, Some("a")));
         let claimed = b.claim_in_time(side, 1).await.remove(0);
         assert_eq!(claimed.notice, Some((Reason::Exhausted, "the last straw".to_owned())));
         assert_eq!((claimed.attempts, claimed.lease.epoch), (1, 2));
-        assert!(b.settle(side, claimed.lease, Verdict::Notified).await);
+        assert!(b.complete(side, claimed.lease, RowOutcome::Notified).await);
         b.expect_nothing_due(side).await;
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.reason, row.owner), (Status::Failed, Some(Reason::Exhausted), None));
@@ -207,8 +209,8 @@ pub async fn a_notice_given_is_never_due_again<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
-        assert!(node.settle(side, first_lease(1), failed(true)).await);
-        assert!(node.settle(side, first_lease(1), Verdict::Notified).await);
+        assert!(node.complete(side, first_lease(1), failed(true)).await);
+        assert!(node.complete(side, first_lease(1), RowOutcome::Notified).await);
         node.expect_nothing_due(side).await;
         assert_eq!(node.rerun(side, &[1]).await, [1]);
         let claimed = node.claim_in_time(side, 1).await.remove(0);
@@ -223,9 +225,9 @@ pub async fn a_released_row_keeps_its_place<F: StorageFixture>(fixture: &F) {
         for id in [3, 1, 2] {
             a.insert(side, [id], true).await;
         }
-        let release = Verdict::Release { after: Duration::ZERO };
+        let release = RowOutcome::Release { after: Duration::ZERO };
         for id in [2, 3, 1] {
-            assert!(a.settle(side, first_lease(id), release.clone()).await);
+            assert!(a.complete(side, first_lease(id), release.clone()).await);
         }
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.attempts, row.owner), (Status::Scheduled, 0, None), "nothing is counted");
@@ -241,11 +243,11 @@ pub async fn a_released_row_may_rest<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
-        assert!(a.settle(side, first_lease(1), Verdict::Release { after: LONG }).await);
-        let hold = Verdict::Retry { after: Duration::ZERO, hold: true, error: "one".to_owned() };
-        assert!(a.settle(side, first_lease(2), hold).await);
-        let soon = Verdict::Release { after: Duration::from_millis(300) };
-        assert!(a.settle(side, first_lease(2), soon).await);
+        assert!(a.complete(side, first_lease(1), RowOutcome::Release { after: LONG }).await);
+        let hold = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: "one".to_owned() };
+        assert!(a.complete(side, first_lease(2), hold).await);
+        let soon = RowOutcome::Release { after: Duration::from_millis(300) };
+        assert!(a.complete(side, first_lease(2), soon).await);
         let rows = b.claim_in_time(side, 1).await;
         assert_eq!((ids(&rows), rows[0].attempts), (vec![2], 1));
         assert_eq!(b.row(side, 2).await.status, Status::Retrying, "given back as it was");
@@ -255,8 +257,8 @@ pub async fn a_released_row_may_rest<F: StorageFixture>(fixture: &F) {
     }
 }
 
-fn success_with(id: i64, publishes: Vec<NewOutgoing>) -> Settlement {
-    Settlement { lease: first_lease(id), verdict: succeeded(Retention::Forget), publishes }
+fn success_with(id: i64, publishes: Vec<NewOutgoing>) -> RowCompletion {
+    RowCompletion { lease: first_lease(id), outcome: succeeded(Retention::Forget), publishes }
 }
 
 /// An answer enters the outbox in the transaction in which its question is done: held by the node, or anyone's.
@@ -265,15 +267,15 @@ pub async fn answers_are_stored_with_the_success<F: StorageFixture>(fixture: &F)
     a.insert(Side::Inbox, [1, 2], true).await;
     a.publish(outgoing(9, true)).await;
     let known = NewOutgoing { message: message("m9", "order.created"), ..outgoing(13, false) };
-    let settled = vec![
+    let completed = vec![
         success_with(1, vec![outgoing(11, true), outgoing(12, false)]),
         success_with(2, vec![known, outgoing(14, false)]),
     ];
-    let report = a.write(&WriteBatch { settled_incoming: settled, ..WriteBatch::default() }).await;
-    assert_eq!(report.settled_incoming, [true, true]);
+    let report = a.write(&WriteBatch { completed_incoming: completed, ..WriteBatch::default() }).await;
+    assert_eq!(report.completed_incoming, [true, true]);
     assert_eq!(ids(&b.claim(Side::Outbox, 10).await.rows), [12, 14]);
     assert_eq!(b.row(Side::Outbox, 11).await.owner.as_deref(), Some("a"));
-    assert!(a.settle(Side::Outbox, first_lease(11), succeeded(Retention::Forget)).await);
+    assert!(a.complete(Side::Outbox, first_lease(11), succeeded(Retention::Forget)).await);
     assert!(b.get(Side::Outbox, 13).await.is_none(), "a known message id is not stored twice");
     assert_eq!(b.row(Side::Inbox, 1).await.status, Status::Succeeded);
 }
@@ -284,10 +286,10 @@ pub async fn answers_of_a_lost_lease_are_not_stored<F: StorageFixture>(fixture: 
     a.insert(Side::Inbox, [1], true).await;
     b.insert(Side::Inbox, [2], true).await;
     assert_eq!(ids(&b.claim_in_time(Side::Inbox, 1).await), [1]);
-    let settled =
+    let completed =
         vec![success_with(1, vec![outgoing(11, false)]), success_with(2, vec![outgoing(12, false)])];
-    let report = a.write(&WriteBatch { settled_incoming: settled, ..WriteBatch::default() }).await;
-    assert_eq!(report.settled_incoming, [false, true]);
+    let report = a.write(&WriteBatch { completed_incoming: completed, ..WriteBatch::default() }).await;
+    assert_eq!(report.completed_incoming, [false, true]);
     assert_eq!(ids(&b.claim(Side::Outbox, 10).await.rows), [12]);
     assert!(b.get(Side::Outbox, 11).await.is_none());
     assert_eq!(b.claim_groups(Side::Inbox, &[GROUP], 10).await.rows.len(), 0);
