@@ -1,4 +1,6 @@
-//! Reads the source as text: where its sentences are.
+//! Reads the source as text: where its sentences are, and which file uses which.
+
+pub mod imports;
 
 use std::fs;
 use std::path::{Path, PathBuf};
