@@ -99,35 +99,14 @@
 //! |---|---|
 //! | `tower` | `TowerLayer`, which wraps handlers in tower's layers |
 
-mod backoff;
-mod batch;
-mod builder;
 mod bus;
-mod bus_monitor;
-mod callback_policy;
-mod circuit;
 mod consume;
-mod context;
-mod due;
-mod erased;
-mod health;
-mod launch;
-mod leases;
-mod notice;
-mod options;
-mod outgoing;
-mod parked;
-mod phase;
+mod handlers;
+mod maintenance;
+mod operate;
 pub mod prelude;
 mod publish;
-mod repeats;
-mod retry_proof;
-mod room;
-mod storage_probe;
-mod subscribe;
-mod suspect_gate;
-mod tasks;
-mod upkeep;
+mod runtime;
 mod writer;
 
 #[doc(hidden)]
@@ -135,30 +114,29 @@ pub use cap_adapter::faults;
 pub use cap_adapter::{error, message, monitor, storage, transport};
 pub use cap_memory as memory;
 
-pub use builder::CapBuilder;
-pub use bus::{Cap, ShutdownError};
-pub use bus_monitor::BusMonitor;
-pub use callback_policy::CallbackNotAllowed;
+pub use bus::{Cap, CapBuilder, ShutdownError};
 pub use cap_adapter::UnverifiedTransport;
 pub use cap_adapter::{AfterCommit, Bus, Within};
 pub use cap_adapter::{NextAttempt, RetryPolicy};
 pub use cap_macros::{cap_subscribe, cap_subscriber};
-pub use circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use error::{BoxError, PublishError, StartError};
-pub use health::{Component, FullDestination, GroupHealth, Health, Phase};
-pub use message::{Headers, Message, MessageId};
-pub use notice::Failure;
-pub use options::{CapOptions, Unrouted};
-pub use parked::Parked;
-pub use publish::{Publish, PublishAll, Publisher};
-pub use subscribe::{
+pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
     FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, IntoOutcome, Layer, Next,
     Outcome, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
     SubscriptionOptions, Topic, Worker, layer_fn,
 };
 #[cfg(feature = "tower")]
-pub use subscribe::{NextService, TowerLayer};
+pub use handlers::{NextService, TowerLayer};
+pub use message::{Headers, Message, MessageId};
+pub use operate::failure_callback::Failure;
+pub use operate::monitor::BusMonitor;
+pub use operate::parked::Parked;
+pub use publish::{Publish, PublishAll, Publisher};
+pub use runtime::callback_policy::CallbackNotAllowed;
+pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};
+pub use runtime::health::{Component, FullDestination, GroupHealth, Health, Phase};
+pub use runtime::options::{CapOptions, Unrouted};
 
 /// The former name of [`AfterCommit`].
 #[deprecated(note = "renamed to AfterCommit")]
@@ -186,14 +164,14 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::RetryPolicy;
-    pub use crate::callback_policy::CallbackNotAllowed;
-    pub use crate::circuit::CircuitBreaker;
-    pub use crate::subscribe::Classify;
-    pub use crate::subscribe::static_handler::{
+    pub use crate::handlers::Classify;
+    pub use crate::handlers::static_handler::{
         HandlerArgument, StaticHandler, check, check_instance, instance, one_body_at_most, pointers, take,
         takes_body,
     };
-    pub use crate::subscribe::{
+    pub use crate::handlers::{
         CheckContext, Delivery, IntoOutcome, Outcome, Submission, Subscription, SubscriptionOptions,
     };
+    pub use crate::runtime::callback_policy::CallbackNotAllowed;
+    pub use crate::runtime::circuit::CircuitBreaker;
 }

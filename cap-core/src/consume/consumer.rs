@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::at_broker::Received;
-use super::foreign::IncomingHook;
-use super::intake::Intake;
-use crate::backoff::Backoff;
-use crate::batch::{BATCH_BYTES, split};
-use crate::context::Context;
-use crate::erased::DynConsumer;
+use super::broker_retry::Received;
+use super::in_flight::Intake;
+use super::incoming_hook::IncomingHook;
 use crate::error::{StorageError, StorageErrorKind, TransportError};
 use crate::faults::point;
-use crate::health::Tracker;
+use crate::handlers::Group;
 use crate::message::headers::names;
-use crate::notice::Failure;
-use crate::repeats::Event;
-use crate::room::Room;
+use crate::operate::failure_callback::Failure;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::batch_queue::{BATCH_BYTES, split};
+use crate::runtime::byte_budget::Room;
+use crate::runtime::context::Context;
+use crate::runtime::erased::DynConsumer;
+use crate::runtime::health::Tracker;
+use crate::runtime::repeated_events::Event;
 use crate::storage::{Entry, Lease, NewIncoming, Reason, RowCompletion, RowOutcome, Side, Stored};
-use crate::subscribe::Group;
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 use crate::writer::{InsertItem, OutcomeItem};
 

@@ -17,22 +17,22 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::ending::{End, Ending};
-use super::entry::refused_callback;
-use super::foreign::IncomingHook;
-use super::intake::Intake;
-use super::pausing::{Circuits, Pausing};
+use super::circuit_breaking::{Circuits, Pausing};
+use super::completion::{End, Ending};
+use super::in_flight::Intake;
+use super::inbox_row::refused_callback;
+use super::incoming_hook::IncomingHook;
 use super::suspects::{Suspects, mark_started};
-use crate::circuit::Admission;
-use crate::context::Context;
+use crate::runtime::circuit::Admission;
+use crate::runtime::context::Context;
 
 use crate::faults::point;
-use crate::message::headers::names;
-use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
-use crate::subscribe::{
+use crate::handlers::{
     Delivery, Done, EnginePart, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
 };
-use crate::suspect_gate::Pass;
+use crate::message::headers::names;
+use crate::runtime::suspect_gate::Pass;
+use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::writer::OutcomeItem;
 
 /// How busy a group is.

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use tokio::time::timeout;
 
-use super::intake::Intake;
-use crate::backoff::Backoff;
-use crate::context::Context;
+use super::in_flight::Intake;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::context::Context;
 use crate::storage::{Lease, Side};
 
 /// The suspects of one group: one has its turn, the others wait.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::error::TransportError;
-use crate::health::FullDestination;
+use crate::runtime::health::FullDestination;
 
 /// So many topics are followed, and so many messages of each. Of more than that nothing is counted, and each waits for
 /// the first pause only.

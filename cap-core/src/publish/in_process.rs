@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::relay::{Answer, RelayItem, Taken};
 use crate::consume::Consumption;
-use crate::context::Context;
 use crate::error::{StorageError, TransportError, TransportErrorKind};
 use crate::message::Message;
+use crate::runtime::context::Context;
 use crate::transport::{Confirmed, Outbound, Sent};
 
 /// The first pause of a message that a group of another bus has not stored. A message rests for as long as it is old.

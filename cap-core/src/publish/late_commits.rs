@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::pending_commit::Place;
 use super::relay::RelayItem;
-use crate::backoff::Backoff;
-use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::message::Message;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::context::Context;
 use crate::storage::{Lease, RowCompletion, RowOutcome, Side};
 use crate::writer::OutcomeItem;
 

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pending_commit::{Entry, PendingCommit};
-use crate::backoff::Backoff;
-use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::context::Context;
 use crate::storage::{Lease, LookedFor, Side, TransactionId};
 
 /// Between the first looks at a transaction, and between two announcements to other nodes.

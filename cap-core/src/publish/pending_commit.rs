@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::late_commits::Late;
 use super::open_places::OpenPlace;
 use super::relay::RelayItem;
-use crate::context::Context;
-use crate::outgoing::has_generated_id;
+use crate::publish::composer::has_generated_id;
+use crate::runtime::context::Context;
 use crate::storage::{Lease, NewOutgoing, Side};
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
-use crate::context::Context;
 use crate::error::{TransportError, TransportErrorKind};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::context::Context;
 
 /// A probe that takes longer is given up, and counts as no answer.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -5,18 +5,18 @@
 //! group has one, so that a batch that fails delays no other. A storage that is unavailable holds all of them up: the
 //! bounded queues before them fill, and so everything that would make more work slows down.
 
-mod aside;
-mod insert;
-mod outcome;
+mod insert_writer;
+mod outcome_writer;
+mod set_apart;
 
 use std::time::Duration;
 
-pub(crate) use insert::{InsertItem, run_insert_writer};
-pub(crate) use outcome::{OutcomeItem, run_outcome_writer};
+pub(crate) use insert_writer::{InsertItem, run_insert_writer};
+pub(crate) use outcome_writer::{OutcomeItem, run_outcome_writer};
 
-use crate::context::Context;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::faults::point;
+use crate::runtime::context::Context;
 use crate::storage::{Lease, Side, WriteBatch, WriteReport};
 
 /// A write that takes longer is given up and tried again; stores have shorter limits of their own.

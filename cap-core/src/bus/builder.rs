@@ -1,0 +1,371 @@
+//! Puts a bus together and starts it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::bus::launch::{Queues, Started, spawn};
+use crate::bus::{Cap, GroupRuntime};
+use crate::consume::IncomingHook;
+use crate::error::StartError;
+use crate::handlers::{
+    CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, Subscribe,
+    Subscription, build_groups, count_by_package,
+};
+use crate::message::{Headers, IdGenerator};
+use crate::monitor::Monitor;
+use crate::operate::failure_callback::{Failure, NoticeQueues, OnFailed};
+use crate::publish::composer::Composer;
+use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces};
+use crate::runtime::context::{Context, Stop};
+use crate::runtime::due_times::DueTimes;
+use crate::runtime::erased::{DynStorage, DynTransport};
+use crate::runtime::health::Tracker;
+use crate::runtime::lease_book::LeaseBook;
+use crate::runtime::options::CapOptions;
+use crate::runtime::phase::CurrentPhase;
+use crate::runtime::repeated_events::Repeats;
+use crate::runtime::retry_proof::RetryProofs;
+use crate::runtime::suspect_gate::SuspectGate;
+use crate::storage::{Owner, Storage};
+use crate::transport::{Incoming, Transport, TransportContext};
+use cap_adapter::engine::StorageView;
+
+/// Puts a bus together; see [`Cap::builder`].
+#[must_use = "a builder does nothing until .start()"]
+pub struct CapBuilder {
+    options: CapOptions,
+    storage: Option<Arc<dyn DynStorage>>,
+    transport: Option<Arc<dyn DynTransport>>,
+    states: States,
+    layers: Vec<Arc<dyn Layer>>,
+    registrations: Vec<Registration>,
+    linked: bool,
+    publish_only: bool,
+    expected: Vec<String>,
+    hook: IncomingHook,
+    classify: Option<Classify>,
+    on_failed: Option<OnFailed>,
+}
+
+impl Cap {
+    /// Begins to put a bus together.
+    pub fn builder() -> CapBuilder {
+        CapBuilder::new()
+    }
+}
+
+impl CapBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            options: CapOptions::default(),
+            storage: None,
+            transport: None,
+            states: States::default(),
+            layers: Vec::new(),
+            registrations: Vec::new(),
+            linked: true,
+            publish_only: false,
+            expected: Vec::new(),
+            hook: IncomingHook::default(),
+            classify: None,
+            on_failed: None,
+        }
+    }
+
+    /// Sets all options at once, as read from a configuration.
+    pub fn options(mut self, options: CapOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Changes single options.
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// let builder = Cap::builder().configure(|options| {
+    ///     options.topic_prefix = Some("shop".into());
+    ///     options.group_concurrency = 8;
+    /// });
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(&mut CapOptions)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Where outbox and inbox live. Needed.
+    pub fn storage(mut self, storage: impl Storage + Monitor) -> Self {
+        self.storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// The broker. Needed.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Shares a value with handlers that take [`State<T>`](crate::State). One of each type.
+    pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
+        self.shared_state(Arc::new(value))
+    }
+
+    /// As [`state`](Self::state), for a value that is shared already.
+    pub fn shared_state<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// Gives the instance whose methods are handlers (`#[cap_subscriber]`).
+    pub fn subscriber<T: Send + Sync + 'static>(self, instance: T) -> Self {
+        self.state(instance)
+    }
+
+    /// Wraps every handler; the layer added first is the outermost.
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// Subscribes a function or closure, without macros.
+    pub fn subscribe<A: 'static, H: HandlerFn<A>>(self, topic: impl Into<String>, handler: H) -> Self {
+        self.subscribe_with(Subscribe::to(topic), handler)
+    }
+
+    /// Subscribes a function or closure with more to say than the topic.
+    pub fn subscribe_with<A: 'static, H: HandlerFn<A>>(mut self, subscribe: Subscribe, handler: H) -> Self {
+        let function = std::any::type_name::<H>();
+        self.registrations.push(Registration::from_builder(
+            subscribe,
+            function,
+            ErasedHandler::shared(handler),
+        ));
+        self
+    }
+
+    /// Subscribes annotated handlers by name: `.subscriptions(on_order::SUBSCRIPTIONS)`. For programs that do not
+    /// want registration at link time, together with [`linked_handlers(false)`](Self::linked_handlers).
+    pub fn subscriptions(mut self, subscriptions: &[Subscription]) -> Self {
+        self.registrations.extend(subscriptions.iter().map(Registration::from_subscription));
+        self
+    }
+
+    /// Whether every annotated handler that is linked into the program is subscribed. Default: true.
+    pub fn linked_handlers(mut self, linked: bool) -> Self {
+        self.linked = linked;
+        self
+    }
+
+    /// Says that this service only publishes: it starts without handlers, and those that are linked are left alone.
+    pub fn publish_only(mut self) -> Self {
+        self.publish_only = true;
+        self
+    }
+
+    /// Topics for which there must be a handler, or the bus does not start: a net under handler crates that were
+    /// never linked. A topic counts without the prefix, as handlers name it.
+    pub fn expect_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.expected.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives headers to deliveries of senders that cannot write `cap-msg-id` and `cap-msg-name`: the hook sees each
+    /// delivery's routing key, properties and headers, and what it returns is set over them.
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// let builder = Cap::builder().map_incoming(|delivery| {
+    ///     let id = delivery.properties.get("message-id")?;
+    ///     Some([("cap-msg-id", id), ("cap-msg-name", &delivery.routing_key)].into_iter().collect())
+    /// });
+    /// ```
+    pub fn map_incoming(
+        mut self,
+        hook: impl Fn(&Incoming) -> Option<Headers> + Send + Sync + 'static,
+    ) -> Self {
+        self.hook = IncomingHook(Some(Arc::new(hook)));
+        self
+    }
+
+    /// The topics that senders may have replies go to: [`CapOptions::callbacks_to`].
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// let builder = Cap::builder().callbacks_to(["shop.replies.#", "place.order.mark.status"]);
+    /// ```
+    pub fn callbacks_to<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.options.callbacks_to = Some(patterns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether a handler that returns `()` sends a reply: [`CapOptions::reply_to_unit`].
+    pub fn reply_to_unit(mut self, reply: bool) -> Self {
+        self.options.reply_to_unit = reply;
+        self
+    }
+
+    /// Says more about handlers' errors than they say themselves: which are permanent, which wait longer, which mean
+    /// that something is down; see [`Classify`]. Subscribers that have a classifier of their own go by that. Errors
+    /// that say what they mean, being a [`HandlerError`](crate::HandlerError) of another kind than failed, are left
+    /// alone.
+    pub fn classify_errors(mut self, classify: Classify) -> Self {
+        self.classify = Some(classify);
+        self
+    }
+
+    /// Called once when a message has failed for good, or was parked, and waits for an operator: CAP's
+    /// `FailedThresholdCallback`. It is called again, perhaps on another node, only if the process dies before it
+    /// has returned; one that panics or takes longer than a minute counts as told.
+    pub fn on_failed<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(Failure) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_failed = Some(OnFailed(Arc::new(move |failure| Box::pin(callback(failure)))));
+        self
+    }
+
+    /// Checks everything that can be checked and starts.
+    ///
+    /// Waits for store and broker up to `start_timeout` and then goes on without them: what is away only delays
+    /// work.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] with every mistake in the subscriptions, a bad option, a bad connection string, or a store
+    /// that is not usable. Nothing keeps running then.
+    pub async fn start(mut self) -> Result<Cap, StartError> {
+        self.options.validate()?;
+        let worker = self.options.configured_worker()?;
+        let storage = self.storage.take().ok_or(StartError::NoStorage)?;
+        let transport = self.transport.take().ok_or(StartError::NoTransport)?;
+        storage.check()?;
+        let groups = self.groups(&*storage)?;
+        let (node, version) = (Arc::from(&*self.options.node_name), Arc::from(&*self.options.version));
+        transport.start(&TransportContext { node: Arc::clone(&node), version: Arc::clone(&version) })?;
+        let owner = Owner { node, version, lease: self.options.lease };
+        let start_timeout = self.options.start_timeout;
+        let (cap, started) = self.launch(storage, transport, owner, worker, groups);
+        match tokio::time::timeout(start_timeout, started.wait()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                cap.abort().await;
+                return Err(error);
+            }
+            Err(_) => {
+                tracing::warn!(timeout = ?start_timeout, "started, but the storage or the broker is not reachable yet; still connecting");
+            }
+        }
+        Ok(cap)
+    }
+
+    fn groups(&mut self, storage: &dyn DynStorage) -> Result<Vec<Arc<Group>>, StartError> {
+        let mut registrations = std::mem::take(&mut self.registrations);
+        if self.linked && !self.publish_only {
+            registrations.extend(Registration::linked());
+        }
+        let context =
+            CheckContext::new(&self.states, StorageView { name: storage.name(), any: storage.as_any() });
+        if registrations.is_empty() && !self.publish_only {
+            let problem = "no handler was found. A crate that is nowhere named in code is not linked: write \
+                           cap_core::link_handlers!(that_crate); in the program. A service that only publishes says \
+                           .publish_only()";
+            return Err(StartError::Subscriptions(vec![problem.to_owned()]));
+        }
+        tracing::info!(handlers = count_by_package(&registrations), "found");
+        let groups =
+            build_groups(registrations, &self.options, &context).map_err(StartError::Subscriptions)?;
+        let missing: Vec<String> = self
+            .expected
+            .iter()
+            .filter(|topic| {
+                let topic = self.options.full_topic(topic);
+                !groups.iter().any(|group| {
+                    group.member_for(&topic).is_some()
+                        || group.members.iter().any(|member| member.pattern.as_str() == topic)
+                })
+            })
+            .map(|topic| format!("no handler for the expected topic {topic:?}: is its crate linked? (cap_core::link_handlers!)"))
+            .collect();
+        if missing.is_empty() {
+            Ok(groups.into_iter().map(Arc::new).collect())
+        } else {
+            Err(StartError::Subscriptions(missing))
+        }
+    }
+
+    fn launch(
+        mut self,
+        storage: Arc<dyn DynStorage>,
+        transport: Arc<dyn DynTransport>,
+        owner: Owner,
+        worker: Option<u16>,
+        groups: Vec<Arc<Group>>,
+    ) -> (Cap, Started) {
+        let options = &self.options;
+        let (store, store_queue) = mpsc::channel(options.batch_size * 2);
+        let (complete, complete_queue) = mpsc::channel(options.batch_size * 2);
+        let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
+        let (notices, notice_queue) = NoticeQueues::new();
+        let own_queues = groups.iter().filter(|group| !group.existing).count();
+        let activities = groups
+            .iter()
+            .flat_map(|group| &group.members)
+            .map(|member| Arc::clone(&member.activity))
+            .collect();
+        let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
+        let cap = Cap::new(groups, |bus| {
+            self.states.insert(Arc::new(bus.clone()));
+            Context {
+                composer: Arc::new(Composer {
+                    ids: IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))),
+                    options: self.options,
+                    can_delay: transport.can_delay(),
+                    transport: Arc::clone(&transport),
+                }),
+                storage_health: Tracker::new(storage.name()),
+                transport_health: Tracker::new(transport.name()),
+                storage,
+                transport,
+                owner,
+                states: Arc::new(self.states),
+                classify: self.classify,
+                leases: LeaseBook::default(),
+                activities,
+                suspects: SuspectGate::default(),
+                retry_proofs: RetryProofs::default(),
+                due: DueTimes::default(),
+                phase: CurrentPhase::starting(),
+                undeclared: watch::channel(own_queues).0,
+                store,
+                complete,
+                open_places: OpenPlaces::of(&relay),
+                full_destinations: FullDestinations::default(),
+                late_commits: LateCommits::new(relay.max_capacity()),
+                open_commits: OpenCommits::new(),
+                relay,
+                backlog: false.into(),
+                notices: self.on_failed.is_some().then_some(notices),
+                repeats: Repeats::default(),
+                stop: Stop::default(),
+                bus,
+            }
+        });
+        let queues = Queues {
+            store: store_queue,
+            complete: complete_queue,
+            relay: relay_queue,
+            notices: notice_queue,
+        };
+        let started = spawn(&cap, queues, worker, &self.hook, &self.layers.into(), self.on_failed);
+        (cap, started)
+    }
+}
+
+impl fmt::Debug for CapBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapBuilder").field("registrations", &self.registrations).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,377 @@
+//! The bus as its user holds it: publish, look, shut down. Owns the tasks; has no logic of its own.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use cap_adapter::{AfterCommit, Bus};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::consume::GroupGauge;
+use crate::error::StorageError;
+use crate::handlers::{Delivery, FromDelivery, Group, HandlerError};
+use crate::maintenance::give_back;
+use crate::message::MessageId;
+use crate::operate::monitor::BusMonitor;
+use crate::operate::parked::Parked;
+use crate::operate::waiting_counts::StorageProbe;
+use crate::publish::{PendingCommit, Publish, PublishAll, Target};
+use crate::runtime::context::Context;
+use crate::runtime::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
+use crate::runtime::options::CapOptions;
+use crate::runtime::tasks::Tasks;
+use crate::storage::Side;
+
+/// A running bus. Cheap to clone; all clones are the same bus.
+///
+/// ```standalone_crate
+/// use cap_core::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (done, mut heard) = tokio::sync::mpsc::channel(1);
+/// let cap = Cap::builder()
+///     .storage(MemoryStorage::new())
+///     .transport(MemoryTransport::new())
+///     .subscribe("greeting", move |name: String| {
+///         let done = done.clone();
+///         async move { done.send(format!("hello, {name}")).await }
+///     })
+///     .start()
+///     .await?;
+/// cap.publish("greeting", "world").await?;
+/// assert_eq!(heard.recv().await.unwrap(), "hello, world");
+/// cap.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// When the last clone is dropped without [`shutdown`](Self::shutdown), its tasks are stopped where they stand; as
+/// after a crash, nothing is lost, but other nodes must wait for the leases to run out.
+///
+/// # Inside a handler
+///
+/// A handler may have it as an argument. What it publishes with it is stored at once, whatever becomes of the handler;
+/// what is to leave only with the handler's success goes through [`Publisher`](crate::Publisher). A handler's own clone
+/// keeps the bus alive like any other, so one that is to outlive the handler belongs to a task that ends. A handler
+/// that waits for `shutdown` waits for itself, until the shutdown's deadline.
+///
+/// ```
+/// use cap_core::prelude::*;
+///
+/// #[cap_subscribe("order.cancelled")]
+/// async fn cancelled(reminder: String, cap: Cap) -> Result<(), HandlerError> {
+///     cap.cancel(&MessageId::new(reminder)).await.map_err(HandlerError::failed)?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Cap(Arc<Inner>);
+
+/// A bus as its own tasks have it: they are the bus's, and do not keep it alive.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnBus(Weak<Inner>);
+
+struct Inner {
+    context: Arc<Context>,
+    tasks: Tasks,
+    groups: Vec<GroupRuntime>,
+    probe: StorageProbe,
+    /// Held while shutting down, so that a second call waits for the first.
+    shutting_down: tokio::sync::Mutex<()>,
+}
+
+/// A group as the bus sees it.
+pub(crate) struct GroupRuntime {
+    pub(crate) group: Arc<Group>,
+    pub(crate) health: Arc<Tracker>,
+    pub(crate) gauge: Arc<GroupGauge>,
+}
+
+/// The bus was shut down, but not everything came to its end in time.
+#[derive(Debug, thiserror::Error)]
+#[error("shutting down took longer than shutdown_timeout ({timeout:?}); {what} will be done again")]
+pub struct ShutdownError {
+    timeout: Duration,
+    what: String,
+}
+
+impl Cap {
+    /// A bus of these groups, in which nothing runs yet.
+    pub(crate) fn new(groups: Vec<GroupRuntime>, context: impl FnOnce(OwnBus) -> Context) -> Self {
+        Self(Arc::new_cyclic(|own| Inner {
+            context: Arc::new(context(OwnBus(Weak::clone(own)))),
+            tasks: Tasks::default(),
+            groups,
+            probe: StorageProbe::default(),
+            shutting_down: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn groups(&self) -> &[GroupRuntime] {
+        &self.0.groups
+    }
+
+    /// A message to a topic with a payload, which is serialized at once. Say more about it, then await it; see
+    /// [`Publish`].
+    ///
+    /// `&()` and `&None` are null payloads and travel as an empty body.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`](crate::PublishError) when it is awaited: a bad topic or header, a payload that cannot be
+    /// serialized or is too large, a store that stays away for longer than `publish_timeout`, a bus that is shut
+    /// down.
+    pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
+        Publish::new(self.target(), topic.into(), payload)
+    }
+
+    /// Several messages to a topic, stored in one round trip: all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish), for the first message at fault.
+    pub fn publish_all<T: Serialize>(
+        &self,
+        topic: impl Into<String>,
+        payloads: impl IntoIterator<Item = T>,
+    ) -> PublishAll {
+        PublishAll::new(self.target(), &topic.into(), payloads)
+    }
+
+    fn target(&self) -> Target {
+        Target::Bus(Arc::clone(&self.0.context))
+    }
+
+    /// Cancels a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
+    /// be re-run by its row id; it is [parked](Self::parked) only for whoever asks for that reason. `false` when there
+    /// is no such message, or it has left already.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub async fn cancel(&self, id: &MessageId) -> Result<bool, StorageError> {
+        let context = &self.0.context;
+        let rows = context.storage.find(Side::Outbox, id.as_str()).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        Ok(!context.storage.cancel(&ids, context.options().failed_expire_after).await?.is_empty())
+    }
+
+    /// Looks at stored messages and acts on them: find, list, re-run, delete.
+    #[must_use]
+    pub fn monitor(&self) -> BusMonitor {
+        BusMonitor::new(Arc::clone(&self.0.context))
+    }
+
+    /// The messages that wait for an operator: find them, see what happened, repair them, run them again, delete them.
+    pub fn parked(&self) -> Parked {
+        Parked::new(Arc::clone(&self.0.context))
+    }
+
+    /// The options that the bus runs with.
+    #[must_use]
+    pub fn options(&self) -> &CapOptions {
+        self.0.context.options()
+    }
+
+    /// The storage as itself, which an adapter can downcast. For adapters.
+    #[must_use]
+    pub fn storage(&self) -> &dyn std::any::Any {
+        self.0.context.storage.as_any()
+    }
+
+    /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
+    #[must_use]
+    pub fn after_commit(&self) -> AfterCommit {
+        AfterCommit::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.context))))
+    }
+
+    /// The former name of [`after_commit`](Self::after_commit).
+    #[deprecated(note = "renamed to after_commit")]
+    #[must_use]
+    pub fn handover(&self) -> AfterCommit {
+        self.after_commit()
+    }
+
+    /// What is up, what is down and since when, and what is waiting. Takes three seconds at most.
+    ///
+    /// Cheap enough for any number of probes: the storage is asked once at a time in this process and once a second at
+    /// most, by a count that costs the same on ten rows and on ten million, and that the storage ends itself should it
+    /// take longer than a second. Whoever asks meanwhile gets the same answer.
+    pub async fn health(&self) -> Health {
+        let context = &self.0.context;
+        let counted = self.0.probe.counts(context, &self.0.tasks.upkeep).await;
+        let groups = self.0.groups.iter().map(GroupRuntime::health).collect();
+        Health {
+            phase: context.phase.get(),
+            storage: context.storage_health.get(),
+            transport: context.transport_health.get(),
+            groups,
+            full: self.full_destinations(),
+            relaying: context.leases.all(Side::Outbox).len(),
+            backlog: context.is_backlogged(),
+            waiting_is_capped: counted.as_ref().is_some_and(|counted| counted.is_capped),
+            waiting: counted.map(|counted| counted.counts),
+        }
+    }
+
+    fn full_destinations(&self) -> Vec<FullDestination> {
+        let context = &self.0.context;
+        let mut all = context.full_destinations.all();
+        for full in &mut all {
+            full.destination = context.transport.destination();
+            let groups = self.0.groups.iter().filter(|group| group.group.member_for(&full.topic).is_some());
+            full.own_groups = groups.map(|group| group.group.name.to_string()).collect();
+        }
+        all
+    }
+
+    /// Stops: takes no new work, lets running handlers finish, sends and stores what is under way, gives back what
+    /// is left. Publishing fails from the first moment on. Safe to call more than once.
+    ///
+    /// # Errors
+    ///
+    /// When not everything had ended by `shutdown_timeout`. It was dropped then; its messages are in the store and
+    /// are worked on again, here after a restart or on another node.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        let _turn = self.0.shutting_down.lock().await;
+        let (context, tasks) = (&self.0.context, &self.0.tasks);
+        if context.phase.get() == Phase::Stopped {
+            return Ok(());
+        }
+        let timeout = context.options().shutdown_timeout;
+        let deadline = Instant::now() + timeout;
+        context.phase.set(Phase::Stopping);
+        tracing::info!("shutting down");
+        context.stop.intake.cancel();
+        context.stop.handlers.cancel();
+        let mut late = Vec::new();
+        for (what, tracker, drain) in [
+            ("what was being received", &tasks.intake, None),
+            ("handlers that were running", &tasks.work, Some(&context.stop.relay)),
+            (
+                "messages on their way to the broker, or a call of on_failed",
+                &tasks.relay,
+                Some(&context.stop.lanes),
+            ),
+            ("outcomes that were being stored", &tasks.lanes, None),
+        ] {
+            if tokio::time::timeout_at(deadline, tracker.wait()).await.is_err() {
+                late.push(what);
+                break;
+            }
+            if let Some(drain) = drain {
+                drain.cancel();
+            }
+        }
+        self.abort().await;
+        if late.is_empty() {
+            tracing::info!("shut down");
+            Ok(())
+        } else {
+            let error = ShutdownError { timeout, what: late.join(", ") };
+            tracing::warn!(%error, "shut down");
+            Err(error)
+        }
+    }
+
+    /// Ends everything at once and gives back what is in hand.
+    pub(crate) async fn abort(&self) {
+        /// The store and the broker get this long to say goodbye.
+        const LAST: Duration = Duration::from_secs(5);
+        let (context, tasks) = (&self.0.context, &self.0.tasks);
+        let joined = context.phase.get() != Phase::Starting;
+        context.phase.set(Phase::Stopping);
+        context.stop.cancel_all();
+        let all = async {
+            for tracker in [&tasks.intake, &tasks.work, &tasks.relay, &tasks.lanes, &tasks.upkeep] {
+                tracker.wait().await;
+            }
+        };
+        if tokio::time::timeout(LAST, all).await.is_err() {
+            tracing::warn!("some tasks did not stop when asked to");
+        }
+        if joined {
+            give_back(context, LAST).await;
+            let worker = context.composer.ids.worker();
+            let leave = context.storage.leave(&context.owner.node, worker);
+            if !matches!(tokio::time::timeout(LAST, leave).await, Ok(Ok(()))) {
+                tracing::debug!("could not release the worker id; it expires on its own");
+            }
+        }
+        if tokio::time::timeout(LAST, context.transport.close()).await.is_err() {
+            tracing::debug!("the broker connection did not close in time");
+        }
+        context.phase.set(Phase::Stopped);
+    }
+}
+
+impl OwnBus {
+    /// The bus, if anybody still has it.
+    pub(crate) fn get(&self) -> Option<Cap> {
+        self.0.upgrade().map(Cap)
+    }
+}
+
+impl FromDelivery for Cap {
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        let own = delivery.state::<OwnBus>();
+        own.and_then(|own| own.get()).ok_or_else(|| HandlerError::cancelled().because("the bus is gone"))
+    }
+}
+
+impl GroupRuntime {
+    pub(crate) fn new(group: Arc<Group>, transport: &str) -> Self {
+        let health = Arc::new(Tracker::new(format!("{transport} consumer of {}", group.name)));
+        Self { group, health, gauge: Arc::default() }
+    }
+
+    fn health(&self) -> GroupHealth {
+        GroupHealth {
+            group: self.group.name.to_string(),
+            topics: self.group.members.iter().map(|member| member.pattern.to_string()).collect(),
+            consumer: self.health.get(),
+            running: self.gauge.running.load(Ordering::Relaxed),
+            queued: self.gauge.queued.load(Ordering::Relaxed),
+            circuits: self.gauge.circuits.get(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.context.stop.cancel_all();
+    }
+}
+
+impl Bus for Cap {
+    fn storage(&self) -> &dyn std::any::Any {
+        Self::storage(self)
+    }
+
+    fn after_commit(&self) -> AfterCommit {
+        Self::after_commit(self)
+    }
+}
+
+impl fmt::Debug for Cap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let context = &self.0.context;
+        f.debug_struct("Cap")
+            .field("node", &context.owner.node)
+            .field("storage", &context.storage.name())
+            .field("transport", &context.transport.name())
+            .field("phase", &context.phase.get())
+            .finish_non_exhaustive()
+    }
+}

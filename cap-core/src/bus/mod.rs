@@ -1,0 +1,9 @@
+//! The top: what a service holds of its bus, and how a bus is put together, started, and shut down.
+
+mod builder;
+mod cap;
+mod launch;
+
+pub use builder::CapBuilder;
+pub use cap::{Cap, ShutdownError};
+pub(crate) use cap::{GroupRuntime, OwnBus};

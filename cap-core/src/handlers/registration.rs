@@ -1,0 +1,325 @@
+//! Gathers subscriptions from link time and from the builder, checks them against each other, and sorts them into
+//! groups.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::activity::Activity;
+use super::handler::{ErasedHandler, Submission, Subscribe, Subscription};
+use crate::RetryPolicy;
+use crate::message::{TopicPattern, validate_group};
+use crate::runtime::callback_policy::{CallbackNotAllowed, CallbackPolicy, callback_patterns};
+use crate::runtime::circuit::CircuitBreaker;
+use crate::runtime::options::CapOptions;
+use cap_adapter::CheckContext;
+use cap_adapter::Classify;
+
+/// What stands for the package of a handler that was given to the builder.
+const BUILDER: &str = "the builder";
+
+/// One subscription before it is checked, wherever it came from.
+#[derive(Clone)]
+pub(crate) struct Registration {
+    topic: String,
+    group: Option<String>,
+    concurrency: Option<u16>,
+    timeout: Option<Duration>,
+    retry: Option<RetryPolicy>,
+    order_by: Option<String>,
+    circuit: Option<CircuitBreaker>,
+    classify: Option<Classify>,
+    queue: Option<String>,
+    callbacks_to: Option<Vec<String>>,
+    callback_not_allowed: Option<CallbackNotAllowed>,
+    reply_to_unit: Option<bool>,
+    function: String,
+    package: &'static str,
+    handler: ErasedHandler,
+}
+
+impl Registration {
+    pub(crate) fn from_subscription(subscription: &Subscription) -> Self {
+        let options = &subscription.options;
+        Self {
+            topic: subscription.topic.to_owned(),
+            group: options.group.map(str::to_owned),
+            concurrency: options.concurrency,
+            timeout: options.timeout,
+            retry: options.retry.map(|policy| policy()),
+            order_by: options.order_by.map(str::to_owned),
+            circuit: options.circuit.map(|circuit| circuit()),
+            classify: options.classify,
+            queue: options.queue.map(str::to_owned),
+            callbacks_to: options
+                .callbacks_to
+                .map(|patterns| patterns.iter().map(|&text| text.to_owned()).collect()),
+            callback_not_allowed: options.callback_not_allowed,
+            reply_to_unit: options.reply_to_unit,
+            function: subscription.function.to_owned(),
+            package: subscription.package,
+            handler: ErasedHandler::Pointers(subscription.handler),
+        }
+    }
+
+    pub(crate) fn from_builder(subscribe: Subscribe, function: &str, handler: ErasedHandler) -> Self {
+        Self {
+            topic: subscribe.topic,
+            group: subscribe.group,
+            concurrency: subscribe.concurrency,
+            timeout: subscribe.timeout,
+            retry: subscribe.retry,
+            order_by: subscribe.order_by,
+            circuit: subscribe.circuit,
+            classify: subscribe.classify,
+            queue: subscribe.queue,
+            callbacks_to: subscribe.callbacks_to,
+            callback_not_allowed: subscribe.callback_not_allowed,
+            reply_to_unit: subscribe.reply_to_unit,
+            function: function.to_owned(),
+            package: BUILDER,
+            handler,
+        }
+    }
+
+    /// The rules for its replies. The patterns have been checked.
+    fn callback_policy(&self, options: &CapOptions) -> CallbackPolicy {
+        let patterns = self.callbacks_to.as_ref().or(options.callbacks_to.as_ref());
+        CallbackPolicy {
+            allowed: patterns.map(|patterns| callback_patterns(patterns).unwrap_or_default()),
+            refused: self.callback_not_allowed.unwrap_or(options.callback_not_allowed),
+            reply_to_unit: self.reply_to_unit.unwrap_or(options.reply_to_unit),
+        }
+    }
+
+    /// Every subscription that was linked into this program.
+    pub(crate) fn linked() -> Vec<Self> {
+        inventory::iter::<Submission>
+            .into_iter()
+            .flat_map(|submission| submission.0)
+            .map(Self::from_subscription)
+            .collect()
+    }
+}
+
+/// A handler in its group.
+pub(crate) struct Member {
+    pub(crate) pattern: TopicPattern,
+    pub(crate) function: String,
+    pub(crate) handler: ErasedHandler,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) order_by: Option<String>,
+    pub(crate) circuit: Option<CircuitBreaker>,
+    pub(crate) classify: Option<Classify>,
+    pub(crate) callbacks: CallbackPolicy,
+    pub(crate) activity: Arc<Activity>,
+}
+
+/// The handlers of one group, the most specific topic first.
+pub(crate) struct Group {
+    pub(crate) name: Arc<str>,
+    pub(crate) concurrency: u16,
+    /// Its queue is somebody else's.
+    pub(crate) existing: bool,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Group {
+    /// The handler for a topic: of those that match, the most specific.
+    pub(crate) fn member_for(&self, topic: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.pattern.matches(topic))
+    }
+}
+
+/// Sorts registrations into groups.
+///
+/// # Errors
+///
+/// Every problem there is, each naming its function.
+pub(crate) fn build_groups(
+    registrations: Vec<Registration>,
+    options: &CapOptions,
+    context: &CheckContext<'_>,
+) -> Result<Vec<Group>, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut groups: BTreeMap<String, Vec<(TopicPattern, Registration)>> = BTreeMap::new();
+    for registration in registrations {
+        let function = &registration.function;
+        if let Err(problem) = registration.handler.check(context) {
+            problems.push(format!("{function} {problem}"));
+        }
+        if registration.concurrency == Some(0) {
+            problems.push(format!("{function} has concurrency 0, so it would never run"));
+        }
+        if registration.timeout == Some(Duration::ZERO) {
+            problems.push(format!("{function} has a timeout of zero, so every message would time out"));
+        }
+        if let Some(problem) = registration.circuit.and_then(|circuit| circuit.problem()) {
+            problems.push(format!("{function}: its circuit breaker {problem}"));
+        }
+        if let Some(Err(problem)) = registration.callbacks_to.as_deref().map(callback_patterns) {
+            problems.push(format!("{function}: {problem}"));
+        }
+        if registration.queue.is_some() && registration.group.is_some() {
+            problems.push(format!(
+                "{function} names a group and a queue; a queue of somebody else's has no group: leave one of them out"
+            ));
+        }
+        let group = match &registration.queue {
+            Some(queue) => queue.clone(),
+            None => options.full_group(registration.group.as_deref()),
+        };
+        if let Err(error) = validate_group(&group) {
+            problems.push(format!("{function}: {error}"));
+        }
+        match TopicPattern::parse(&options.full_topic(&registration.topic)) {
+            Err(error) => problems.push(format!("{function}: {error}")),
+            Ok(pattern) => groups.entry(group).or_default().push((pattern, registration)),
+        }
+    }
+    let groups =
+        groups.into_iter().map(|(name, members)| group(name, members, options, &mut problems)).collect();
+    if problems.is_empty() { Ok(groups) } else { Err(problems) }
+}
+
+fn group(
+    name: String,
+    mut members: Vec<(TopicPattern, Registration)>,
+    options: &CapOptions,
+    problems: &mut Vec<String>,
+) -> Group {
+    // Link order means nothing; names make start-up and its errors the same in every build.
+    members.sort_by(|(a, r), (b, s)| a.cmp(b).then_with(|| r.function.cmp(&s.function)));
+    for pair in members.windows(2) {
+        if let [(a, first), (b, second)] = pair
+            && a == b
+        {
+            problems.push(both_subscribe(a.as_str(), &name, first, second));
+        }
+    }
+    let existing = members.iter().find(|(_, r)| r.queue.is_some());
+    let own = members.iter().find(|(_, r)| r.queue.is_none());
+    if let (Some((_, queue)), Some((_, group))) = (existing, own) {
+        problems.push(format!(
+            "{} consumes the queue {name:?} as somebody else's, and {} is in the group of that name, whose own queue it \
+             is: give the group another name, or leave the queue out and name the group in both",
+            queue.function, group.function,
+        ));
+    }
+    let existing = existing.is_some();
+    let asked: u32 = members.iter().filter_map(|(_, r)| r.concurrency).map(u32::from).sum();
+    let concurrency = match asked {
+        0 => options.group_concurrency,
+        sum => u16::try_from(sum).unwrap_or(u16::MAX),
+    };
+    let members = members
+        .into_iter()
+        .map(|(pattern, registration)| Member {
+            callbacks: registration.callback_policy(options),
+            activity: Activity::of(&registration.function, &name),
+            pattern,
+            function: registration.function,
+            handler: registration.handler,
+            timeout: registration.timeout.or(options.handler_timeout),
+            retry: registration.retry.unwrap_or_else(|| options.retry.clone()),
+            order_by: registration.order_by,
+            circuit: registration.circuit.or(options.circuit_breaker),
+            classify: registration.classify,
+        })
+        .collect();
+    Group { name: name.into(), concurrency, existing, members }
+}
+
+fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Registration) -> String {
+    let Registration { function, package, .. } = first;
+    if *function == second.function && package == &second.package && *package != BUILDER {
+        return format!(
+            "{function} subscribes to {topic:?} in the group {group:?} twice: handlers that are linked into the program \
+             register themselves, so .subscriptions({function}::SUBSCRIPTIONS) is for programs that say \
+             .linked_handlers(false), and is said once there"
+        );
+    }
+    format!(
+        "{function} and {} both subscribe to {topic:?} in the group {group:?}; give one of them another group",
+        second.function,
+    )
+}
+
+/// How many subscriptions came from each package, for the log at start-up.
+pub(crate) fn count_by_package(registrations: &[Registration]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for registration in registrations {
+        *counts.entry(registration.package).or_default() += 1;
+    }
+    counts.iter().map(|(package, count)| format!("{package}: {count}")).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.topic, self.function)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cap_adapter::States;
+    use cap_adapter::engine::StorageView;
+
+    fn registration(subscribe: Subscribe, function: &str) -> Registration {
+        Registration::from_builder(subscribe, function, ErasedHandler::shared(async || ()))
+    }
+
+    fn build(registrations: Vec<Registration>, options: &CapOptions) -> Result<Vec<Group>, Vec<String>> {
+        let states = States::default();
+        let context = CheckContext::new(&states, StorageView { name: "test", any: &() });
+        build_groups(registrations, options, &context)
+    }
+
+    #[test]
+    fn groups_gather_their_handlers_and_the_most_specific_wins() {
+        let options = CapOptions { default_group: "shop".into(), ..CapOptions::default() };
+        let groups = build(
+            vec![
+                registration(Subscribe::to("order.#"), "any"),
+                registration(Subscribe::to("order.paid").concurrency(3), "paid"),
+                registration(Subscribe::to("order.*").concurrency(2), "one"),
+                registration(Subscribe::to("order.paid").group("audit"), "audit"),
+            ],
+            &options,
+        )
+        .unwrap();
+        let [audit, shop] = &groups[..] else { panic!("two groups") };
+        assert_eq!((&*audit.name, audit.concurrency), ("audit.v1", 1));
+        assert_eq!((&*shop.name, shop.concurrency), ("shop.v1", 5));
+        let handler = |topic: &str| shop.member_for(topic).map(|index| shop.members[index].function.as_str());
+        assert_eq!(handler("order.paid"), Some("paid"));
+        assert_eq!(handler("order.sent"), Some("one"));
+        assert_eq!(handler("order"), Some("any"));
+        assert_eq!(handler("invoice"), None);
+    }
+
+    #[test]
+    fn every_problem_is_told_and_names_its_function() {
+        let problems = build(
+            vec![
+                registration(Subscribe::to("a.b"), "first"),
+                registration(Subscribe::to("a.b"), "second"),
+                registration(Subscribe::to("a b"), "spaced"),
+                registration(Subscribe::to("c").group("g g"), "grouped"),
+                registration(Subscribe::to("d").concurrency(0), "idle"),
+                registration(Subscribe::to("x".repeat(201)), "long"),
+            ],
+            &CapOptions::default(),
+        )
+        .err()
+        .unwrap();
+        let text = problems.join("\n");
+        for part in ["first and second both subscribe to \"a.b\"", "spaced", "grouped", "idle", "long"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(problems.len(), 5, "{text}");
+    }
+}

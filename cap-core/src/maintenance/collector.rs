@@ -1,0 +1,57 @@
+//! Deletes messages whose time is over, in bounded batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::faults::point;
+use crate::runtime::context::Context;
+use crate::storage::Expiry;
+
+/// Between two batches, so that a long clean-up leaves the store to others.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Collects at the start and then at every interval, until intake stops.
+pub(crate) async fn run_collector(context: Arc<Context>) {
+    let stop = context.stop.intake.clone();
+    let rounds = async {
+        if !context.ready().await {
+            return;
+        }
+        let options = context.options();
+        let expiry = Expiry { succeeded: options.succeeded_expire_after, limit: options.collector_batch };
+        let mut ticks = tokio::time::interval(options.collector_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            collect(&context, &expiry).await;
+        }
+    };
+    stop.run_until_cancelled(rounds).await;
+}
+
+async fn collect(context: &Context, expiry: &Expiry) {
+    let limit = u64::try_from(expiry.limit).unwrap_or(u64::MAX);
+    let mut total = 0;
+    loop {
+        point("collect.before").await;
+        let deleted = context.storage.delete_expired(expiry).await;
+        point("collect.after").await;
+        match deleted {
+            Ok((outbox, inbox)) => {
+                total += outbox + inbox;
+                if outbox < limit && inbox < limit {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "expired messages could not be deleted; the next round tries again");
+                break;
+            }
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+    metrics::counter!("cap_expired_total").increment(total);
+    if total > 0 {
+        tracing::debug!(total, "deleted expired messages");
+    }
+}

@@ -1,0 +1,13 @@
+//! What keeps a bus going beside its traffic: claims of what is due, heartbeats, expiry, the worker id.
+
+mod claims;
+mod collector;
+mod heartbeat;
+mod lease_renewal;
+mod node;
+
+pub(crate) use claims::{InboxTarget, run_inbox_claims, run_outbox_claims};
+pub(crate) use collector::run_collector;
+pub(crate) use heartbeat::{give_back, run_heartbeat};
+pub(crate) use lease_renewal::spawn_renewal;
+pub(crate) use node::{node_request, run_node};

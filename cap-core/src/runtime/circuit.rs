@@ -1,0 +1,296 @@
+//! Pausing a subscriber whose dependency is down: the settings, and the state machine, which is told the time.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::runtime::options::LONGEST;
+
+/// When a subscriber pauses instead of failing one message after the other.
+///
+/// After a run of failures with no success in between, the subscriber's circuit opens: its messages wait in the
+/// store, no handler runs, and no attempt is counted, neither for what waits nor for what was still running and fails
+/// meanwhile. When the pause is over one message is tried, as a probe. If it succeeds the circuit closes and
+/// everything goes on; if it fails that attempt is counted as any other, and the next pause is twice as long, up to a
+/// limit. Each subscriber has a circuit of its own in each process.
+///
+/// A failure that says nothing about the dependency does not count: a permanent error, a payload that cannot be read, a
+/// cancellation. With [`outages_only`](Self::outages_only) only those count that the handler, or the classifier of its
+/// errors, calls an [outage](crate::HandlerError::outage), and the handler's time-outs, which are called so for it.
+///
+/// ```
+/// use std::time::Duration;
+/// use cap_core::prelude::*;
+///
+/// let breaker = CircuitBreaker::after(5).pause(Duration::from_secs(10)).outages_only();
+///
+/// #[cap_subscribe("invoice.wanted", circuit = CircuitBreaker::after(3))]
+/// async fn call_the_tax_office(invoice: u64) -> Result<(), HandlerError> {
+///     # let _ = invoice;
+///     Err(HandlerError::failed("connection refused").outage())
+/// }
+/// ```
+///
+/// In a configuration: `{"failures": 5, "pause": "10s", "longest": "5m", "outages_only": true}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CircuitBreaker {
+    /// So many failures in a row open the circuit. At least 1.
+    pub failures: u32,
+    /// The first pause. Default: 30 seconds.
+    #[serde(default = "default_pause", with = "humantime_serde")]
+    pub pause: Duration,
+    /// The longest pause. Default: ten minutes.
+    #[serde(default = "default_longest", with = "humantime_serde")]
+    pub longest: Duration,
+    /// Whether only time-outs count, and failures that are called an outage. Default: false, every failure that is
+    /// retried counts.
+    #[serde(default)]
+    pub outages_only: bool,
+}
+
+const fn default_pause() -> Duration {
+    Duration::from_secs(30)
+}
+
+const fn default_longest() -> Duration {
+    Duration::from_mins(10)
+}
+
+impl CircuitBreaker {
+    /// Opens after so many failures in a row.
+    #[must_use]
+    pub const fn after(failures: u32) -> Self {
+        Self { failures, pause: default_pause(), longest: default_longest(), outages_only: false }
+    }
+
+    /// Sets the first pause.
+    #[must_use]
+    pub const fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Sets the longest pause.
+    #[must_use]
+    pub const fn longest(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Counts only time-outs, and failures that are called an [outage](crate::HandlerError::outage).
+    #[must_use]
+    pub const fn outages_only(mut self) -> Self {
+        self.outages_only = true;
+        self
+    }
+
+    /// What is out of range, if anything.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        match self {
+            Self { failures: 0, .. } => Some("has 0 failures; a circuit that is always open runs nothing"),
+            Self { pause, .. } if pause.is_zero() => Some("has a pause of zero, so it would never pause"),
+            Self { pause, longest, .. } if pause > longest => {
+                Some("has a pause that is longer than its longest")
+            }
+            Self { longest, .. } if *longest > LONGEST => {
+                Some("has a longest pause of more than 100 years (36525days)")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a circuit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Handlers run.
+    Closed,
+    /// Messages wait.
+    Open,
+    /// One message is tried, the others wait.
+    Probing,
+}
+
+/// The circuit of one subscriber in this process, as [`GroupHealth`](crate::GroupHealth) tells it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CircuitHealth {
+    /// The handler's name. One function may have several circuits, one for each topic that it subscribes to.
+    pub subscriber: String,
+    /// The topic or pattern that it takes, with the prefix.
+    pub topic: String,
+    /// Where it stands.
+    pub state: CircuitState,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// The circuit itself. The executor owns it, and tells it the time.
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    settings: CircuitBreaker,
+    state: State,
+    /// Failures since the last success.
+    run: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed,
+    Open { until: Instant, pause: Duration },
+    Probing { pause: Duration },
+}
+
+/// What is to become of a message that wants to run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Run,
+    /// It is tried on behalf of all.
+    Probe,
+    /// It waits here for the probe's outcome.
+    Wait,
+    /// It goes back to the store for this long.
+    Rest(Duration),
+}
+
+/// What an outcome says about the dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Up,
+    Down,
+    /// Nothing.
+    None,
+}
+
+impl Circuit {
+    pub(crate) fn new(settings: CircuitBreaker) -> Self {
+        Self { settings, state: State::Closed, run: 0 }
+    }
+
+    pub(crate) fn state(&self) -> CircuitState {
+        match self.state {
+            State::Closed => CircuitState::Closed,
+            State::Open { .. } => CircuitState::Open,
+            State::Probing { .. } => CircuitState::Probing,
+        }
+    }
+
+    pub(crate) fn outages_only(&self) -> bool {
+        self.settings.outages_only
+    }
+
+    pub(crate) fn admit(&mut self, now: Instant) -> Admission {
+        match self.state {
+            State::Closed => Admission::Run,
+            State::Probing { .. } => Admission::Wait,
+            State::Open { until, .. } if now < until => Admission::Rest(until - now),
+            State::Open { pause, .. } => {
+                self.state = State::Probing { pause };
+                Admission::Probe
+            }
+        }
+    }
+
+    /// Hears an outcome. Gives back how long the message rests without its attempt being counted, if so.
+    pub(crate) fn hear(&mut self, now: Instant, sign: Sign, probe: bool) -> Option<Duration> {
+        match (sign, self.state) {
+            (Sign::Up, _) => {
+                self.run = 0;
+                self.state = State::Closed;
+                None
+            }
+            // The next message is the probe.
+            (Sign::None, State::Probing { pause }) if probe => {
+                self.state = State::Open { until: now, pause };
+                None
+            }
+            (Sign::None, _) => None,
+            (Sign::Down, State::Closed) => {
+                self.run = self.run.saturating_add(1);
+                if self.run >= self.settings.failures {
+                    self.open(now, self.settings.pause);
+                }
+                None
+            }
+            (Sign::Down, State::Probing { pause }) if probe => {
+                self.open(now, pause.saturating_mul(2).min(self.settings.longest));
+                None
+            }
+            // It was started before the circuit opened.
+            (Sign::Down, State::Open { until, .. }) => Some(until.saturating_duration_since(now)),
+            (Sign::Down, State::Probing { pause }) => Some(pause),
+        }
+    }
+
+    fn open(&mut self, now: Instant, pause: Duration) {
+        // A pause beyond the end of time: for as long as can be said.
+        let until = now.checked_add(pause).unwrap_or_else(|| now + Duration::from_hours(24 * 365));
+        self.state = State::Open { until, pause };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn open() -> (Circuit, Instant) {
+        let mut circuit = Circuit::new(CircuitBreaker::after(2).pause(SECOND).longest(3 * SECOND));
+        let now = Instant::now();
+        assert_eq!(circuit.hear(now, Sign::Down, false), None);
+        assert_eq!(circuit.admit(now), Admission::Run);
+        assert_eq!(circuit.hear(now, Sign::Down, false), None, "the failure that opens it counts");
+        (circuit, now)
+    }
+
+    #[test]
+    fn a_run_of_failures_opens_it_and_a_success_ends_the_run() {
+        let mut circuit = Circuit::new(CircuitBreaker::after(2));
+        let now = Instant::now();
+        for sign in [Sign::Down, Sign::Up, Sign::Down, Sign::None] {
+            assert_eq!(circuit.hear(now, sign, false), None);
+            assert_eq!(circuit.admit(now), Admission::Run);
+        }
+        circuit.hear(now, Sign::Down, false);
+        assert_eq!(circuit.admit(now), Admission::Rest(default_pause()));
+    }
+
+    #[test]
+    fn what_fails_while_it_is_open_is_not_counted() {
+        let (mut circuit, now) = open();
+        assert_eq!(circuit.hear(now, Sign::Down, false), Some(SECOND));
+        assert_eq!(circuit.admit(now + SECOND), Admission::Probe);
+        assert_eq!(circuit.hear(now + SECOND, Sign::Down, false), Some(SECOND), "it is not the probe");
+        assert_eq!(circuit.state(), CircuitState::Probing);
+    }
+
+    #[test]
+    fn one_probe_at_a_time_and_growing_pauses() {
+        let (mut circuit, start) = open();
+        let mut now = start + SECOND;
+        for pause in [2, 3, 3] {
+            assert_eq!(circuit.admit(now), Admission::Probe);
+            assert_eq!(circuit.admit(now), Admission::Wait);
+            assert_eq!(circuit.hear(now, Sign::Down, true), None, "a probe counts");
+            assert_eq!(circuit.admit(now), Admission::Rest(pause * SECOND));
+            now += pause * SECOND;
+        }
+        assert_eq!(circuit.admit(now), Admission::Probe);
+        assert_eq!(circuit.hear(now, Sign::None, true), None);
+        assert_eq!(circuit.admit(now), Admission::Probe, "that said nothing: the next is the probe");
+        assert_eq!(circuit.hear(now, Sign::Up, true), None);
+        assert_eq!(circuit.admit(now), Admission::Run);
+    }
+
+    #[test]
+    fn a_late_success_closes_it() {
+        let (mut circuit, now) = open();
+        circuit.hear(now, Sign::Up, false);
+        assert_eq!(circuit.admit(now), Admission::Run);
+    }
+}

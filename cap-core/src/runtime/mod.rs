@@ -1,0 +1,19 @@
+//! The lowest room: options, names, retry policies, circuits, health, leases, and the ways to storage and broker. What
+//! every other room stands on; it imports from none of them.
+
+pub(crate) mod backoff;
+pub(crate) mod batch_queue;
+pub(crate) mod byte_budget;
+pub(crate) mod callback_policy;
+pub(crate) mod circuit;
+pub(crate) mod context;
+pub(crate) mod due_times;
+pub(crate) mod erased;
+pub(crate) mod health;
+pub(crate) mod lease_book;
+pub(crate) mod options;
+pub(crate) mod phase;
+pub(crate) mod repeated_events;
+pub(crate) mod retry_proof;
+pub(crate) mod suspect_gate;
+pub(crate) mod tasks;

@@ -1,0 +1,161 @@
+//! Log lines that could come without end, such as one for each bad message that somebody sends: the first of a kind is
+//! written at once, the others are counted, and the counts are written once a minute. At `DEBUG` each is written.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::runtime::context::Context;
+
+/// For how long repetitions of a kind are counted before the count is written.
+const WINDOW: Duration = Duration::from_mins(1);
+/// So many kinds are told apart. Those beyond share one count for each event.
+const KINDS: usize = 256;
+/// What stands for the details of those beyond.
+const OTHERS: &str = "others";
+
+/// Counts what has been logged already.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    kinds: Mutex<HashMap<Kind, Counted>>,
+    /// Something is counted.
+    counting: Notify,
+}
+
+/// An event that a sender can cause without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// A received message was parked before any handler ran.
+    Parked,
+    /// An attempt of a handler failed.
+    AttemptFailed,
+    /// A message failed for good.
+    FailedForGood,
+    /// A reply was not sent, as its topic is not allowed.
+    ReplyNotSent,
+    /// A copy came back from the broker that is not proved to be ours.
+    CopyRefused,
+}
+
+impl Event {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Parked => "message parked on receipt",
+            Self::AttemptFailed => "handler failed",
+            Self::FailedForGood => "message failed for good",
+            Self::ReplyNotSent => "reply not sent",
+            Self::CopyRefused => "retry copy dropped",
+        }
+    }
+}
+
+/// What makes two events one kind: what happened, in which group, and what about it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    event: Event,
+    group: Arc<str>,
+    detail: String,
+}
+
+#[derive(Debug)]
+struct Counted {
+    since: Instant,
+    more: u64,
+}
+
+impl Repeats {
+    /// Whether this event is to be logged in full. It is if none of its kind was within the last minute; otherwise it
+    /// is counted.
+    pub(crate) fn is_first(&self, event: Event, group: &Arc<str>, detail: impl Into<String>) -> bool {
+        let mut kind = Kind { event, group: Arc::clone(group), detail: detail.into() };
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if kinds.len() >= KINDS && !kinds.contains_key(&kind) {
+            kind = Kind { detail: OTHERS.to_owned(), ..kind };
+        }
+        if let Some(counted) = kinds.get_mut(&kind) {
+            counted.more += 1;
+            return false;
+        }
+        kinds.insert(kind, Counted { since: Instant::now(), more: 0 });
+        self.counting.notify_one();
+        true
+    }
+
+    /// Writes the counts whose minute is over, or all of them. A kind of which there were no more is forgotten. Gives
+    /// back when the next minute is over.
+    fn write(&self, all: bool) -> Option<Instant> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        kinds.retain(|kind, counted| {
+            if !all && counted.since + WINDOW > now {
+                return true;
+            }
+            let Kind { event, group, detail } = kind;
+            let more = std::mem::take(&mut counted.more);
+            if more > 0 {
+                let seconds = (now - counted.since).as_secs();
+                let event = event.text();
+                tracing::warn!(
+                    event,
+                    group = &**group,
+                    detail,
+                    more,
+                    seconds,
+                    "repeated; counted instead of logged one by one"
+                );
+            }
+            counted.since = now;
+            more > 0
+        });
+        kinds.values().map(|counted| counted.since + WINDOW).min()
+    }
+}
+
+/// Writes the counts, until everything stops.
+pub(crate) async fn run_repeats(context: Arc<Context>) {
+    let repeats = &context.repeats;
+    let rounds = async {
+        loop {
+            match repeats.write(false) {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => repeats.counting.notified().await,
+            }
+        }
+    };
+    context.stop.everything.run_until_cancelled(rounds).await;
+    repeats.write(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_of_a_kind_is_logged_and_again_after_a_quiet_minute() {
+        let (repeats, group) = (Repeats::default(), Arc::from("shop.v1"));
+        let first = |detail: &str| repeats.is_first(Event::Parked, &group, detail);
+        assert!(first("a") && !first("a") && first("b"), "kinds are told apart");
+        tokio::time::advance(WINDOW / 2).await;
+        assert!(repeats.write(false).is_some() && !first("a"));
+        tokio::time::advance(WINDOW).await;
+        assert!(repeats.write(false).is_some(), "what was repeated is counted on");
+        assert!(!first("a") && first("b"));
+        tokio::time::advance(WINDOW).await;
+        repeats.write(false);
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(repeats.write(false), None, "nothing is kept of what does not happen any more");
+        assert!(first("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_without_end_share_a_count() {
+        let (repeats, group) = (Repeats::default(), Arc::from("shop.v1"));
+        let logged =
+            (0..10_000).filter(|number| repeats.is_first(Event::Parked, &group, number.to_string())).count();
+        assert_eq!(logged, KINDS + 1);
+        assert!(repeats.kinds.lock().unwrap().len() <= KINDS + 1);
+    }
+}

@@ -1,0 +1,75 @@
+//! Outcomes that the storage does not take although it takes others: they wait apart, and hold up nobody.
+
+use tokio::time::{Instant, sleep_until};
+
+use super::outcome_writer::{OutcomeItem, Tried, refuse, takes_renewals, write_once};
+use super::write_unnoted;
+use crate::error::StorageError;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::context::Context;
+
+/// Outcomes that are retried one by one, each with pauses of its own. Their leases are renewed meanwhile.
+pub(super) struct Aside {
+    waiting: Vec<Waiting>,
+    limit: usize,
+}
+
+struct Waiting {
+    item: OutcomeItem,
+    backoff: Backoff,
+    due: Instant,
+}
+
+impl Aside {
+    /// None yet, and at most `limit`.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { waiting: Vec::new(), limit }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < self.limit
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn push(&mut self, item: OutcomeItem, error: Option<&StorageError>) {
+        tracing::warn!(
+            row = item.row(),
+            error = error.map(tracing::field::display),
+            "storage rejects the outcome of a message but accepts others; retrying it separately"
+        );
+        let mut backoff = Backoff::default();
+        let due = Instant::now() + backoff.next();
+        self.waiting.push(Waiting { item, backoff, due });
+    }
+
+    /// Waits until one is to be tried again; returns at once if there is none. Cancel safe: it only waits.
+    pub(super) async fn due(&self) {
+        if let Some(due) = self.waiting.iter().map(|waiting| waiting.due).min() {
+            sleep_until(due).await;
+        }
+    }
+
+    /// Tries those that are due once more, until one fails: a storage that is unavailable is not asked for each.
+    pub(super) async fn retry(&mut self, context: &Context) {
+        let now = Instant::now();
+        while let Some(index) = self.waiting.iter().position(|waiting| waiting.due <= now) {
+            let Waiting { item, mut backoff, .. } = self.waiting.swap_remove(index);
+            // What is wrong with one outcome says nothing of the storage's health.
+            let tried = write_once(context, vec![item], write_unnoted).await;
+            let Tried::Failed(error, mut items) = tried else { continue };
+            let Some(mut item) = items.pop() else { continue };
+            if let Some(error) = error.filter(StorageError::is_refused)
+                && takes_renewals(context, std::slice::from_ref(&item)).await
+            {
+                let Some(next) = refuse(context, &error, item) else { continue };
+                item = next;
+            }
+            let due = Instant::now() + backoff.next();
+            self.waiting.push(Waiting { item, backoff, due });
+            break;
+        }
+    }
+}
