@@ -244,7 +244,7 @@ impl Store {
         let mut insert = |new: &NewOutgoing| outbox.insert_outgoing(now, owner, new);
         let outgoing = batch.outgoing.iter().map(&mut insert).collect();
         let incoming = batch.incoming.iter().map(|new| inbox.insert_incoming(now, owner, new)).collect();
-        let mut complete_incoming = |row_completion: &RowCompletion| {
+        let mut complete_in_inbox = |row_completion: &RowCompletion| {
             let held = inbox.complete(now, owner, row_completion.lease, &row_completion.outcome);
             if held {
                 let stored: Vec<_> = row_completion.publishes.iter().map(&mut insert).collect();
@@ -252,11 +252,11 @@ impl Store {
             }
             held
         };
-        let completed_incoming = batch.completed_incoming.iter().map(&mut complete_incoming).collect();
-        let complete_outgoing = |row_completion: &RowCompletion| {
+        let completed_incoming = batch.completed_incoming.iter().map(&mut complete_in_inbox).collect();
+        let complete_in_outbox = |row_completion: &RowCompletion| {
             outbox.complete(now, owner, row_completion.lease, &row_completion.outcome)
         };
-        let completed_outgoing = batch.completed_outgoing.iter().map(complete_outgoing).collect();
+        let completed_outgoing = batch.completed_outgoing.iter().map(complete_in_outbox).collect();
         WriteReport { outgoing, incoming, completed_outgoing, completed_incoming }
     }
 }
