@@ -114,7 +114,7 @@ pub use cap_adapter::faults;
 pub use cap_adapter::{error, message, monitor, storage, transport};
 pub use cap_memory as memory;
 
-pub use bus::{Cap, CapBuilder, ShutdownError};
+pub use bus::{Cap, CapBuilder, Failure, ShutdownError};
 pub use cap_adapter::UnverifiedTransport;
 pub use cap_adapter::{AfterCommit, Bus, Within};
 pub use cap_adapter::{NextAttempt, RetryPolicy};
@@ -123,16 +123,15 @@ pub use error::{BoxError, PublishError, StartError};
 pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
     FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, IntoOutcome, Layer, Next,
-    Outcome, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
-    SubscriptionOptions, Topic, Worker, layer_fn,
+    Outcome, Publisher, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
+    SubscriptionOptions, Topic, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use handlers::{NextService, TowerLayer};
 pub use message::{Headers, Message, MessageId};
-pub use operate::failure_callback::Failure;
 pub use operate::monitor::BusMonitor;
 pub use operate::parked::Parked;
-pub use publish::{Publish, PublishAll, Publisher};
+pub use publish::{Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use runtime::health::{Component, FullDestination, GroupHealth, Health, Phase};

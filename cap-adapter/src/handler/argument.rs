@@ -23,7 +23,7 @@ use crate::message::MessageId;
 /// those that adapters and applications add by implementing this trait for a type of their own that does not implement `Deserialize`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
-    label = "neither a payload nor anything else that a handler can be given",
+    label = "not a valid handler argument",
     note = "a payload needs `#[derive(Deserialize)]`; shared values come as `State<T>` with a `T: Send + Sync`; others are CapHeaders, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery"
 )]
 pub trait FromDelivery: Sized {

@@ -4,34 +4,35 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use cap_adapter::engine::StorageView;
+use cap_adapter::{CheckContext, Classify, States};
+use tokio::sync::mpsc;
 
-use crate::bus::launch::{Queues, Started, spawn};
-use crate::bus::{Cap, GroupRuntime};
-use crate::consume::IncomingHook;
+use super::cap::{Cap, GroupRuntime};
+use super::failure::{Failure, OnFailed};
+use super::launch::{Queues, Started, spawn};
+use crate::consume::{Inbox, IncomingHook};
 use crate::error::StartError;
 use crate::handlers::{
-    CheckContext, Classify, ErasedHandler, Group, HandlerFn, Layer, Registration, States, Subscribe,
-    Subscription, build_groups, count_by_package,
+    ErasedHandler, Group, HandlerFn, Layer, Registration, Subscribe, Subscription, build_groups,
+    count_by_package,
 };
 use crate::message::{Headers, IdGenerator};
 use crate::monitor::Monitor;
-use crate::operate::failure_callback::{Failure, NoticeQueues, OnFailed};
 use crate::publish::composer::Composer;
-use crate::publish::{FullDestinations, LateCommits, OpenCommits, OpenPlaces};
-use crate::runtime::context::{Context, Stop};
-use crate::runtime::due_times::DueTimes;
+use crate::publish::{FullDestinations, LateCommits, OpenCommits, Outbox, RelayQueue};
+use crate::runtime::broker_client::BrokerClient;
+use crate::runtime::engine::Engine;
 use crate::runtime::erased::{DynStorage, DynTransport};
-use crate::runtime::health::Tracker;
-use crate::runtime::lease_book::LeaseBook;
+use crate::runtime::lifecycle::Lifecycle;
+use crate::runtime::notifier::Notifier;
 use crate::runtime::options::CapOptions;
-use crate::runtime::phase::CurrentPhase;
-use crate::runtime::repeated_events::Repeats;
-use crate::runtime::retry_proof::RetryProofs;
+use crate::runtime::repeated_events::RepeatedEvents;
+use crate::runtime::storage_client::StorageClient;
 use crate::runtime::suspect_gate::SuspectGate;
 use crate::storage::{Owner, Storage};
 use crate::transport::{Incoming, Transport, TransportContext};
-use cap_adapter::engine::StorageView;
+use crate::writer::OutcomeQueue;
 
 /// Puts a bus together; see [`Cap::builder`].
 #[must_use = "a builder does nothing until .start()"]
@@ -304,62 +305,53 @@ impl CapBuilder {
         worker: Option<u16>,
         groups: Vec<Arc<Group>>,
     ) -> (Cap, Started) {
-        let options = &self.options;
-        let (store, store_queue) = mpsc::channel(options.batch_size * 2);
-        let (complete, complete_queue) = mpsc::channel(options.batch_size * 2);
-        let (relay, relay_queue) = mpsc::channel(options.relay_buffer);
-        let (notices, notice_queue) = NoticeQueues::new();
         let own_queues = groups.iter().filter(|group| !group.existing).count();
-        let activities = groups
-            .iter()
-            .flat_map(|group| &group.members)
-            .map(|member| Arc::clone(&member.activity))
-            .collect();
         let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
-        let cap = Cap::new(groups, |bus| {
-            self.states.insert(Arc::new(bus.clone()));
-            Context {
-                composer: Arc::new(Composer {
-                    ids: IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))),
-                    options: self.options,
-                    can_delay: transport.can_delay(),
-                    transport: Arc::clone(&transport),
-                }),
-                storage_health: Tracker::new(storage.name()),
-                transport_health: Tracker::new(transport.name()),
-                storage,
-                transport,
-                owner,
-                states: Arc::new(self.states),
-                classify: self.classify,
-                leases: LeaseBook::default(),
-                activities,
-                suspects: SuspectGate::default(),
-                retry_proofs: RetryProofs::default(),
-                due: DueTimes::default(),
-                phase: CurrentPhase::starting(),
-                undeclared: watch::channel(own_queues).0,
-                store,
-                complete,
-                open_places: OpenPlaces::of(&relay),
-                full_destinations: FullDestinations::default(),
-                late_commits: LateCommits::new(relay.max_capacity()),
-                open_commits: OpenCommits::new(),
-                relay,
-                backlog: false.into(),
-                notices: self.on_failed.is_some().then_some(notices),
-                repeats: Repeats::default(),
-                stop: Stop::default(),
-                bus,
-            }
+        let options = Arc::new(self.options);
+        let ids = Arc::new(IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))));
+        let (inserts, insert_queue) = mpsc::channel(options.batch_size * 2);
+        let (outcomes, outcome_queue) = OutcomeQueue::new(options.batch_size * 2);
+        let (relay, relay_queue) = RelayQueue::new(options.relay_buffer);
+        let (notifier, notifications) = Notifier::new(self.on_failed.is_some());
+        let composer = Arc::new(Composer {
+            ids: Arc::clone(&ids),
+            options: Arc::clone(&options),
+            can_delay: transport.can_delay(),
+            transport: Arc::clone(&transport),
         });
-        let queues = Queues {
-            store: store_queue,
-            complete: complete_queue,
-            relay: relay_queue,
-            notices: notice_queue,
-        };
-        let started = spawn(&cap, queues, worker, &self.hook, &self.layers.into(), self.on_failed);
+        let engine = Arc::new(Engine {
+            lifecycle: Lifecycle::starting(),
+            storage: StorageClient::new(storage, owner, options.succeeded_expire_after),
+            broker: BrokerClient::new(transport, own_queues),
+            notifier,
+            repeated: RepeatedEvents::default(),
+            ids,
+            options,
+        });
+        let outbox = Arc::new(Outbox {
+            full_destinations: FullDestinations::default(),
+            late_commits: LateCommits::new(engine.options.relay_buffer),
+            open_commits: OpenCommits::new(),
+            engine: Arc::clone(&engine),
+            composer,
+            inserts,
+            outcomes,
+            relay,
+        });
+        let cap = Cap::new(groups, Arc::clone(&outbox));
+        self.states.insert(Arc::new(cap.own()));
+        let inbox = Arc::new(Inbox {
+            engine,
+            outbox,
+            states: Arc::new(self.states),
+            layers: self.layers.into(),
+            classify: self.classify,
+            hook: self.hook,
+            suspects: SuspectGate::default(),
+        });
+        let queues =
+            Queues { inserts: insert_queue, outcomes: outcome_queue, relay: relay_queue, notifications };
+        let started = spawn(&cap, &inbox, queues, worker, self.on_failed);
         (cap, started)
     }
 }

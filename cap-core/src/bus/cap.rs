@@ -5,20 +5,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cap_adapter::{AfterCommit, Bus};
+use cap_adapter::{AfterCommit, Bus, Delivery, FromDelivery, HandlerError};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::consume::GroupGauge;
 use crate::error::StorageError;
-use crate::handlers::{Delivery, FromDelivery, Group, HandlerError};
-use crate::maintenance::give_back;
+use crate::handlers::Group;
+use crate::maintenance::release_leases;
 use crate::message::MessageId;
 use crate::operate::monitor::BusMonitor;
 use crate::operate::parked::Parked;
 use crate::operate::waiting_counts::StorageProbe;
-use crate::publish::{PendingCommit, Publish, PublishAll, Target};
-use crate::runtime::context::Context;
+use crate::publish::{Outbox, PendingCommit, Publish, PublishAll, Target};
+use crate::runtime::engine::Engine;
 use crate::runtime::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
 use crate::runtime::options::CapOptions;
 use crate::runtime::tasks::Tasks;
@@ -75,7 +75,7 @@ pub struct Cap(Arc<Inner>);
 pub(crate) struct OwnBus(Weak<Inner>);
 
 struct Inner {
-    context: Arc<Context>,
+    outbox: Arc<Outbox>,
     tasks: Tasks,
     groups: Vec<GroupRuntime>,
     probe: StorageProbe,
@@ -100,9 +100,9 @@ pub struct ShutdownError {
 
 impl Cap {
     /// A bus of these groups, in which nothing runs yet.
-    pub(crate) fn new(groups: Vec<GroupRuntime>, context: impl FnOnce(OwnBus) -> Context) -> Self {
-        Self(Arc::new_cyclic(|own| Inner {
-            context: Arc::new(context(OwnBus(Weak::clone(own)))),
+    pub(super) fn new(groups: Vec<GroupRuntime>, outbox: Arc<Outbox>) -> Self {
+        Self(Arc::new(Inner {
+            outbox,
             tasks: Tasks::default(),
             groups,
             probe: StorageProbe::default(),
@@ -110,15 +110,24 @@ impl Cap {
         }))
     }
 
-    pub(crate) fn context(&self) -> &Arc<Context> {
-        &self.0.context
+    /// The bus as its own tasks have it.
+    pub(super) fn own(&self) -> OwnBus {
+        OwnBus(Arc::downgrade(&self.0))
     }
 
-    pub(crate) fn tasks(&self) -> &Tasks {
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.0.outbox
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.0.outbox.engine
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
 
-    pub(crate) fn groups(&self) -> &[GroupRuntime] {
+    pub(super) fn groups(&self) -> &[GroupRuntime] {
         &self.0.groups
     }
 
@@ -150,7 +159,7 @@ impl Cap {
     }
 
     fn target(&self) -> Target {
-        Target::Bus(Arc::clone(&self.0.context))
+        Target::Bus(Arc::clone(&self.0.outbox))
     }
 
     /// Cancels a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
@@ -161,39 +170,39 @@ impl Cap {
     ///
     /// When the store failed.
     pub async fn cancel(&self, id: &MessageId) -> Result<bool, StorageError> {
-        let context = &self.0.context;
-        let rows = context.storage.find(Side::Outbox, id.as_str()).await?;
+        let engine = self.engine();
+        let rows = engine.storage.find(Side::Outbox, id.as_str()).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        Ok(!context.storage.cancel(&ids, context.options().failed_expire_after).await?.is_empty())
+        Ok(!engine.storage.cancel(&ids, engine.options.failed_expire_after).await?.is_empty())
     }
 
     /// Looks at stored messages and acts on them: find, list, re-run, delete.
     #[must_use]
     pub fn monitor(&self) -> BusMonitor {
-        BusMonitor::new(Arc::clone(&self.0.context))
+        BusMonitor::new(Arc::clone(self.engine()))
     }
 
     /// The messages that wait for an operator: find them, see what happened, repair them, run them again, delete them.
     pub fn parked(&self) -> Parked {
-        Parked::new(Arc::clone(&self.0.context))
+        Parked::new(Arc::clone(self.engine()))
     }
 
     /// The options that the bus runs with.
     #[must_use]
     pub fn options(&self) -> &CapOptions {
-        self.0.context.options()
+        &self.engine().options
     }
 
     /// The storage as itself, which an adapter can downcast. For adapters.
     #[must_use]
     pub fn storage(&self) -> &dyn std::any::Any {
-        self.0.context.storage.as_any()
+        self.engine().storage.as_any()
     }
 
     /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
     #[must_use]
     pub fn after_commit(&self) -> AfterCommit {
-        AfterCommit::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.context))))
+        AfterCommit::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.outbox))))
     }
 
     /// The former name of [`after_commit`](Self::after_commit).
@@ -209,27 +218,27 @@ impl Cap {
     /// most, by a count that costs the same on ten rows and on ten million, and that the storage ends itself should it
     /// take longer than a second. Whoever asks meanwhile gets the same answer.
     pub async fn health(&self) -> Health {
-        let context = &self.0.context;
-        let counted = self.0.probe.counts(context, &self.0.tasks.upkeep).await;
+        let engine = self.engine();
+        let counted = self.0.probe.counts(engine, &self.0.tasks.upkeep).await;
         let groups = self.0.groups.iter().map(GroupRuntime::health).collect();
         Health {
-            phase: context.phase.get(),
-            storage: context.storage_health.get(),
-            transport: context.transport_health.get(),
+            phase: engine.lifecycle.phase.get(),
+            storage: engine.storage.health.get(),
+            transport: engine.broker.health.get(),
             groups,
             full: self.full_destinations(),
-            relaying: context.leases.all(Side::Outbox).len(),
-            backlog: context.is_backlogged(),
+            relaying: engine.storage.leases.all(Side::Outbox).len(),
+            backlog: self.0.outbox.relay.is_backlogged(),
             waiting_is_capped: counted.as_ref().is_some_and(|counted| counted.is_capped),
             waiting: counted.map(|counted| counted.counts),
         }
     }
 
     fn full_destinations(&self) -> Vec<FullDestination> {
-        let context = &self.0.context;
-        let mut all = context.full_destinations.all();
+        let engine = self.engine();
+        let mut all = self.0.outbox.full_destinations.all();
         for full in &mut all {
-            full.destination = context.transport.destination();
+            full.destination = engine.broker.destination();
             let groups = self.0.groups.iter().filter(|group| group.group.member_for(&full.topic).is_some());
             full.own_groups = groups.map(|group| group.group.name.to_string()).collect();
         }
@@ -245,26 +254,26 @@ impl Cap {
     /// are worked on again, here after a restart or on another node.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         let _turn = self.0.shutting_down.lock().await;
-        let (context, tasks) = (&self.0.context, &self.0.tasks);
-        if context.phase.get() == Phase::Stopped {
+        let (engine, tasks) = (self.engine(), &self.0.tasks);
+        if engine.lifecycle.phase.get() == Phase::Stopped {
             return Ok(());
         }
-        let timeout = context.options().shutdown_timeout;
+        let timeout = engine.options.shutdown_timeout;
         let deadline = Instant::now() + timeout;
-        context.phase.set(Phase::Stopping);
+        engine.lifecycle.phase.set(Phase::Stopping);
         tracing::info!("shutting down");
-        context.stop.intake.cancel();
-        context.stop.handlers.cancel();
+        engine.lifecycle.stop.intake.cancel();
+        engine.lifecycle.stop.handlers.cancel();
         let mut late = Vec::new();
         for (what, tracker, drain) in [
             ("what was being received", &tasks.intake, None),
-            ("handlers that were running", &tasks.work, Some(&context.stop.relay)),
+            ("handlers that were running", &tasks.work, Some(&engine.lifecycle.stop.relay)),
             (
                 "messages on their way to the broker, or a call of on_failed",
                 &tasks.relay,
-                Some(&context.stop.lanes),
+                Some(&engine.lifecycle.stop.writers),
             ),
-            ("outcomes that were being stored", &tasks.lanes, None),
+            ("outcomes that were being stored", &tasks.writers, None),
         ] {
             if tokio::time::timeout_at(deadline, tracker.wait()).await.is_err() {
                 late.push(what);
@@ -289,12 +298,12 @@ impl Cap {
     pub(crate) async fn abort(&self) {
         /// The store and the broker get this long to say goodbye.
         const LAST: Duration = Duration::from_secs(5);
-        let (context, tasks) = (&self.0.context, &self.0.tasks);
-        let joined = context.phase.get() != Phase::Starting;
-        context.phase.set(Phase::Stopping);
-        context.stop.cancel_all();
+        let (engine, tasks) = (self.engine(), &self.0.tasks);
+        let joined = engine.lifecycle.phase.get() != Phase::Starting;
+        engine.lifecycle.phase.set(Phase::Stopping);
+        engine.lifecycle.stop.cancel_all();
         let all = async {
-            for tracker in [&tasks.intake, &tasks.work, &tasks.relay, &tasks.lanes, &tasks.upkeep] {
+            for tracker in [&tasks.intake, &tasks.work, &tasks.relay, &tasks.writers, &tasks.upkeep] {
                 tracker.wait().await;
             }
         };
@@ -302,17 +311,17 @@ impl Cap {
             tracing::warn!("some tasks did not stop when asked to");
         }
         if joined {
-            give_back(context, LAST).await;
-            let worker = context.composer.ids.worker();
-            let leave = context.storage.leave(&context.owner.node, worker);
+            release_leases(&self.0.outbox, LAST).await;
+            let worker = engine.ids.worker();
+            let leave = engine.storage.leave(&engine.storage.owner.node, worker);
             if !matches!(tokio::time::timeout(LAST, leave).await, Ok(Ok(()))) {
                 tracing::debug!("could not release the worker id; it expires on its own");
             }
         }
-        if tokio::time::timeout(LAST, context.transport.close()).await.is_err() {
+        if tokio::time::timeout(LAST, engine.broker.close()).await.is_err() {
             tracing::debug!("the broker connection did not close in time");
         }
-        context.phase.set(Phase::Stopped);
+        engine.lifecycle.phase.set(Phase::Stopped);
     }
 }
 
@@ -350,7 +359,7 @@ impl GroupRuntime {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.context.stop.cancel_all();
+        self.outbox.engine.lifecycle.stop.cancel_all();
     }
 }
 
@@ -366,12 +375,12 @@ impl Bus for Cap {
 
 impl fmt::Debug for Cap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let context = &self.0.context;
+        let engine = self.engine();
         f.debug_struct("Cap")
-            .field("node", &context.owner.node)
-            .field("storage", &context.storage.name())
-            .field("transport", &context.transport.name())
-            .field("phase", &context.phase.get())
+            .field("node", &engine.storage.owner.node)
+            .field("storage", &engine.storage.name())
+            .field("transport", &engine.broker.name())
+            .field("phase", &engine.lifecycle.phase.get())
             .finish_non_exhaustive()
     }
 }

@@ -4,64 +4,76 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bus::{Cap, GroupRuntime};
-use crate::consume::{Consumption, GroupChannels, IncomingHook, run_consumer, run_group};
+use super::cap::{Cap, GroupRuntime};
+use super::failure::{Failure, OnFailed};
+use crate::consume::{GroupChannels, GroupInbox, Inbox, run_consumer, run_group};
 use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
-use crate::handlers::Layer;
 use crate::maintenance::{
-    InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node, run_outbox_claims,
-    spawn_renewal,
+    Activities, InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node,
+    run_outbox_claims, spawn_renewal,
 };
-use crate::operate::failure_callback::{Notices, OnFailed, tell};
-use crate::publish::{InProcess, RelayItem, run_open_commits, run_relay};
-use crate::runtime::byte_budget::Room;
-use crate::runtime::context::Context;
-use crate::runtime::repeated_events::run_repeats;
+use crate::operate::failure_callback::run_failure_callback;
+use crate::publish::{InProcess, OwnGroup, run_open_commits, run_relay};
+use crate::runtime::byte_budget::ByteBudget;
+use crate::runtime::engine::Engine;
+use crate::runtime::in_flight::InFlight;
+use crate::runtime::notifier::Notifications;
 use crate::writer::{InsertItem, OutcomeItem, run_insert_writer, run_outcome_writer};
 
-/// The ends of the queues that the tasks read; the context has the others.
-pub(crate) struct Queues {
-    pub(crate) store: mpsc::Receiver<InsertItem>,
-    pub(crate) complete: mpsc::Receiver<OutcomeItem>,
-    pub(crate) relay: mpsc::Receiver<RelayItem>,
-    pub(crate) notices: Notices,
+/// The ends of the queues that the tasks read.
+pub(super) struct Queues {
+    pub(super) inserts: mpsc::Receiver<InsertItem>,
+    pub(super) outcomes: mpsc::Receiver<OutcomeItem>,
+    pub(super) relay: mpsc::Receiver<InFlight>,
+    pub(super) notifications: Notifications,
 }
 
+/// Learns of the first success or failure of a connection.
+type Connected = oneshot::Receiver<Result<(), TransportError>>;
+
 /// Starts everything that runs from the start to the end of a bus.
-pub(crate) fn spawn(
+pub(super) fn spawn(
     cap: &Cap,
+    inbox: &Arc<Inbox>,
     queues: Queues,
     worker: Option<u16>,
-    hook: &IncomingHook,
-    layers: &Arc<[Arc<dyn Layer>]>,
     on_failed: Option<OnFailed>,
 ) -> Started {
-    let (context, tasks) = (cap.context(), cap.tasks());
+    let (engine, outbox, tasks) = (cap.engine(), cap.outbox(), cap.tasks());
     let (node_started, storage_started) = oneshot::channel();
-    let request = node_request(context, worker);
-    let has_thread = spawn_renewal(context, &request, &tasks.upkeep);
+    let request = node_request(engine, worker);
+    let activities = activities(cap.groups());
+    let has_thread = spawn_renewal(engine, Arc::clone(&activities), &request, &tasks.upkeep);
     let names = names(cap.groups());
-    tasks.upkeep.spawn(run_node(Arc::clone(context), request, names, has_thread, node_started));
-    tasks.upkeep.spawn(run_heartbeat(Arc::clone(context), has_thread));
-    tasks.upkeep.spawn(run_repeats(Arc::clone(context)));
-    tasks.upkeep.spawn(listen(Arc::clone(context)));
-    tasks.lanes.spawn(run_insert_writer(Arc::clone(context), queues.store));
-    tasks.lanes.spawn(run_outcome_writer(Arc::clone(context), queues.complete));
-    let (mut connected, own) = spawn_groups(cap, hook, layers);
-    let in_process = context.transport.is_in_process().then(|| InProcess::new(own));
+    tasks.upkeep.spawn(run_node(Arc::clone(engine), request, names, has_thread, node_started));
+    tasks.upkeep.spawn(run_heartbeat(Arc::clone(engine), activities, has_thread));
+    tasks.upkeep.spawn(log_repeated_events(Arc::clone(engine)));
+    tasks.upkeep.spawn(listen(Arc::clone(engine)));
+    tasks.writers.spawn(run_insert_writer(Arc::clone(engine), queues.inserts));
+    tasks.writers.spawn(run_outcome_writer(Arc::clone(engine), queues.outcomes));
+    let (mut connected, own) = spawn_groups(cap, inbox);
+    let in_process = engine.broker.is_in_process().then(|| InProcess::new(own));
     let (first_probe, probed) = oneshot::channel();
-    tasks.relay.spawn(run_open_commits(Arc::clone(context)));
-    tasks.relay.spawn(run_relay(Arc::clone(context), in_process, queues.relay, first_probe));
+    tasks.relay.spawn(run_open_commits(Arc::clone(outbox)));
+    tasks.relay.spawn(run_relay(Arc::clone(outbox), in_process, queues.relay, first_probe));
     if let Some(on_failed) = on_failed {
-        let everything = context.stop.everything.clone();
-        let telling = tell(Arc::clone(context), queues.notices, on_failed);
-        tasks.relay.spawn(async move { everything.run_until_cancelled(telling).await });
+        let everything = engine.lifecycle.stop.everything.clone();
+        let bus = cap.own();
+        let callback = move |failed| on_failed.call(Failure::new(failed, bus.clone()));
+        let outcomes = outbox.outcomes.clone();
+        let calls = run_failure_callback(Arc::clone(engine), outcomes, queues.notifications, callback);
+        tasks.relay.spawn(async move { everything.run_until_cancelled(calls).await });
     }
     connected.push(probed);
-    tasks.intake.spawn(run_outbox_claims(Arc::clone(context)));
-    tasks.intake.spawn(run_collector(Arc::clone(context)));
+    tasks.intake.spawn(run_outbox_claims(Arc::clone(outbox)));
+    tasks.intake.spawn(run_collector(Arc::clone(engine)));
     tasks.close();
     Started { storage: storage_started, connected }
+}
+
+fn activities(groups: &[GroupRuntime]) -> Activities {
+    let members = groups.iter().flat_map(|runtime| &runtime.group.members);
+    members.map(|member| Arc::clone(&member.activity)).collect()
 }
 
 /// The names of groups and of the topics that they subscribe to.
@@ -75,61 +87,44 @@ fn names(groups: &[GroupRuntime]) -> Vec<String> {
 
 /// Starts what each group has of its own. Gives back who learns of the first connection of each, and the ways into their
 /// inboxes.
-fn spawn_groups(
-    cap: &Cap,
-    hook: &IncomingHook,
-    layers: &Arc<[Arc<dyn Layer>]>,
-) -> (Vec<oneshot::Receiver<Result<(), TransportError>>>, Vec<Consumption>) {
-    let (context, tasks) = (cap.context(), cap.tasks());
+fn spawn_groups(cap: &Cap, inbox: &Arc<Inbox>) -> (Vec<Connected>, Vec<Box<dyn OwnGroup>>) {
+    let (engine, tasks) = (cap.engine(), cap.tasks());
     let mut targets = Vec::new();
     let mut connected = Vec::new();
     let mut own = Vec::new();
-    let share = context.options().receive_bytes / cap.groups().len().max(1);
+    let share = engine.options.receive_bytes / cap.groups().len().max(1);
     for GroupRuntime { group, health, gauge } in cap.groups() {
-        let (intake, queue) = mpsc::channel(usize::from(context.options().prefetch));
-        let room = Room::new(share);
-        let (store, to_store) = mpsc::channel(context.options().batch_size);
+        let (intake, queue) = mpsc::channel(usize::from(engine.options.prefetch));
+        let budget = ByteBudget::new(share);
+        let (store, to_store) = mpsc::channel(engine.options.batch_size);
         // A writer of its own, so that what one group cannot store delays no other, nor those who publish.
-        tasks.lanes.spawn(run_insert_writer(Arc::clone(context), to_store));
+        tasks.writers.spawn(run_insert_writer(Arc::clone(engine), to_store));
         let (first, receiver) = oneshot::channel();
         connected.push(receiver);
         targets.push(InboxTarget {
             group: Arc::clone(&group.name),
             intake: intake.clone(),
-            room: Arc::clone(&room),
+            budget: Arc::clone(&budget),
             gauge: Arc::clone(gauge),
         });
-        let channels = GroupChannels { store, intake, room };
-        own.push(Consumption::new(Arc::clone(context), Arc::clone(group), hook.clone(), channels.clone()));
-        tasks.intake.spawn(run_consumer(
-            Arc::clone(context),
-            Arc::clone(group),
-            hook.clone(),
-            Arc::clone(health),
-            channels,
-            first,
-        ));
-        tasks.work.spawn(run_group(
-            Arc::clone(context),
-            Arc::clone(group),
-            Arc::clone(layers),
-            hook.clone(),
-            queue,
-            Arc::clone(gauge),
-        ));
+        let channels = GroupChannels { store, intake, budget };
+        let group_inbox = || GroupInbox::new(Arc::clone(inbox), Arc::clone(group), channels.clone());
+        own.push(Box::new(group_inbox()) as Box<dyn OwnGroup>);
+        tasks.intake.spawn(run_consumer(group_inbox(), Arc::clone(health), first));
+        tasks.work.spawn(run_group(Arc::clone(inbox), Arc::clone(group), queue, Arc::clone(gauge)));
     }
-    tasks.intake.spawn(run_inbox_claims(Arc::clone(context), targets));
+    tasks.intake.spawn(run_inbox_claims(Arc::clone(cap.outbox()), targets));
     (connected, own)
 }
 
 /// What start waits for.
-pub(crate) struct Started {
+pub(super) struct Started {
     storage: oneshot::Receiver<Result<(), StorageError>>,
-    connected: Vec<oneshot::Receiver<Result<(), TransportError>>>,
+    connected: Vec<Connected>,
 }
 
 impl Started {
-    pub(crate) async fn wait(self) -> Result<(), StartError> {
+    pub(super) async fn wait(self) -> Result<(), StartError> {
         if let Ok(result) = self.storage.await {
             result?;
         }
@@ -144,9 +139,13 @@ impl Started {
     }
 }
 
-async fn listen(context: Arc<Context>) {
-    if context.ready().await {
-        let cancelled = context.stop.everything.clone();
-        context.storage.listen(context.due.wake.clone(), cancelled).await;
+async fn listen(engine: Arc<Engine>) {
+    if engine.lifecycle.ready().await {
+        let cancelled = engine.lifecycle.stop.everything.clone();
+        engine.storage.listen(engine.storage.due.wake.clone(), cancelled).await;
     }
+}
+
+async fn log_repeated_events(engine: Arc<Engine>) {
+    engine.repeated.run(&engine.lifecycle.stop.everything).await;
 }

@@ -2,8 +2,9 @@
 
 mod builder;
 mod cap;
+mod failure;
 mod launch;
 
 pub use builder::CapBuilder;
 pub use cap::{Cap, ShutdownError};
-pub(crate) use cap::{GroupRuntime, OwnBus};
+pub use failure::Failure;

@@ -2,40 +2,25 @@
 
 use std::sync::Arc;
 
-use super::consumer::Consumption;
+use futures_util::future::BoxFuture;
+
+use super::group_inbox::GroupInbox;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::message::Message;
 use crate::message::headers::{Headers, names};
+use crate::publish::OwnGroup;
 use crate::storage::{NewIncoming, Stored};
 use crate::transport::Incoming;
 
-impl Consumption {
-    /// The full name of the group.
-    pub(crate) fn group_name(&self) -> &Arc<str> {
-        &self.group.name
-    }
-
-    /// Whether the group takes this topic from the bus itself. A queue that is somebody else's holds what its owner has
-    /// bound to it, which this bus does not know.
-    pub(crate) fn wants(&self, topic: &str) -> bool {
-        !self.group.existing && self.group.member_for(topic).is_some()
-    }
-
+impl GroupInbox {
     /// Whether what this bus stores is handed on in memory. Otherwise the claims take it, in the order in which it was
     /// stored, when there is room for it: then a group that falls behind holds up neither the sender nor other groups,
     /// memory stays bounded, and what is stored while the bus stops is not started.
     pub(super) fn holds_what_it_stores(&self) -> bool {
-        !self.context.transport.is_in_process()
+        !self.inbox.engine.broker.is_in_process()
     }
 
-    /// Stores messages of this bus in the group's inbox. Gives back one answer for each, in order. Storing one again does
-    /// nothing, as long as the inbox knows it.
-    ///
-    /// # Errors
-    ///
-    /// For a message that the storage refuses, even parked; for all of them when the bus stops with a storage that is
-    /// not there.
-    pub(crate) async fn take_in(&self, messages: &[Arc<Message>]) -> Vec<Result<(), StorageError>> {
+    async fn take_in_all(&self, messages: &[Arc<Message>]) -> Vec<Result<(), StorageError>> {
         if messages.is_empty() {
             return Vec::new();
         }
@@ -80,6 +65,23 @@ impl Consumption {
     fn taken_in(&self, row: NewIncoming, stored: Stored) {
         // Nothing of it is held, so that there is nothing to hand on.
         drop(self.hold(vec![row], &[stored]));
+    }
+}
+
+impl OwnGroup for GroupInbox {
+    fn name(&self) -> &Arc<str> {
+        &self.group.name
+    }
+
+    /// A queue that is somebody else's holds what its owner has bound to it, which this bus does not know.
+    fn wants(&self, topic: &str) -> bool {
+        !self.group.existing && self.group.member_for(topic).is_some()
+    }
+
+    /// An error is for a message that the storage refuses, even parked; for all of them when the bus stops with a storage
+    /// that is not there.
+    fn take_in<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<(), StorageError>>> {
+        Box::pin(self.take_in_all(messages))
     }
 }
 

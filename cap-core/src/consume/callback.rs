@@ -1,9 +1,12 @@
 //! The answer to a consumed message.
 
+use cap_adapter::Delivery;
+
 use crate::error::PublishError;
-use crate::handlers::{Callback, Delivery, Response, ResponseControl};
+use crate::handlers::Response;
 use crate::message::copy_trace;
 use crate::message::headers::names;
+use crate::publish::attempt_data::{Callback, ResponseControl};
 use crate::publish::composer::{Composer, Draft};
 use crate::runtime::callback_policy::CallbackPolicy;
 use crate::storage::NewOutgoing;

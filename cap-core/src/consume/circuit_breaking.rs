@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::in_flight::Intake;
+use super::received::Received;
 use crate::handlers::{Group, HandlerError, HandlerErrorKind, Member};
 use crate::runtime::circuit::{Admission, Circuit, CircuitHealth, CircuitState, Sign};
 
@@ -26,7 +26,7 @@ struct Paused {
     place: usize,
     circuit: Circuit,
     /// Messages that wait for the probe's outcome.
-    waiting: VecDeque<Intake>,
+    waiting: VecDeque<Received>,
 }
 
 impl Circuits {
@@ -86,7 +86,7 @@ impl Pausing {
     }
 
     /// Has a message wait for the probe's outcome.
-    pub(crate) fn wait(&mut self, member: usize, message: Intake) {
+    pub(crate) fn wait(&mut self, member: usize, message: Received) {
         if let Some(paused) = &mut self.members[member] {
             paused.waiting.push_back(message);
         }
@@ -116,7 +116,7 @@ impl Pausing {
     }
 
     /// The messages of a subscriber that need wait no longer: its probe has ended.
-    pub(crate) fn take_waiting(&mut self, member: usize) -> VecDeque<Intake> {
+    pub(crate) fn take_waiting(&mut self, member: usize) -> VecDeque<Received> {
         match &mut self.members[member] {
             Some(paused) if paused.circuit.state() != CircuitState::Probing => {
                 std::mem::take(&mut paused.waiting)

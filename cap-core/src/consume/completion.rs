@@ -4,21 +4,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_adapter::{Completion, Delivery, Enlisted, HandlerError, HandlerErrorKind};
 use futures_util::FutureExt;
 
 use super::callback::{Answer, answer};
-use super::in_flight::Intake;
+use super::inbox::Inbox;
+use super::received::{Job, Received};
 use super::retry_decision::{Decision, decide};
 use crate::faults::point;
-use crate::handlers::{
-    Completion, Delivery, EnginePart, Enlisted, Group, HandlerError, HandlerErrorKind, Job, Response, Ticket,
-    next_attempt,
-};
+use crate::handlers::{Group, Response};
 use crate::message::Message;
 use crate::message::headers::names;
-use crate::operate::failure_callback::Failure;
 use crate::publish::PendingCommit;
-use crate::runtime::context::Context;
+use crate::publish::attempt_data::{AttemptData, next_attempt};
+use crate::runtime::notifier::FailedMessage;
 use crate::runtime::repeated_events::Event;
 use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::writer::OutcomeItem;
@@ -26,21 +25,21 @@ use cap_adapter::engine::{caught, panic_text};
 
 /// How the slow way of ending a message ended.
 pub(crate) enum End {
-    /// The message has left this node's hands.
-    Over(Ticket),
+    /// The message has left this node.
+    Over(Job),
     /// Another attempt is to be made at once.
     Again(Job),
     /// A message that nobody here takes waits for an operator.
     Parked,
     /// A suspect's turn has come.
-    Turn(Box<Intake>),
+    Turn(Box<Received>),
     /// A suspect's start was noted, or must not happen.
     Marked(Job, bool),
 }
 
 /// What ends a message; apart from the executor, so that it can run beside it.
 pub(crate) struct Ending {
-    pub(crate) context: Arc<Context>,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) group: Arc<Group>,
     /// No attempt is made at once: the message comes by again, and is admitted when the circuit says so.
     pub(crate) circuit_open: bool,
@@ -50,40 +49,45 @@ impl Ending {
     /// The outcome of a success: the mark, the answer, and what the handler published.
     pub(crate) fn row_completion(
         &self,
-        ticket: &Ticket,
-        delivery: &Delivery,
+        job: &Job,
         response: Option<Response>,
     ) -> Result<RowCompletion, HandlerError> {
-        let Some(part) = EnginePart::of(delivery) else {
+        let (delivery, in_flight) = (&job.delivery, &job.received.in_flight);
+        let Some(data) = AttemptData::of(delivery) else {
             return Err(HandlerError::permanent("the delivery was made by another engine"));
         };
-        let control = part.response_control(std::mem::take);
-        let policy = &self.group.members[ticket.member].callbacks;
-        let answer = answer(&self.context.composer, policy, delivery, response, control)
+        let control = data.response_control(std::mem::take);
+        let policy = &self.group.members[job.member].callbacks;
+        let answer = answer(&self.inbox.outbox.composer, policy, delivery, response, control)
             .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
-        let mut publishes = part.take_publishes();
+        let mut publishes = data.take_publishes();
         match answer {
             Answer::None => {}
             Answer::To(answer) => publishes.push(*answer),
             Answer::Refused(topic) => self.log_refused_reply(delivery, &topic),
         }
         // What has crashed a process keeps its row, as what has failed does: its record says why.
-        let retention = self.context.retention(ticket.attempts.saturating_add(ticket.crashes), ticket.age);
+        let retention = self
+            .inbox
+            .engine
+            .storage
+            .retention(in_flight.attempts.saturating_add(job.received.crashes), in_flight.age);
         Ok(RowCompletion {
-            lease: ticket.lease,
+            lease: in_flight.lease,
             outcome: RowOutcome::Succeeded { retention, reason: None },
             publishes,
         })
     }
 
-    fn log_failed_attempt(&self, ticket: &Ticket, delivery: &Delivery, error: &str, decision: &Decision) {
-        let handler = &*self.group.members[ticket.member].function;
+    fn log_failed_attempt(&self, job: &Job, error: &str, decision: &Decision) {
+        let delivery = &job.delivery;
+        let handler = &*self.group.members[job.member].function;
         // What differs in numbers only is one kind, such as an error that names its order.
         let kind = error.chars().filter(|character| !character.is_ascii_digit()).take(100);
         let kind = format!("{handler}: {}", kind.collect::<String>());
         let (message_id, topic, group) = (delivery.message_id().as_str(), delivery.topic(), delivery.group());
         let attempt = delivery.attempt();
-        if self.context.repeats.is_first(Event::AttemptFailed, &self.group.name, kind) {
+        if self.inbox.engine.repeated.is_first(Event::AttemptFailed, &self.group.name, kind) {
             tracing::warn!(message_id, topic, group, handler, attempt, error, ?decision, "handler failed");
         } else {
             tracing::debug!(message_id, topic, group, handler, attempt, error, ?decision, "handler failed");
@@ -92,7 +96,7 @@ impl Ending {
 
     fn log_refused_reply(&self, delivery: &Delivery, callback: &str) {
         metrics::counter!("cap_callbacks_refused_total").increment(1);
-        if self.context.repeats.is_first(Event::ReplyNotSent, &self.group.name, callback) {
+        if self.inbox.engine.repeated.is_first(Event::ReplyNotSent, &self.group.name, callback) {
             tracing::warn!(
                 message_id = delivery.message_id().as_str(),
                 topic = delivery.topic(),
@@ -104,35 +108,26 @@ impl Ending {
         }
     }
 
-    /// Reserves places in the relay for what is published along.
-    pub(crate) fn with_pending_commit(
-        &self,
-        row_completion: RowCompletion,
-    ) -> (RowCompletion, PendingCommit) {
-        Self::admit(row_completion, PendingCommit::new(Arc::clone(&self.context)))
-    }
-
-    fn admit(
-        mut row_completion: RowCompletion,
-        mut after_commit: PendingCommit,
-    ) -> (RowCompletion, PendingCommit) {
-        for row in &mut row_completion.publishes {
-            after_commit.admit_completed(row);
+    /// The item for the outcome writer. Messages that are published along take their places in the relay first.
+    pub(crate) fn item(&self, mut row_completion: RowCompletion) -> OutcomeItem {
+        if row_completion.publishes.is_empty() {
+            return OutcomeItem::new(Side::Inbox, row_completion);
         }
-        (row_completion, after_commit)
+        let mut after_commit = PendingCommit::new(Arc::clone(&self.inbox.outbox));
+        after_commit.admit_completed(&mut row_completion.publishes);
+        OutcomeItem::new(Side::Inbox, row_completion).with_after_write(Box::new(after_commit))
     }
 
     /// Commits a handler's transaction together with the outcome.
     pub(crate) async fn complete(
         self,
-        ticket: Ticket,
-        delivery: Delivery,
-        row_completion: RowCompletion,
+        job: Job,
+        mut row_completion: RowCompletion,
         enlisted: Box<dyn Enlisted>,
     ) -> End {
-        let after_commit = PendingCommit::of_transaction(Arc::clone(&self.context));
-        let (row_completion, mut after_commit) = Self::admit(row_completion, after_commit);
-        let completion = Completion { owner: self.context.owner.clone(), row_completion };
+        let mut after_commit = PendingCommit::of_transaction(Arc::clone(&self.inbox.outbox));
+        after_commit.admit_completed(&mut row_completion.publishes);
+        let completion = Completion { owner: self.inbox.engine.storage.owner.clone(), row_completion };
         point("complete.before").await;
         after_commit.committing();
         let complete = AssertUnwindSafe(async { enlisted.complete(completion).await });
@@ -142,32 +137,32 @@ impl Ending {
             Ok(completed) => completed,
             Err(panic) => {
                 let error = HandlerError::failed(panic_text("the handler's transaction", &*panic));
-                return self.failed(ticket, delivery, error).await;
+                return self.failed(job, error).await;
             }
         };
         match completed {
             Ok(true) => {
-                Self::log_success(&delivery);
-                self.context.leases.remove(Side::Inbox, ticket.lease);
+                Self::log_success(&job.delivery);
+                self.inbox.engine.storage.leases.remove(Side::Inbox, job.lease());
                 after_commit.committed();
-                End::Over(ticket)
+                End::Over(job)
             }
             Ok(false) => {
-                tracing::warn!(row = ticket.lease.id, "lease lost: the handler's transaction is rolled back");
-                self.context.leases.lose(Side::Inbox, ticket.lease);
+                tracing::warn!(row = job.lease().id, "lease lost: the handler's transaction is rolled back");
+                self.inbox.engine.storage.leases.lose(Side::Inbox, job.lease());
                 after_commit.not_committed();
-                End::Over(ticket)
+                End::Over(job)
             }
             // What follows is written under the same lease: had the commit happened after all, it finds no row, and what
             // was published is found as the after_commit is dropped.
             Err(error) if !error.is_refused() => {
                 let after = Duration::from_secs(1);
                 let error = HandlerError::cancelled().retry_after(after).because(error);
-                self.failed(ticket, delivery, error).await
+                self.failed(job, error).await
             }
             Err(error) => {
                 after_commit.not_committed();
-                self.failed(ticket, delivery, HandlerError::failed(error)).await
+                self.failed(job, HandlerError::failed(error)).await
             }
         }
     }
@@ -178,11 +173,11 @@ impl Ending {
     }
 
     /// What the application says about an error besides what it says itself.
-    pub(crate) fn classify(&self, ticket: &Ticket, error: HandlerError) -> HandlerError {
-        let classify = self.group.members[ticket.member].classify.or(self.context.classify);
+    pub(crate) fn classify(&self, job: &Job, error: HandlerError) -> HandlerError {
+        let classify = self.group.members[job.member].classify.or(self.inbox.classify);
         match classify {
             Some(classify) if error.kind() == HandlerErrorKind::Failed => {
-                let text = error.text_with(self.context.options().payload_in_errors);
+                let text = error.text_with(self.inbox.engine.options.payload_in_errors);
                 caught("the classifier of errors", || classify(error))
                     .unwrap_or_else(|panic| HandlerError::failed(format!("{panic}; the error was: {text}")))
             }
@@ -191,66 +186,63 @@ impl Ending {
     }
 
     /// Gives a message back whose handler failed while its circuit was open: nothing counts.
-    pub(crate) async fn rest(
-        self,
-        ticket: Ticket,
-        delivery: &Delivery,
-        error: &HandlerError,
-        rest: Duration,
-    ) -> End {
+    pub(crate) async fn rest(self, job: Job, error: &HandlerError, rest: Duration) -> End {
+        let delivery = &job.delivery;
         tracing::warn!(
             message_id = delivery.message_id().as_str(),
             topic = delivery.topic(),
             group = delivery.group(),
-            error = error.text_with(self.context.options().payload_in_errors),
+            error = error.text_with(self.inbox.engine.options.payload_in_errors),
             ?rest,
             "the handler failed while its circuit was open; the attempt is not counted"
         );
-        self.write_outcome(&ticket, RowOutcome::Release { after: rest }).await;
-        End::Over(ticket)
+        self.complete_and_wait(job.lease(), RowOutcome::Release { after: rest }, None).await;
+        End::Over(job)
     }
 
     /// Records a failure and decides what follows.
-    pub(crate) async fn failed(self, mut ticket: Ticket, delivery: Delivery, error: HandlerError) -> End {
-        let text = error.text_with(self.context.options().payload_in_errors);
-        let attempt = delivery.attempt();
-        let stopping = self.context.stop.intake.is_cancelled();
-        let counted = ticket.attempts + 1 - ticket.attempts_before_rerun;
-        let policy = &self.group.members[ticket.member].retry;
+    pub(crate) async fn failed(self, mut job: Job, error: HandlerError) -> End {
+        let text = error.text_with(self.inbox.engine.options.payload_in_errors);
+        let attempt = job.delivery.attempt();
+        let stopping = self.inbox.engine.lifecycle.stop.intake.is_cancelled();
+        let in_flight = &job.received.in_flight;
+        let counted = in_flight.attempts + 1 - in_flight.attempts_before_rerun;
+        let policy = &self.group.members[job.member].retry;
         let decision = match decide(&error, counted, policy, stopping, fastrand::f64()) {
             Decision::Again if self.circuit_open => Decision::Later(Duration::ZERO),
             decision => decision,
         };
-        self.log_failed_attempt(&ticket, &delivery, &text, &decision);
+        self.log_failed_attempt(&job, &text, &decision);
         if error.kind() != HandlerErrorKind::Cancelled {
             metrics::counter!("cap_handler_failed_total").increment(1);
         }
         let outcome = match decision {
             Decision::Again => {
                 let outcome = RowOutcome::Retry { after: Duration::ZERO, hold: true, error: text };
-                let row_completion = RowCompletion { lease: ticket.lease, outcome, publishes: Vec::new() };
-                if self.complete_and_wait(row_completion, Some(ticket.attempts)).await {
-                    ticket.attempts += 1;
-                    return End::Again(Job { delivery: next_attempt(&delivery), ticket });
+                let failed_before = job.received.in_flight.attempts;
+                if self.complete_and_wait(job.lease(), outcome, Some(failed_before)).await {
+                    job.received.in_flight.attempts += 1;
+                    job.delivery = next_attempt(&job.delivery);
+                    return End::Again(job);
                 }
-                return End::Over(ticket);
+                return End::Over(job);
             }
             Decision::GiveUp(reason) => {
-                let message = Arc::clone(&delivery.parts().message);
-                self.give_up(ticket.lease, message, reason, text, attempt, true).await;
-                return End::Over(ticket);
+                let message = Arc::clone(&job.delivery.parts().message);
+                self.give_up(job.lease(), message, reason, text, attempt, true).await;
+                return End::Over(job);
             }
             Decision::AtBroker(after) if self.may_retry_at_broker() => {
-                self.retry_at_broker(&ticket, &delivery, after, text).await;
-                return End::Over(ticket);
+                self.retry_at_broker(&job, after, text).await;
+                return End::Over(job);
             }
             Decision::Later(after) | Decision::AtBroker(after) => {
                 RowOutcome::Retry { after, hold: false, error: text }
             }
             Decision::GiveBack(after) => RowOutcome::Release { after },
         };
-        self.write_outcome(&ticket, outcome).await;
-        End::Over(ticket)
+        self.complete_and_wait(job.lease(), outcome, None).await;
+        End::Over(job)
     }
 
     /// Ends a message for good, and has an operator told.
@@ -263,39 +255,32 @@ impl Ending {
         attempts: u32,
         counted: bool,
     ) {
-        let notify = self.context.notifies();
-        let keep = self.context.options().failed_expire_after;
+        let notify = self.inbox.engine.notifier.has_callback();
+        let keep = self.inbox.engine.options.failed_expire_after;
         let outcome = RowOutcome::Failed { reason, error: error.clone(), counted, keep, notify };
-        let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
         let applied =
-            self.complete_and_wait(row_completion, counted.then(|| attempts.saturating_sub(1))).await;
+            self.complete_and_wait(lease, outcome, counted.then(|| attempts.saturating_sub(1))).await;
         metrics::counter!("cap_parked_total").increment(1);
         if applied {
-            let (side, id, group) = (Side::Inbox, lease.id, Arc::clone(&self.group.name));
-            let bus = self.context.bus.clone();
-            let failure = Failure { side, id, message, group, reason, error, attempts, lease, bus };
-            self.context.failed_for_good(failure);
+            let (side, group) = (Side::Inbox, Arc::clone(&self.group.name));
+            let failed = FailedMessage { side, lease, message, group, reason, error, attempts };
+            self.inbox.engine.failed_for_good(failed);
         }
     }
 
-    async fn write_outcome(&self, ticket: &Ticket, outcome: RowOutcome) -> bool {
-        self.complete_and_wait(RowCompletion { lease: ticket.lease, outcome, publishes: Vec::new() }, None)
-            .await
-    }
-
-    /// Waits until the store has heard it, and says whether the lease held. `failed_before` is how many attempts had
-    /// failed before the one that it counts.
+    /// Waits until the outcome is stored, and says whether the lease held. `failed_before` is how many attempts had failed
+    /// before the one that it counts.
     pub(crate) async fn complete_and_wait(
         &self,
-        row_completion: RowCompletion,
+        lease: Lease,
+        outcome: RowOutcome,
         failed_before: Option<u32>,
     ) -> bool {
-        let mut item = OutcomeItem::new(Side::Inbox, row_completion);
+        let mut item = OutcomeItem::of(Side::Inbox, lease, outcome);
         if let Some(failed_before) = failed_before {
             item = item.counting(failed_before);
         }
-        let (item, applied) = item.awaited();
-        self.context.complete.send(item).await.is_ok() && applied.await.unwrap_or(false)
+        self.inbox.outbox.outcomes.send_and_wait(item).await
     }
 
     pub(crate) fn log_success(delivery: &Delivery) {

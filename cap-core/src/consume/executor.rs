@@ -2,37 +2,35 @@
 //! consequence for each outcome.
 //!
 //! One task owns all of the group's state, so there is nothing to lock: fresh messages, claimed ones and immediate
-//! repetitions all pass through it, and one limit holds for them together.
+//! repetitions all pass through it, and one limit holds for them together. Each handler runs in a task of its own.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cap_adapter::engine::DeliveryParts;
+use cap_adapter::{Delivery, HandlerError};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::circuit_breaking::{Circuits, Pausing};
 use super::completion::{End, Ending};
-use super::in_flight::Intake;
+use super::inbox::Inbox;
 use super::inbox_row::refused_callback;
-use super::incoming_hook::IncomingHook;
+use super::key_order::KeyOrder;
+use super::received::{Job, Received};
 use super::suspects::{Suspects, mark_started};
-use crate::runtime::circuit::Admission;
-use crate::runtime::context::Context;
-
 use crate::faults::point;
-use crate::handlers::{
-    Delivery, Done, EnginePart, ErasedHandler, Group, HandlerError, Job, Jobs, Layer, Next, Ticket, Worker,
-};
+use crate::handlers::{Group, Next, Outcome, run_handler};
 use crate::message::headers::names;
+use crate::publish::attempt_data::AttemptData;
+use crate::runtime::circuit::Admission;
+use crate::runtime::in_flight::InFlight;
 use crate::runtime::suspect_gate::Pass;
-use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
+use crate::storage::{Lease, Reason, RowOutcome, Side};
 use crate::writer::OutcomeItem;
 
 /// How busy a group is.
@@ -45,252 +43,225 @@ pub(crate) struct GroupGauge {
     pub(crate) circuits: Arc<Circuits>,
 }
 
+/// The tasks in which handlers run.
+type Handlers = JoinSet<(Job, Outcome)>;
+
 /// Runs a group's handlers until intake stops and what was started has ended, or everything stops.
 pub(crate) async fn run_group(
-    context: Arc<Context>,
+    inbox: Arc<Inbox>,
     group: Arc<Group>,
-    layers: Arc<[Arc<dyn Layer>]>,
-    hook: IncomingHook,
-    intake: mpsc::Receiver<Intake>,
+    intake: mpsc::Receiver<Received>,
     gauge: Arc<GroupGauge>,
 ) {
-    let everything = context.stop.everything.clone();
-    let (done, finished) = mpsc::channel(usize::from(group.concurrency));
-    let mut workers = JoinSet::new();
-    let senders = start_workers(&group, &layers, &done, &mut workers);
+    let everything = inbox.engine.lifecycle.stop.everything.clone();
     let pausing = Pausing::new(&group, Arc::clone(&gauge.circuits));
     let executor = Executor {
-        context,
+        inbox,
         group,
-        hook,
-        senders,
         ending: FuturesUnordered::new(),
         running: 0,
-        keys: HashMap::new(),
-        held_back: 0,
-        ready: VecDeque::new(),
+        order: KeyOrder::default(),
         pausing,
         suspects: Suspects::default(),
         gauge,
     };
-    // Dropping the workers at the end aborts those that have not come back by the deadline.
-    everything.run_until_cancelled(executor.run(intake, finished)).await;
-    workers.shutdown().await;
-}
-
-fn start_workers(
-    group: &Group,
-    layers: &Arc<[Arc<dyn Layer>]>,
-    done: &mpsc::Sender<Done>,
-    workers: &mut JoinSet<()>,
-) -> Vec<mpsc::Sender<Job>> {
-    let concurrency = usize::from(group.concurrency);
-    let mut senders = Vec::with_capacity(group.members.len());
-    for member in &group.members {
-        let (sender, receiver) = mpsc::channel(concurrency);
-        let jobs: Jobs = Arc::new(Mutex::new(receiver));
-        for _ in 0..concurrency {
-            let activity = Arc::clone(&member.activity);
-            let worker = Worker::new(Arc::clone(&jobs), done.clone(), member.timeout, activity);
-            workers.spawn(match &member.handler {
-                ErasedHandler::Pointers(pointers) if layers.is_empty() => (pointers.drive)(worker),
-                handler => Box::pin(call_each(worker, Next::new(Arc::clone(layers), handler.clone()))),
-            });
-        }
-        senders.push(sender);
-    }
-    senders
-}
-
-/// The worker's loop for handlers that are called through a pointer.
-async fn call_each(mut worker: Worker, next: Next) {
-    while let Some(delivery) = worker.next().await {
-        let (next, given) = (next.clone(), delivery.clone());
-        // Within the future that is watched: a layer may panic before it has made one of its own.
-        let outcome = worker.run(&delivery, async move { next.run(given).await }).await;
-        drop(delivery);
-        worker.finish(outcome).await;
-    }
+    let mut handlers = Handlers::new();
+    everything.run_until_cancelled(executor.run(intake, &mut handlers)).await;
+    // Those that have not ended by the deadline are dropped, and have let go of what they hold when this returns.
+    handlers.shutdown().await;
 }
 
 struct Executor {
-    context: Arc<Context>,
+    inbox: Arc<Inbox>,
     group: Arc<Group>,
-    hook: IncomingHook,
-    /// To the workers of each member.
-    senders: Vec<mpsc::Sender<Job>>,
-    /// Failures and transactions, which need the store before they are over.
+    /// Failures and transactions, which need the storage before they are over.
     ending: FuturesUnordered<BoxFuture<'static, End>>,
+    /// Attempts that have begun, and have not ended with what follows from them.
     running: usize,
-    /// Keys under which a message runs now, and the messages that wait for each.
-    keys: HashMap<String, VecDeque<Intake>>,
-    /// How many messages wait for their keys, or for a probe.
-    held_back: usize,
-    /// Messages that need wait no longer.
-    ready: VecDeque<Intake>,
+    order: KeyOrder,
     pausing: Pausing,
     suspects: Suspects,
     gauge: Arc<GroupGauge>,
 }
 
 impl Executor {
-    async fn run(mut self, mut intake: mpsc::Receiver<Intake>, mut finished: mpsc::Receiver<Done>) {
-        let stop = self.context.stop.intake.clone();
-        let limit = usize::from(self.context.options().prefetch);
+    async fn run(mut self, mut intake: mpsc::Receiver<Received>, handlers: &mut Handlers) {
+        let stop = self.inbox.engine.lifecycle.stop.intake.clone();
+        let limit = usize::from(self.inbox.engine.options.prefetch);
         loop {
-            self.gauge.running.store(self.running, Ordering::Relaxed);
-            let suspects = self.suspects.waiting.len();
-            self.gauge.suspects.store(suspects, Ordering::Relaxed);
-            let queued = intake.len() + self.held_back + self.ready.len() + suspects;
-            self.gauge.queued.store(queued, Ordering::Relaxed);
+            self.show(intake.len());
             let stopping = stop.is_cancelled();
             if stopping && self.running == 0 {
                 return;
             }
             let room = !stopping && self.running < usize::from(self.group.concurrency);
-            if room && let Some(message) = self.ready.pop_front() {
-                self.start(message).await;
+            if room && let Some(received) = self.order.next() {
+                self.start(received, handlers).await;
                 continue;
             }
             // Where one runs at a time, a suspect that waits for its turn is not overtaken either.
             let in_order = self.group.concurrency > 1 || !self.suspects.has_turn;
+            let takes = room && in_order && self.order.waiting() < limit;
+            // Nothing is lost with the arms that are dropped: each takes something only as it completes.
             tokio::select! {
                 biased;
-                Some(done) = finished.recv() => self.finished(done).await,
-                Some(end) = self.ending.next(), if !self.ending.is_empty() => self.ended(end).await,
-                Some(message) = intake.recv(), if room && in_order && self.held_back < limit => self.take(message).await,
+                Some(done) = handlers.join_next(), if !handlers.is_empty() => {
+                    // Panics are outcomes; a task is cancelled only by the end of this one.
+                    if let Ok((job, outcome)) = done {
+                        self.finished(job, outcome).await;
+                    }
+                }
+                Some(end) = self.ending.next(), if !self.ending.is_empty() => self.ended(end, handlers).await,
+                Some(received) = intake.recv(), if takes => self.take(received, handlers).await,
                 () = stop.cancelled(), if !stopping => {}
             }
         }
     }
 
+    fn show(&self, in_queue: usize) {
+        let suspects = self.suspects.waiting.len();
+        self.gauge.running.store(self.running, Ordering::Relaxed);
+        self.gauge.suspects.store(suspects, Ordering::Relaxed);
+        self.gauge.queued.store(in_queue + self.order.len() + suspects, Ordering::Relaxed);
+    }
+
     /// Starts a message, or has it wait for its key.
-    async fn take(&mut self, mut message: Intake) {
-        if message.message.id().is_none() || message.message.name().is_none() {
-            match self.hook.apply_again(&message.message) {
-                Ok(given) => message.message = Arc::new(given),
-                Err(panic) => return self.park(message, Reason::MissingHeaders, panic),
+    async fn take(&mut self, mut received: Received, handlers: &mut Handlers) {
+        if received.message().id().is_none() || received.message().name().is_none() {
+            match self.inbox.hook.apply_again(received.message()) {
+                Ok(given) => received.in_flight.message = Arc::new(given),
+                Err(panic) => return self.park(received, Reason::MissingHeaders, panic),
             }
         }
-        let topic = message.message.name().unwrap_or_default();
+        let topic = received.message().name().unwrap_or_default();
         let Some(member) = self.group.member_for(topic) else {
-            return self.park_unhandled(message);
+            return self.park_unhandled(received);
         };
-        if !self.holds(&message) {
+        if !self.holds(&received) {
             return;
         }
-        let headers = &message.message.headers;
-        if let Some(error) = refused_callback(self.context.options(), &self.group.members[member], headers) {
-            return self.park(message, Reason::CallbackNotAllowed, error);
+        if let Some((reason, error)) = self.forbids(member, &received) {
+            return self.park(received, reason, error);
         }
-        let limit = self.context.options().crash_limit;
-        if let Some(suspect) = &message.suspect
-            && limit > 0
-            && message.crashes >= limit
-        {
-            let died = suspect.crashed.as_ref().map(|node| format!(", node {node}")).unwrap_or_default();
-            let error = format!("process died while handling{died}, {} times in all", message.crashes);
-            return self.park(message, Reason::ProcessCrashed, error);
-        }
-        if let Some(key) = self.key(member, &message) {
-            if let Some(waiting) = self.keys.get_mut(&key) {
-                waiting.push_back(message);
-                self.held_back += 1;
-                return;
-            }
-            self.keys.insert(key, VecDeque::new());
-        }
-        self.start(message).await;
-    }
-
-    fn holds(&self, message: &Intake) -> bool {
-        self.context.leases.holds(Side::Inbox, message.lease)
-    }
-
-    fn key(&self, member: usize, message: &Intake) -> Option<String> {
-        let header = self.group.members[member].order_by.as_deref()?;
-        message.message.headers.get(header).map(str::to_owned)
-    }
-
-    async fn start(&mut self, mut message: Intake) {
-        let topic: Arc<str> = message.message.name().unwrap_or_default().into();
-        let Some(member) = self.group.member_for(&topic) else {
-            return self.park_unhandled(message);
+        let received = match self.key(member, &received) {
+            Some(key) => self.order.take(key, received),
+            None => Some(received),
         };
-        let key = self.key(member, &message);
-        // While it waited the node may have lost it; another has handled it by now.
-        if !self.holds(&message) {
-            self.end_turn(message.pass.take());
-            return self.free(key);
+        if let Some(received) = received {
+            self.start(received, handlers).await;
         }
-        if message.suspect.is_some() && message.pass.is_none() {
-            return self.wait_for_turn(message);
+    }
+
+    /// Why a message is parked instead of being handled, if it is.
+    fn forbids(&self, member: usize, received: &Received) -> Option<(Reason, String)> {
+        let options = &self.inbox.engine.options;
+        let headers = &received.message().headers;
+        if let Some(error) = refused_callback(options, &self.group.members[member], headers) {
+            return Some((Reason::CallbackNotAllowed, error));
+        }
+        let suspect = received.suspect.as_ref()?;
+        if options.crash_limit == 0 || received.crashes < options.crash_limit {
+            return None;
+        }
+        let died = suspect.crashed.as_ref().map(|node| format!(", node {node}")).unwrap_or_default();
+        let error = format!("process died while handling{died}, {} times in all", received.crashes);
+        Some((Reason::ProcessCrashed, error))
+    }
+
+    fn holds(&self, received: &Received) -> bool {
+        self.inbox.engine.storage.leases.holds(Side::Inbox, received.lease())
+    }
+
+    fn key(&self, member: usize, received: &Received) -> Option<String> {
+        let header = self.group.members[member].order_by.as_deref()?;
+        received.message().headers.get(header).map(str::to_owned)
+    }
+
+    async fn start(&mut self, mut received: Received, handlers: &mut Handlers) {
+        let topic: Arc<str> = received.message().name().unwrap_or_default().into();
+        let Some(member) = self.group.member_for(&topic) else {
+            return self.park_unhandled(received);
+        };
+        let key = self.key(member, &received);
+        // While it waited the node may have lost it; another has handled it by now.
+        if !self.holds(&received) {
+            self.end_turn(received.pass.take());
+            return self.order.free(key);
+        }
+        if received.suspect.is_some() && received.pass.is_none() {
+            return self.wait_for_turn(received);
         }
         let probe = match self.pausing.admit(member) {
             Admission::Run => false,
             Admission::Probe => true,
             Admission::Wait => {
-                self.end_turn(message.pass.take());
-                self.held_back += 1;
-                return self.pausing.wait(member, message);
+                self.end_turn(received.pass.take());
+                self.order.waits_elsewhere();
+                return self.pausing.wait(member, received);
             }
             Admission::Rest(after) => {
-                self.end_turn(message.pass.take());
-                self.free(key);
-                return self.give_back(message.lease, after);
+                self.end_turn(received.pass.take());
+                self.order.free(key);
+                return self.release(received.lease(), after);
             }
         };
-        let ticket = Ticket {
-            lease: message.lease,
-            member,
-            attempts: message.attempts,
-            attempts_before_rerun: message.attempts_before_rerun,
-            age: message.age,
-            key,
-            probe,
-            crashes: message.crashes,
-            pass: message.pass,
-            held: message.held,
-        };
-        let mut shared = message.message;
-        Arc::make_mut(&mut shared).headers.insert(names::EXECUTION_INSTANCE, &*self.context.owner.node);
-        let delivery = Delivery::new(DeliveryParts {
-            message: shared,
-            topic,
-            group: Arc::clone(&self.group.name),
-            attempt: message.attempts + 1,
-            states: Arc::clone(&self.context.states),
-            storage: Arc::clone(&self.context.storage).shared(),
-            payload_in_errors: self.context.options().payload_in_errors,
-            engine: EnginePart::new(Arc::clone(&self.context.composer)),
-            cancelled: message.cancelled,
-            timeout: self.group.members[member].timeout,
-        });
+        let delivery = self.delivery(member, topic, &mut received);
+        let job = Job { delivery, received, member, key, probe };
         self.running += 1;
-        let job = Job { delivery, ticket };
-        if job.ticket.pass.is_none() {
+        if job.received.pass.is_none() {
             point("handler.before").await;
-            return self.send(job).await;
+            return self.spawn(job, handlers);
         }
-        let context = Arc::clone(&self.context);
+        let inbox = Arc::clone(&self.inbox);
         self.ending.push(Box::pin(async move {
-            let marked = mark_started(&context, job.ticket.lease).await;
+            let marked = mark_started(&inbox, job.lease()).await;
             End::Marked(job, marked)
         }));
     }
 
+    /// What the handler sees of a message.
+    fn delivery(&self, member: usize, topic: Arc<str>, received: &mut Received) -> Delivery {
+        let engine = &self.inbox.engine;
+        // Nobody else has this message yet, so that it is not copied.
+        let message = Arc::make_mut(&mut received.in_flight.message);
+        message.headers.insert(names::EXECUTION_INSTANCE, &*engine.storage.owner.node);
+        Delivery::new(DeliveryParts {
+            message: Arc::clone(received.message()),
+            topic,
+            group: Arc::clone(&self.group.name),
+            attempt: received.in_flight.attempts + 1,
+            states: Arc::clone(&self.inbox.states),
+            storage: Arc::clone(engine.storage.shared()).shared(),
+            payload_in_errors: engine.options.payload_in_errors,
+            engine: AttemptData::new(Arc::clone(&self.inbox.outbox.composer)),
+            cancelled: received.cancelled.clone(),
+            timeout: self.group.members[member].timeout,
+        })
+    }
+
+    /// Runs an attempt in a task of its own.
+    fn spawn(&self, job: Job, handlers: &mut Handlers) {
+        let group = Arc::clone(&self.group);
+        let member = &group.members[job.member];
+        let next = Next::new(Arc::clone(&self.inbox.layers), member.handler.clone());
+        handlers.spawn(async move {
+            let outcome = run_handler(&group.members[job.member], next, &job.delivery).await;
+            (job, outcome)
+        });
+    }
+
     /// Has a suspect wait until no other one of the group has its turn, and then for those of other groups. It takes no
     /// place of the group's concurrency meanwhile.
-    fn wait_for_turn(&mut self, mut message: Intake) {
+    fn wait_for_turn(&mut self, mut received: Received) {
         if self.suspects.has_turn {
-            return self.suspects.waiting.push_back(message);
+            return self.suspects.waiting.push_back(received);
         }
         self.suspects.has_turn = true;
-        let context = Arc::clone(&self.context);
+        let inbox = Arc::clone(&self.inbox);
         self.ending.push(Box::pin(async move {
-            let suspect = message.suspect.clone().unwrap_or_default();
-            message.pass = Some(context.suspects.turn(message.lease, &suspect).await);
-            End::Turn(Box::new(message))
+            let suspect = received.suspect.clone().unwrap_or_default();
+            received.pass = Some(inbox.suspects.turn(received.lease(), &suspect).await);
+            End::Turn(Box::new(received))
         }));
     }
 
@@ -307,101 +278,69 @@ impl Executor {
     }
 
     fn ending(&self) -> Ending {
-        Ending { context: Arc::clone(&self.context), group: Arc::clone(&self.group), circuit_open: false }
+        Ending { inbox: Arc::clone(&self.inbox), group: Arc::clone(&self.group), circuit_open: false }
     }
 
-    async fn send(&mut self, job: Job) {
-        // There is room: no more jobs are about than the channel holds. Workers end only with this task.
-        let _ = self.senders[job.ticket.member].send(job).await;
-    }
-
-    /// Releases a message that is not to run now. As with a success, a full outcome writer is not waited for here.
-    fn give_back(&mut self, lease: Lease, after: Duration) {
-        let row_completion =
-            RowCompletion { lease, outcome: RowOutcome::Release { after }, publishes: Vec::new() };
-        let complete = self.context.complete.clone();
-        if let Err(TrySendError::Full(item)) =
-            complete.try_send(OutcomeItem::new(Side::Inbox, row_completion))
-        {
+    /// Releases a message that is not to run now. As with a success, a full queue is not waited for here.
+    fn release(&mut self, lease: Lease, after: Duration) {
+        let item = OutcomeItem::of(Side::Inbox, lease, RowOutcome::Release { after });
+        if let Err(item) = self.inbox.outbox.outcomes.try_send(item) {
+            let inbox = Arc::clone(&self.inbox);
             self.running += 1;
             self.ending.push(Box::pin(async move {
-                let _ = complete.send(item).await;
+                inbox.outbox.outcomes.send(item).await;
                 End::Parked
             }));
         }
     }
 
     /// A claimed message that no handler here takes: it waits for an operator, as a fresh one would.
-    fn park_unhandled(&mut self, message: Intake) {
-        let topic = message.message.name().unwrap_or_default();
+    fn park_unhandled(&mut self, received: Received) {
+        let topic = received.message().name().unwrap_or_default();
         let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
-        self.park(message, Reason::NoSubscriber, error);
+        self.park(received, Reason::NoSubscriber, error);
     }
 
-    fn park(&mut self, message: Intake, reason: Reason, error: String) {
+    fn park(&mut self, received: Received, reason: Reason, error: String) {
         let ending = self.ending();
         self.running += 1;
         self.ending.push(Box::pin(async move {
-            let Intake { lease, message, attempts, .. } = message;
+            let InFlight { lease, message, attempts, .. } = received.in_flight;
             ending.give_up(lease, message, reason, error, attempts, false).await;
             End::Parked
         }));
     }
 
-    async fn finished(&mut self, done: Done) {
+    async fn finished(&mut self, job: Job, outcome: Outcome) {
         point("handler.after").await;
-        let Done { job: Job { delivery, ticket }, outcome } = done;
         let mut ending = self.ending();
-        let enlisted = delivery.take_enlisted();
-        let outcome = outcome.map_err(|error| ending.classify(&ticket, error));
+        let enlisted = job.delivery.take_enlisted();
+        let outcome = outcome.map_err(|error| ending.classify(&job, error));
         let rest = match &outcome {
             Ok(_) => {
-                self.pausing.succeeded(ticket.member, ticket.probe);
+                self.pausing.succeeded(job.member, job.probe);
                 None
             }
-            Err(error) => self.pausing.failed(ticket.member, error, ticket.probe),
+            Err(error) => self.pausing.failed(job.member, error, job.probe),
         };
-        ending.circuit_open = self.pausing.is_open(ticket.member);
-        self.let_waiting_go_on(ticket.member);
+        ending.circuit_open = self.pausing.is_open(job.member);
+        self.let_waiting_go_on(job.member);
         match (outcome, enlisted) {
-            (Ok(response), None) => match ending.row_completion(&ticket, &delivery, response) {
+            (Ok(response), None) => match ending.row_completion(&job, response) {
                 Ok(row_completion) => {
-                    Ending::log_success(&delivery);
-                    let (row_completion, after_commit) = ending.with_pending_commit(row_completion);
-                    let item =
-                        OutcomeItem::new(Side::Inbox, row_completion).with_pending_commit(after_commit);
-                    if ticket.pass.is_some() {
-                        // The next suspect waits until this one's success is stored: were the process to die before, it
-                        // would be blamed.
-                        let (item, stored) = item.awaited();
-                        return self.ending.push(Box::pin(async move {
-                            if ending.context.complete.send(item).await.is_ok() {
-                                let _ = stored.await;
-                            }
-                            End::Over(ticket)
-                        }));
-                    }
-                    match self.context.complete.try_send(item) {
-                        // A full lane means that the store is behind, and holds this group up. It is not waited for
-                        // here: those that are ending wait for it, too, and would not be looked at meanwhile.
-                        Err(TrySendError::Full(item)) => self.ending.push(Box::pin(async move {
-                            let _ = ending.context.complete.send(item).await;
-                            End::Over(ticket)
-                        })),
-                        _ => self.over(ticket),
-                    }
+                    Ending::log_success(&job.delivery);
+                    let item = ending.item(row_completion);
+                    self.succeeded(job, item);
                 }
-                Err(error) => self.ending.push(Box::pin(ending.failed(ticket, delivery, error))),
+                Err(error) => self.ending.push(Box::pin(ending.failed(job, error))),
             },
             (Ok(response), Some(enlisted)) => {
                 self.ending.push(Box::pin(async move {
-                    match ending.row_completion(&ticket, &delivery, response) {
-                        Ok(row_completion) => {
-                            ending.complete(ticket, delivery, row_completion, enlisted).await
-                        }
+                    match ending.row_completion(&job, response) {
+                        Ok(row_completion) => ending.complete(job, row_completion, enlisted).await,
                         Err(error) => {
                             Ending::abandon(enlisted).await;
-                            ending.failed(ticket, delivery, error).await
+                            ending.failed(job, error).await
                         }
                     }
                 }));
@@ -412,62 +351,67 @@ impl Executor {
                         Ending::abandon(enlisted).await;
                     }
                     match rest {
-                        Some(rest) => ending.rest(ticket, &delivery, &error, rest).await,
-                        None => ending.failed(ticket, delivery, error).await,
+                        Some(rest) => ending.rest(job, &error, rest).await,
+                        None => ending.failed(job, error).await,
                     }
                 }));
             }
         }
     }
 
-    async fn ended(&mut self, end: End) {
+    /// Hands a success to the outcome writer.
+    fn succeeded(&mut self, job: Job, item: OutcomeItem) {
+        let inbox = Arc::clone(&self.inbox);
+        if job.received.pass.is_some() {
+            // The next suspect waits until this one's success is stored: were the process to die before, it would be
+            // blamed.
+            return self.ending.push(Box::pin(async move {
+                inbox.outbox.outcomes.send_and_wait(item).await;
+                End::Over(job)
+            }));
+        }
+        match self.inbox.outbox.outcomes.try_send(item) {
+            Ok(()) => self.over(job),
+            // A full queue means that the storage is behind, and holds this group up. It is not waited for here: those
+            // that are ending wait for it, too, and would not be looked at meanwhile.
+            Err(item) => self.ending.push(Box::pin(async move {
+                inbox.outbox.outcomes.send(item).await;
+                End::Over(job)
+            })),
+        }
+    }
+
+    async fn ended(&mut self, end: End, handlers: &mut Handlers) {
         match end {
-            End::Over(ticket) => self.over(ticket),
-            End::Again(job) => self.send(job).await,
+            End::Over(job) => self.over(job),
+            End::Again(job) => self.spawn(job, handlers),
             End::Parked => self.running -= 1,
-            End::Turn(message) => self.ready.push_front(*message),
+            End::Turn(received) => self.order.first(*received),
             End::Marked(job, true) => {
                 point("handler.before").await;
-                self.send(job).await;
+                self.spawn(job, handlers);
             }
-            End::Marked(job, false) => self.not_started(job.ticket),
+            End::Marked(job, false) => self.not_started(job),
         }
     }
 
     /// A suspect's start could not be noted: its lease is lost, or the bus stops. A probe that it was tells nothing.
-    fn not_started(&mut self, ticket: Ticket) {
-        let _ = self.pausing.failed(ticket.member, &HandlerError::cancelled(), ticket.probe);
-        self.let_waiting_go_on(ticket.member);
-        self.over(ticket);
+    fn not_started(&mut self, job: Job) {
+        let _ = self.pausing.failed(job.member, &HandlerError::cancelled(), job.probe);
+        self.let_waiting_go_on(job.member);
+        self.over(job);
     }
 
     /// Those that waited for a probe need wait no longer, if it has ended.
     fn let_waiting_go_on(&mut self, member: usize) {
-        let waited = self.pausing.take_waiting(member);
-        self.held_back -= waited.len();
-        self.ready.extend(waited);
+        self.order.release(self.pausing.take_waiting(member));
     }
 
     /// Frees the message's place, the memory that it took, and its key for the next.
-    fn over(&mut self, ticket: Ticket) {
+    fn over(&mut self, job: Job) {
         self.running -= 1;
-        drop(ticket.held);
-        self.end_turn(ticket.pass);
-        self.free(ticket.key);
-    }
-
-    /// Frees a key for the next.
-    fn free(&mut self, key: Option<String>) {
-        if let Some(key) = key
-            && let Some(waiting) = self.keys.get_mut(&key)
-        {
-            match waiting.pop_front() {
-                Some(next) => {
-                    self.held_back -= 1;
-                    self.ready.push_back(next);
-                }
-                None => drop(self.keys.remove(&key)),
-            }
-        }
+        let Job { received, key, .. } = job;
+        self.end_turn(received.pass);
+        self.order.free(key);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::consumer::Consumption;
-use super::incoming_hook::remember;
+use super::group_inbox::GroupInbox;
+use super::incoming_hook::{remember, verified_user};
 use crate::error::{StorageError, error_chain, error_text};
 use crate::handlers::Member;
 use crate::message::headers::names;
@@ -18,12 +18,12 @@ use cap_adapter::engine::OWN_ID_PREFIX;
 /// So much is kept of a body that the store does not take as a whole.
 const KEPT_BYTES: usize = 64 * 1024;
 
-impl Consumption {
+impl GroupInbox {
     /// Makes a delivery a row, or a parked row with its reason.
     fn row(&self, mut delivery: Incoming) -> NewIncoming {
         // Before the hook sees them, too: what a sender writes there is nobody's word.
         strip_reserved(&mut delivery.headers);
-        let hooked = self.hook.apply(&mut delivery);
+        let hooked = self.inbox.hook.apply(&mut delivery);
         let mut headers = delivery.headers;
         strip_reserved(&mut headers);
         headers.insert(names::GROUP, &*self.group.name);
@@ -43,7 +43,7 @@ impl Consumption {
             Some((reason, error)) => self.parked(reason, error),
         };
         NewIncoming {
-            id: self.context.composer.ids.next_id(),
+            id: self.inbox.engine.ids.next_id(),
             group: Arc::clone(&self.group.name),
             message: Arc::new(Message::new(headers, delivery.body)),
             entry,
@@ -56,7 +56,7 @@ impl Consumption {
         let mut rows = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             // The hook may say what it likes; who the sender is, the broker says.
-            let user = self.context.options().user_in_identity;
+            let user = self.inbox.engine.options.user_in_identity;
             let user = user.then(|| delivery.properties.get(USER_ID).map(str::to_owned)).flatten();
             let mut row = self.row(delivery);
             row.identity = Identity::new(digest(&row.message, user).await);
@@ -76,7 +76,7 @@ impl Consumption {
             error = format!("{error}; apart from that: {own}");
         }
         NewIncoming {
-            id: self.context.composer.ids.next_id(),
+            id: self.inbox.engine.ids.next_id(),
             group: Arc::clone(&row.group),
             message: Arc::clone(&row.message),
             entry: self.parked(Reason::IdConflict, error),
@@ -85,13 +85,14 @@ impl Consumption {
     }
 
     fn parked(&self, reason: Reason, error: String) -> Entry {
-        let (keep, notify) = (self.context.options().failed_expire_after, self.context.notifies());
+        let (keep, notify) =
+            (self.inbox.engine.options.failed_expire_after, self.inbox.engine.notifier.has_callback());
         Entry::Parked { reason, error: error_text(error), keep, notify }
     }
 
     /// The same row under another id: a store refuses one that another row has.
     pub(super) fn renumbered(&self, row: NewIncoming) -> NewIncoming {
-        NewIncoming { id: self.context.composer.ids.next_id(), ..row }
+        NewIncoming { id: self.inbox.engine.ids.next_id(), ..row }
     }
 
     /// A row that the store refuses, parked with what it said. Of the headers only plain text is left, the body is as
@@ -122,7 +123,7 @@ impl Consumption {
             headers.set(plain(name), value.map(plain));
         }
         NewIncoming {
-            id: self.context.composer.ids.next_id(),
+            id: self.inbox.engine.ids.next_id(),
             group: Arc::clone(&row.group),
             message: Arc::new(Message::new(headers, body)),
             entry: self.parked(Reason::Corrupt, error),
@@ -188,7 +189,7 @@ impl Consumption {
                 format!("the header {} is no topic: {error}", names::CALLBACK_NAME),
             ));
         }
-        let refused = refused_callback(self.context.options(), &self.group.members[member], headers);
+        let refused = refused_callback(&self.inbox.engine.options, &self.group.members[member], headers);
         refused.map(|error| (Reason::CallbackNotAllowed, error))
     }
 
@@ -196,8 +197,8 @@ impl Consumption {
     /// its messages by any way, nor for one that an operator has moved here through the default exchange, by the queue's
     /// name.
     fn is_misnamed(&self, topic: &str, routing_key: &str) -> bool {
-        self.context.options().match_routing_key
-            && self.context.transport.routing_key_is_topic()
+        self.inbox.engine.options.match_routing_key
+            && self.inbox.engine.broker.routing_key_is_topic()
             && !self.group.existing
             && topic != routing_key
             && *routing_key != *self.group.name
@@ -207,11 +208,6 @@ impl Consumption {
 /// Removes what only the bus itself may write on a received message.
 fn strip_reserved(headers: &mut Headers) {
     headers.retain(|name| !names::is_written_on_receipt(name));
-}
-
-/// The sender's user, if the broker has verified it.
-pub(super) fn verified_user(properties: &Headers) -> Option<&str> {
-    properties.get("user-id").filter(|user| !user.is_empty() && !user.contains(char::is_control))
 }
 
 /// Why a message is not handled whose sender asks for a reply to a topic that this service does not publish to for

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::inbox_row::verified_user;
 use crate::message::headers::names;
 use crate::message::{Headers, Message};
 use crate::transport::Incoming;
@@ -97,6 +96,11 @@ fn remembered_before(stored: &Headers, routing_key: &str) -> Remembered {
         }
     }
     Remembered { routing_key: routing_key.to_owned(), properties }
+}
+
+/// The sender's user, if the broker has verified it.
+pub(super) fn verified_user(properties: &Headers) -> Option<&str> {
+    properties.get("user-id").filter(|user| !user.is_empty() && !user.contains(char::is_control))
 }
 
 #[cfg(test)]

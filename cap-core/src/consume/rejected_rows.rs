@@ -1,13 +1,14 @@
 //! What becomes of received messages that the storage refuses: each is tried alone, then parked, as far as it can be.
 
-use super::consumer::{Consumption, Ended};
+use super::ended::Ended;
+use super::group_inbox::GroupInbox;
 use crate::error::{StorageError, error_chain};
 use crate::runtime::batch_queue::BATCH_BYTES;
 use crate::runtime::erased::DynConsumer;
 use crate::storage::{NewIncoming, Stored};
 use crate::transport::Tag;
 
-impl Consumption {
+impl GroupInbox {
     /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself. One
     /// that is refused alone is parked as far as it can be stored, so that it is in nobody's way at the broker either.
     pub(super) async fn one_by_one(

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::attempt_data::EnginePart;
-use super::reply::{Callback, ResponseControl};
 use crate::message::Headers;
+use crate::publish::attempt_data::{AttemptData, Callback, ResponseControl};
 use cap_adapter::Delivery;
 use cap_adapter::FromDelivery;
 use cap_adapter::HandlerError;
@@ -58,8 +57,8 @@ impl CapHeaders {
     }
 
     fn control(&self, change: impl FnOnce(&mut ResponseControl)) {
-        if let Some(part) = EnginePart::of(&self.0) {
-            part.response_control(change);
+        if let Some(data) = AttemptData::of(&self.0) {
+            data.response_control(change);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::function::HandlerFn;
 use super::reply::Outcome;
-use super::worker::Worker;
 use crate::RetryPolicy;
 use crate::runtime::callback_policy::CallbackNotAllowed;
 use crate::runtime::circuit::CircuitBreaker;
@@ -20,8 +19,6 @@ use cap_adapter::BoxFuture;
 pub struct HandlerPointers {
     /// Runs the handler on one delivery; one allocation each.
     pub call: fn(Delivery) -> BoxFuture<'static, Outcome>,
-    /// Runs the handler on one delivery after another until the worker has no more; one allocation in all.
-    pub drive: fn(Worker) -> BoxFuture<'static, ()>,
     /// Whether every argument can be had; else a sentence that goes on after the function's name.
     pub check: fn(&CheckContext<'_>) -> Result<(), String>,
 }

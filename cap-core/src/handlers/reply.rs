@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::BoxError;
-use crate::message::Headers;
+use crate::publish::payload::serialize;
 use cap_adapter::HandlerError;
 
 /// A handler's answer: published to the sender's callback topic, if the sender named one.
@@ -33,26 +33,6 @@ pub struct Response {
 /// What running a handler came to: an answer, none (published as null where a callback is wanted), or an error.
 pub type Outcome = Result<Option<Response>, HandlerError>;
 
-/// What a handler has said about its answer.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ResponseControl {
-    /// Headers to put on the answer.
-    pub(crate) headers: Headers,
-    pub(crate) callback: Callback,
-}
-
-/// Where the answer goes.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Callback {
-    /// Where the sender asked for it, if it did.
-    #[default]
-    AsAsked,
-    /// Here.
-    To(String),
-    /// Nowhere.
-    None,
-}
-
 /// What a handler may return: `()`, [`Reply<T>`], or a `Result` of either with any error.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
@@ -73,7 +53,7 @@ impl IntoOutcome for () {
 
 impl<T: Serialize> IntoOutcome for Reply<T> {
     fn into_outcome(self) -> Outcome {
-        match serialise(&self.0) {
+        match serialize(&self.0) {
             Ok(body) => Ok(Some(Response { body })),
             Err(error) => Err(HandlerError::permanent(format!("the reply cannot be serialized: {error}"))),
         }
@@ -86,23 +66,5 @@ impl<R: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<R, E> {
             Ok(value) => value.into_outcome(),
             Err(error) => Err(HandlerError::from_any(error.into())),
         }
-    }
-}
-
-/// The wire form of a payload: JSON, and nothing at all for null.
-pub(crate) fn serialise<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, serde_json::Error> {
-    let json = serde_json::to_vec(value)?;
-    Ok(if json == b"null" { Bytes::new() } else { json.into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn null_is_an_empty_body() {
-        assert!(serialise(&()).unwrap().is_empty());
-        assert!(serialise(&None::<i32>).unwrap().is_empty());
-        assert_eq!(serialise("null").unwrap(), &b"\"null\""[..]);
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::handler::HandlerPointers;
 use super::reply::Outcome;
-use super::worker::Worker;
 use cap_adapter::BoxFuture;
 use cap_adapter::CheckContext;
 use cap_adapter::Delivery;
@@ -105,21 +104,9 @@ pub const fn one_body_at_most(bodies: &[bool]) -> bool {
 /// The pointers of a handler.
 #[must_use]
 pub const fn pointers<H: StaticHandler<N>, const N: usize>() -> HandlerPointers {
-    HandlerPointers { call: call::<H, N>, drive: drive::<H, N>, check: H::check }
+    HandlerPointers { call: call::<H, N>, check: H::check }
 }
 
 fn call<H: StaticHandler<N>, const N: usize>(delivery: Delivery) -> BoxFuture<'static, Outcome> {
     Box::pin(async move { H::handler(&delivery).await })
-}
-
-/// The whole loop is one future, so that the box around it is one for the worker's life and not one a message.
-fn drive<H: StaticHandler<N>, const N: usize>(mut worker: Worker) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        while let Some(delivery) = worker.next().await {
-            let outcome = worker.run(&delivery, H::handler(&delivery)).await;
-            // What is handed on holds the same delivery; another hold on it here would outlive the outcome.
-            drop(delivery);
-            worker.finish(outcome).await;
-        }
-    })
 }

@@ -4,37 +4,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::faults::point;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 use crate::storage::Expiry;
 
 /// Between two batches, so that a long clean-up leaves the store to others.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Collects at the start and then at every interval, until intake stops.
-pub(crate) async fn run_collector(context: Arc<Context>) {
-    let stop = context.stop.intake.clone();
+pub(crate) async fn run_collector(engine: Arc<Engine>) {
+    let stop = engine.lifecycle.stop.intake.clone();
     let rounds = async {
-        if !context.ready().await {
+        if !engine.lifecycle.ready().await {
             return;
         }
-        let options = context.options();
+        let options = &engine.options;
         let expiry = Expiry { succeeded: options.succeeded_expire_after, limit: options.collector_batch };
         let mut ticks = tokio::time::interval(options.collector_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            collect(&context, &expiry).await;
+            collect(&engine, &expiry).await;
         }
     };
     stop.run_until_cancelled(rounds).await;
 }
 
-async fn collect(context: &Context, expiry: &Expiry) {
+async fn collect(engine: &Engine, expiry: &Expiry) {
     let limit = u64::try_from(expiry.limit).unwrap_or(u64::MAX);
     let mut total = 0;
     loop {
         point("collect.before").await;
-        let deleted = context.storage.delete_expired(expiry).await;
+        let deleted = engine.storage.delete_expired(expiry).await;
         point("collect.after").await;
         match deleted {
             Ok((outbox, inbox)) => {

@@ -6,29 +6,33 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::faults::point;
-use crate::handlers::{busy, forgive};
-use crate::runtime::context::Context;
+use crate::handlers::{Activity, busy, forgive};
+use crate::publish::Outbox;
+use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
 use crate::storage::{Lease, RowCompletion, RowOutcome, Side, WriteBatch};
 
 /// So many leases are renewed or given back in one call.
 const CHUNK: usize = 1000;
 
+/// How busy each handler is.
+pub(crate) type Activities = Arc<[Arc<Activity>]>;
+
 /// Renews leases three times in a lease's time until everything stops. A lease that is lost has its handler told. When a
 /// thread renews them, only what it did not come to.
-pub(crate) async fn run_heartbeat(context: Arc<Context>, has_thread: bool) {
-    let everything = context.stop.everything.clone();
+pub(crate) async fn run_heartbeat(engine: Arc<Engine>, activities: Activities, has_thread: bool) {
+    let everything = engine.lifecycle.stop.everything.clone();
     let beats = async {
-        let mut beats = Beats::new(context.owner.lease / 3);
+        let mut beats = Beats::new(engine.storage.owner.lease / 3);
         loop {
             let late = beats.next().await;
             if has_thread {
                 for side in [Side::Outbox, Side::Inbox] {
-                    catch_up(&context, side).await;
+                    catch_up(&engine, side).await;
                 }
             } else {
-                warn_if_late(&context, late);
-                beat(&context, &*context.storage).await;
+                warn_if_late(&engine, &activities, late);
+                beat(&engine, &**engine.storage.shared()).await;
             }
         }
     };
@@ -36,11 +40,11 @@ pub(crate) async fn run_heartbeat(context: Arc<Context>, has_thread: bool) {
 }
 
 /// Renews everything once.
-pub(super) async fn beat(context: &Context, storage: &dyn DynStorage) {
+pub(super) async fn beat(engine: &Engine, storage: &dyn DynStorage) {
     for side in [Side::Outbox, Side::Inbox] {
-        renew_all(context, storage, side).await;
+        renew_all(engine, storage, side).await;
     }
-    withdraw_crashes(context, storage).await;
+    withdraw_crashes(engine, storage).await;
 }
 
 /// When leases are renewed.
@@ -68,76 +72,77 @@ impl Beats {
 }
 
 /// Says that leases may have run out before they were renewed, and which handlers may be why.
-pub(super) fn warn_if_late(context: &Context, late: Duration) {
+pub(super) fn warn_if_late(engine: &Engine, activities: &[Arc<Activity>], late: Duration) {
     // The last renewal was a third of a lease before this one was due.
-    let is_over = late > context.owner.lease * 2 / 3;
-    if is_over && [Side::Outbox, Side::Inbox].iter().any(|side| !context.leases.all(*side).is_empty()) {
+    let is_over = late > engine.storage.owner.lease * 2 / 3;
+    if is_over && [Side::Outbox, Side::Inbox].iter().any(|side| !engine.storage.leases.all(*side).is_empty())
+    {
         tracing::warn!(
             ?late,
-            handlers = busy(&context.activities),
+            handlers = busy(activities),
             "leases renewed too late, other nodes may have claimed them: blocked thread or paused process"
         );
     }
-    forgive(&context.activities);
+    forgive(activities);
 }
 
 /// Renews every lease of a side if that is overdue, as after an outage; `false` if it could not be done. Claims ask for
 /// it: this node would otherwise claim its own rows, whose leases have run out, and begin anew what it is at already.
-pub(super) async fn catch_up(context: &Context, side: Side) -> bool {
-    !context.leases.is_stale(side, context.owner.lease / 2)
-        || renew_all(context, &*context.storage, side).await
+pub(super) async fn catch_up(engine: &Engine, side: Side) -> bool {
+    !engine.storage.leases.is_stale(side, engine.storage.owner.lease / 2)
+        || renew_all(engine, &**engine.storage.shared(), side).await
 }
 
 /// Renews every lease of a side, and says whether the store has heard of each.
-async fn renew_all(context: &Context, storage: &dyn DynStorage, side: Side) -> bool {
+async fn renew_all(engine: &Engine, storage: &dyn DynStorage, side: Side) -> bool {
     let at = Instant::now();
-    for leases in context.leases.all(side).chunks(CHUNK) {
-        if !renew(context, storage, side, leases).await {
+    for leases in engine.storage.leases.all(side).chunks(CHUNK) {
+        if !renew(engine, storage, side, leases).await {
             return false;
         }
     }
-    context.leases.renewed(side, at);
+    engine.storage.leases.renewed(side, at);
     true
 }
 
-async fn renew(context: &Context, storage: &dyn DynStorage, side: Side, leases: &[Lease]) -> bool {
+async fn renew(engine: &Engine, storage: &dyn DynStorage, side: Side, leases: &[Lease]) -> bool {
     point("renew.before").await;
-    let renewed = storage.renew(&context.owner, side, leases);
-    let renewed = tokio::time::timeout(context.owner.lease / 3, renewed).await;
+    let renewed = storage.renew(&engine.storage.owner, side, leases);
+    let renewed = tokio::time::timeout(engine.storage.owner.lease / 3, renewed).await;
     point("renew.after").await;
     match renewed {
         Ok(Ok(held)) => {
-            context.storage_health.up();
+            engine.storage.health.up();
             for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
                 // One that was completed meanwhile is out of the book already.
-                if context.leases.holds(side, *lease) {
+                if engine.storage.leases.holds(side, *lease) {
                     tracing::warn!(row = lease.id, ?side, "lease lost: another node now owns this message");
-                    context.leases.lose(side, *lease);
+                    engine.storage.leases.lose(side, *lease);
                 }
             }
             return true;
         }
-        Ok(Err(error)) => context.storage_health.down(&error),
-        Err(_) => context.storage_health.down(&"renewing leases took too long"),
+        Ok(Err(error)) => engine.storage.health.down(&error),
+        Err(_) => engine.storage.health.down(&"renewing leases took too long"),
     }
     false
 }
 
 /// Takes back the crashes that others have counted for leases that this process has lost: it lives, and was paused, blocked
 /// or cut off. What cannot be said now is said at the next beat.
-async fn withdraw_crashes(context: &Context, storage: &dyn DynStorage) {
-    let leases = context.leases.take_lost_after_start();
+async fn withdraw_crashes(engine: &Engine, storage: &dyn DynStorage) {
+    let leases = engine.storage.leases.take_lost_after_start();
     if leases.is_empty() {
         return;
     }
     let withdrawn = storage.withdraw_crashes(&leases);
-    if !matches!(tokio::time::timeout(context.owner.lease / 3, withdrawn).await, Ok(Ok(()))) {
-        context.leases.put_back_lost_after_start(leases);
+    if !matches!(tokio::time::timeout(engine.storage.owner.lease / 3, withdrawn).await, Ok(Ok(()))) {
+        engine.storage.leases.put_back_lost_after_start(leases);
     }
 }
 
 /// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.
-pub(crate) async fn give_back(context: &Context, limit: Duration) {
+pub(crate) async fn release_leases(outbox: &Outbox, limit: Duration) {
     let complete = |lease: &Lease| RowCompletion {
         lease: *lease,
         outcome: RowOutcome::Release { after: Duration::ZERO },
@@ -145,10 +150,10 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
     };
     let release = async {
         for side in [Side::Outbox, Side::Inbox] {
-            let mut all = context.leases.all(side);
+            let mut all = outbox.engine.storage.leases.all(side);
             if side == Side::Outbox {
-                all.extend(context.late_commits.all());
-                all.extend(context.open_commits.all());
+                all.extend(outbox.late_commits.all());
+                all.extend(outbox.open_commits.all());
             }
             for leases in all.chunks(CHUNK) {
                 let row_completions = leases.iter().map(complete).collect();
@@ -160,7 +165,7 @@ pub(crate) async fn give_back(context: &Context, limit: Duration) {
                         WriteBatch { completed_incoming: row_completions, ..WriteBatch::default() }
                     }
                 };
-                if let Err(error) = context.storage.write(&context.owner, &batch).await {
+                if let Err(error) = outbox.engine.storage.write(&outbox.engine.storage.owner, &batch).await {
                     tracing::warn!(%error, count = leases.len(), "could not release leases; they expire on their own");
                     return;
                 }

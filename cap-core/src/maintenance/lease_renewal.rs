@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 use tracing::dispatcher::{self, Dispatch};
 use tracing::subscriber::NoSubscriber;
 
-use super::heartbeat::{Beats, beat, warn_if_late};
+use super::heartbeat::{Activities, Beats, beat, warn_if_late};
 use super::node::keep;
 use crate::handlers::busy;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
 use crate::runtime::health::Phase;
 use crate::storage::NodeRequest;
@@ -36,14 +36,20 @@ struct Pulse {
 }
 
 /// Starts the thread, if the storage offers what it needs, and the task that owns it. `false` if there is none.
-pub(crate) fn spawn_renewal(context: &Arc<Context>, request: &NodeRequest, tasks: &TaskTracker) -> bool {
-    let Some(storage) = context.storage.apart() else { return false };
+pub(crate) fn spawn_renewal(
+    engine: &Arc<Engine>,
+    activities: Activities,
+    request: &NodeRequest,
+    tasks: &TaskTracker,
+) -> bool {
+    let Some(storage) = engine.storage.apart() else { return false };
     let pulse = Arc::new(Pulse::default());
     // Ends with everything, and with the task that owns the thread: it is dropped with the bus's runtime.
-    let over = context.stop.everything.child_token();
+    let over = engine.lifecycle.stop.everything.child_token();
     let (ending, ended) = oneshot::channel::<()>();
     let renewal = Renewal {
-        context: Arc::clone(context),
+        engine: Arc::clone(engine),
+        activities,
         storage,
         request: request.clone(),
         pulse: Arc::clone(&pulse),
@@ -58,7 +64,7 @@ pub(crate) fn spawn_renewal(context: &Arc<Context>, request: &NodeRequest, tasks
         tracing::warn!(%error, "no thread for lease renewal: a handler that blocks its thread loses its lease");
         return false;
     }
-    tasks.spawn(answer(Arc::clone(context), pulse, over, ended));
+    tasks.spawn(answer(Arc::clone(engine), pulse, over, ended));
     true
 }
 
@@ -67,7 +73,7 @@ pub(crate) fn spawn_renewal(context: &Arc<Context>, request: &NodeRequest, tasks
 /// The thread's question wakes this from outside of the runtime, so it never waits behind a handler that blocks one thread
 /// of many.
 async fn answer(
-    context: Arc<Context>,
+    engine: Arc<Engine>,
     pulse: Arc<Pulse>,
     over: CancellationToken,
     ended: oneshot::Receiver<()>,
@@ -79,7 +85,7 @@ async fn answer(
             pulse.answers.fetch_add(1, Ordering::Relaxed);
         }
     };
-    context.stop.everything.run_until_cancelled(answers).await;
+    engine.lifecycle.stop.everything.run_until_cancelled(answers).await;
     drop(over);
     // It sends nothing; its end closes the channel.
     let _ = ended.await;
@@ -93,7 +99,8 @@ fn logged_to(log: &Dispatch, work: impl FnOnce()) {
 
 /// What the thread has.
 struct Renewal {
-    context: Arc<Context>,
+    engine: Arc<Engine>,
+    activities: Activities,
     storage: Arc<dyn DynStorage>,
     request: NodeRequest,
     pulse: Arc<Pulse>,
@@ -120,22 +127,22 @@ impl Renewal {
     }
 
     async fn beats(&self) {
-        let context = &*self.context;
-        let period = context.owner.lease / 3;
+        let engine = &*self.engine;
+        let period = engine.storage.owner.lease / 3;
         let mut beats = Beats::new(period);
-        let mut watch = Watch::new(context.owner.lease, context.options().runtime_dead_after);
+        let mut watch = Watch::new(engine.storage.owner.lease, engine.options.runtime_dead_after);
         loop {
             let late = beats.next().await;
-            warn_if_late(context, late);
+            warn_if_late(engine, &self.activities, late);
             let answers = self.pulse.answers.load(Ordering::Relaxed);
-            watch.look(answers, late > period, || busy(&context.activities));
+            watch.look(answers, late > period, || busy(&self.activities));
             self.pulse.asked.notify_one();
             if watch.is_dead {
                 continue;
             }
-            beat(context, &*self.storage).await;
-            if context.phase.get() == Phase::Running {
-                keep(context, &*self.storage, &self.request, period).await;
+            beat(engine, &*self.storage).await;
+            if engine.lifecycle.phase.get() == Phase::Running {
+                keep(engine, &*self.storage, &self.request, period).await;
             }
         }
     }

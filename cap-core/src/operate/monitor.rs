@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::StorageError;
 use crate::monitor::{Among, Change, Count, FailedAttempt, Query, Row};
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 use crate::storage::Side;
 
 /// Looks at the stored messages of a bus and acts on them, whatever the store; got by
@@ -17,12 +17,12 @@ use crate::storage::Side;
 ///
 /// Message ids are the senders' (`cap-msg-id`); row ids are this store's own, and what actions go by.
 #[derive(Clone)]
-pub struct BusMonitor(Arc<Context>);
+pub struct BusMonitor(Arc<Engine>);
 
 #[allow(clippy::missing_errors_doc)]
 impl BusMonitor {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self(context)
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
     }
 
     /// Lists messages, newest first, with their bodies: as much memory is taken as [`Query::limit`] allows.
@@ -52,7 +52,7 @@ impl BusMonitor {
         let done = self.0.storage.rerun(side, ids, Among::All, &Change::default()).await?;
         if !done.is_empty() {
             tracing::info!(?side, count = done.len(), ids = ?done, "re-run by hand");
-            self.0.wake(side);
+            self.0.storage.wake(side);
         }
         Ok(done)
     }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{StorageError, StorageErrorKind};
-use crate::handlers::serialise;
 use crate::monitor::{Among, Change, FailedAttempt, Query, Row};
-use crate::runtime::context::Context;
+use crate::publish::payload::serialize;
+use crate::runtime::engine::Engine;
 use crate::storage::{Reason, Side, Status};
 
 /// So many messages are looked at in one call to the store. Only their ids are read.
@@ -48,7 +48,7 @@ const LISTED: usize = 100;
 #[derive(Clone)]
 #[must_use = "it only says which messages; .list() or .rerun_all() does something"]
 pub struct Parked {
-    context: Arc<Context>,
+    engine: Arc<Engine>,
     query: Query,
     limit: Option<usize>,
     by: String,
@@ -56,12 +56,12 @@ pub struct Parked {
 
 #[allow(clippy::missing_errors_doc)]
 impl Parked {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let query = Query::new(Side::Inbox)
             .status(Status::Failed)
             .without(Reason::Cancelled)
-            .version(&*context.owner.version);
-        Self { context, query, limit: None, by: "somebody".to_owned() }
+            .version(&*engine.storage.owner.version);
+        Self { engine, query, limit: None, by: "somebody".to_owned() }
     }
 
     /// Those that could not be published, instead of those received.
@@ -131,7 +131,7 @@ impl Parked {
     /// The messages, newest first, with their bodies: as many at once as the limit says.
     pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
         let query = self.query.clone().limit(self.limit.unwrap_or(LISTED));
-        self.context.storage.list(&query).await
+        self.engine.storage.list(&query).await
     }
 
     /// How many match, up to the limit.
@@ -146,7 +146,7 @@ impl Parked {
 
     /// The failed attempts of a message, first to last, each with its node, its error and what came next.
     pub async fn history(&self, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
-        self.context.storage.attempts(self.query.side, id).await
+        self.engine.storage.attempts(self.query.side, id).await
     }
 
     /// Runs these again, as far as they are parked, whatever their topic or reason. Gives back the ids for which it was
@@ -172,9 +172,9 @@ impl Parked {
         id: i64,
         payload: &T,
     ) -> Result<bool, StorageError> {
-        let body = serialise(payload).map_err(|error| {
+        let body = serialize(payload).map_err(|error| {
             let text = format!("the new payload of row {id} cannot be serialized: {error}");
-            StorageError::new(StorageErrorKind::Refused, self.context.storage.name(), text)
+            StorageError::new(StorageErrorKind::Refused, self.engine.storage.name(), text)
         })?;
         self.edit_raw_and_rerun(id, body).await
     }
@@ -192,7 +192,7 @@ impl Parked {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let done = self.context.storage.delete(self.query.side, ids, Among::Failed).await?;
+        let done = self.engine.storage.delete(self.query.side, ids, Among::Failed).await?;
         self.log("deleted it", &done);
         Ok(done)
     }
@@ -219,10 +219,10 @@ impl Parked {
         let when = humantime::format_rfc3339_seconds(SystemTime::now());
         let change = Change { audit: Some(format!("{when} {} {what}", self.by)), body };
         let side = self.query.side;
-        let done = self.context.storage.rerun(side, ids, Among::Failed, &change).await?;
+        let done = self.engine.storage.rerun(side, ids, Among::Failed, &change).await?;
         self.log(what, &done);
         if !done.is_empty() {
-            self.context.wake(side);
+            self.engine.storage.wake(side);
         }
         Ok(done)
     }
@@ -230,18 +230,18 @@ impl Parked {
     /// What an operator did. Of a deletion nothing else is left.
     fn log(&self, what: &str, ids: &[i64]) {
         if !ids.is_empty() {
-            tracing::info!(by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "by hand");
+            tracing::info!(target: "cap_core::parked", by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "by hand");
         }
     }
 
     fn pages(&self) -> Pages<'_> {
-        Pages { context: &self.context, query: self.query.clone(), left: self.limit.unwrap_or(usize::MAX) }
+        Pages { engine: &self.engine, query: self.query.clone(), left: self.limit.unwrap_or(usize::MAX) }
     }
 }
 
 /// The ids of all that match, page by page, as many as are wanted.
 struct Pages<'a> {
-    context: &'a Context,
+    engine: &'a Engine,
     query: Query,
     left: usize,
 }
@@ -252,7 +252,7 @@ impl Pages<'_> {
             return Ok(None);
         }
         self.query.limit = PAGE.min(self.left);
-        let ids = self.context.storage.list_ids(&self.query).await?;
+        let ids = self.engine.storage.list_ids(&self.query).await?;
         self.left = if ids.len() < self.query.limit { 0 } else { self.left - ids.len() };
         self.query.before = ids.last().copied().or(self.query.before);
         Ok((!ids.is_empty()).then_some(ids))

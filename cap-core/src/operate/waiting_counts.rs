@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::monitor::BoundedCounts;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 
 /// So many rows of a kind are counted.
 const LIMIT: u32 = 10_000;
@@ -30,16 +30,16 @@ struct Answer {
 impl StorageProbe {
     /// What waits in the storage, at most a second old; `None` if that is not known. The storage's health is noted as it
     /// answers. A count that does not come says nothing about it.
-    pub(crate) async fn counts(&self, context: &Arc<Context>, tasks: &TaskTracker) -> Option<BoundedCounts> {
+    pub(crate) async fn counts(&self, engine: &Arc<Engine>, tasks: &TaskTracker) -> Option<BoundedCounts> {
         let mut last = Arc::clone(&self.0).lock_owned().await;
         if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < FRESH) {
             return answer.counts.clone();
         }
-        let context = Arc::clone(context);
+        let engine = Arc::clone(engine);
         // A task with the lock, since whoever asks may go away half-way: the question would be left to the storage, and
         // the next one asked beside it. It ends by itself within its time.
         let asked = tasks.spawn(async move {
-            let counts = ask(&context).await;
+            let counts = ask(&engine).await;
             *last = Some(Answer { at: Instant::now(), counts: counts.clone() });
             counts
         });
@@ -47,14 +47,14 @@ impl StorageProbe {
     }
 }
 
-async fn ask(context: &Context) -> Option<BoundedCounts> {
-    match timeout(PATIENCE, context.storage.bounded_counts(LIMIT)).await {
+async fn ask(engine: &Engine) -> Option<BoundedCounts> {
+    match timeout(PATIENCE, engine.storage.bounded_counts(LIMIT)).await {
         Ok(Ok(counts)) => {
-            context.storage_health.read_succeeded();
+            engine.storage.health.read_succeeded();
             counts
         }
         Ok(Err(error)) => {
-            context.storage_health.read_failed(&error);
+            engine.storage.health.read_failed(&error);
             None
         }
         Err(_) => None,

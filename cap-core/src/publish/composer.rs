@@ -19,8 +19,8 @@ use crate::storage::NewOutgoing;
 /// What is needed to make messages: prefixes, limits, ids.
 #[derive(Debug)]
 pub(crate) struct Composer {
-    pub(crate) options: CapOptions,
-    pub(crate) ids: IdGenerator,
+    pub(crate) options: Arc<CapOptions>,
+    pub(crate) ids: Arc<IdGenerator>,
     /// Whether the broker can keep messages.
     pub(crate) can_delay: bool,
     /// Which knows what the broker can never take.
@@ -101,11 +101,6 @@ impl Composer {
         }
         Ok(NewOutgoing { id: row, message: Arc::new(message), delay, held: false })
     }
-}
-
-/// Whether a message has the id that the bus gave it, the row's, and not one of the application's.
-pub(crate) fn has_generated_id(row: &NewOutgoing) -> bool {
-    row.message.id().and_then(|id| id.parse().ok()) == Some(row.id)
 }
 
 /// The headers that the bus writes itself cannot be given.
@@ -198,7 +193,12 @@ mod tests {
         let mut options = CapOptions::default();
         change(&mut options);
         let transport = Arc::new(crate::memory::MemoryTransport::new());
-        Composer { options, ids: IdGenerator::new(1), can_delay: true, transport }
+        Composer {
+            options: Arc::new(options),
+            ids: Arc::new(IdGenerator::new(1)),
+            can_delay: true,
+            transport,
+        }
     }
 
     fn draft(topic: &str) -> Draft {

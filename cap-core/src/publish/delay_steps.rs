@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::message::headers::names;
+use crate::runtime::in_flight::InFlight;
+
 /// A broker has a queue for each different delay, and these are the fewest that delays are told apart by.
 const SHORTEST_STEP: Duration = Duration::from_secs(1);
 /// A delay has so many steps at most.
@@ -33,6 +36,12 @@ impl BrokerDelay {
         let steps = u32::try_from(self.waited.as_nanos() / step.as_nanos()).unwrap_or(STEPS);
         self.asked.saturating_sub(step * steps)
     }
+}
+
+/// For how long the broker is to keep a message from now on; `None` if it goes out at once.
+pub(super) fn broker_delay(message: &InFlight) -> Option<BrokerDelay> {
+    let milliseconds = message.message.headers.get(names::BROKER_DELAY)?.parse().ok()?;
+    BrokerDelay::new(Duration::from_millis(milliseconds), message.age_now())
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
-use super::relay::{Answer, RelayItem, Taken};
-use crate::consume::Consumption;
+use super::delay_steps::broker_delay;
+use super::sending::{Answer, Taken};
 use crate::error::{StorageError, TransportError, TransportErrorKind};
 use crate::message::Message;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
+use crate::runtime::in_flight::InFlight;
 use crate::transport::{Confirmed, Outbound, Sent};
 
 /// The first pause of a message that a group of another bus has not stored. A message rests for as long as it is old.
@@ -27,9 +28,22 @@ const REMEMBERED: usize = 10_000;
 /// How often the log says that messages wait for another bus.
 const REMINDER: Duration = Duration::from_mins(1);
 
+/// A group of this bus, as the relay sees it.
+pub(crate) trait OwnGroup: Send + Sync {
+    /// The full name of the group.
+    fn name(&self) -> &Arc<str>;
+
+    /// Whether the group takes this topic from the bus itself.
+    fn wants(&self, topic: &str) -> bool;
+
+    /// Stores messages in the group's inbox. Gives back one answer for each, in order. Storing one again does nothing, as
+    /// long as the inbox knows it.
+    fn take_in<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<(), StorageError>>>;
+}
+
 /// The groups of this bus, and which groups have what must be sent again.
 pub(crate) struct InProcess {
-    own: Vec<Consumption>,
+    own: Vec<Box<dyn OwnGroup>>,
     partly: Mutex<Partly>,
 }
 
@@ -41,43 +55,43 @@ struct Partly {
 }
 
 impl InProcess {
-    pub(crate) fn new(own: Vec<Consumption>) -> Self {
+    pub(crate) fn new(own: Vec<Box<dyn OwnGroup>>) -> Self {
         Self { own, partly: Mutex::default() }
     }
 
     /// Sends a batch; an answer for each, in order. Cancel safe: what was stored already is recognized when it is stored
     /// again.
-    pub(super) async fn send(&self, context: &Context, batch: &[RelayItem]) -> Vec<Answer> {
-        if let Err(error) = context.transport.probe().await {
+    pub(super) async fn send(&self, engine: &Engine, batch: &[InFlight]) -> Vec<Answer> {
+        if let Err(error) = engine.broker.probe().await {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         let parts: Vec<Part> = batch.iter().filter_map(|item| self.part(item)).collect();
         let outbound: Vec<Outbound> = parts.iter().map(Part::outbound).collect();
         // At the same time: neither a slow bus holds up this one's groups, nor the other way round.
         let (refused, confirmed) =
-            tokio::join!(self.take_in(&parts), context.transport.send_confirmed(&outbound));
+            tokio::join!(self.take_in(&parts), engine.broker.send_confirmed(&outbound));
         let mut confirmed = confirmed.into_iter();
         let mut answers = parts.into_iter().zip(refused).map(|(part, refused)| {
-            let confirmed = confirmed.next().unwrap_or_else(|| Err(context.no_answer()));
-            self.answer(context, part, refused, confirmed)
+            let confirmed = confirmed.next().unwrap_or_else(|| Err(engine.broker.no_answer()));
+            self.answer(engine, part, refused, confirmed)
         });
         batch
             .iter()
-            .map(|item| match item.broker_delay() {
+            .map(|item| match broker_delay(item) {
                 Some(delay) => Ok(Taken::Later(delay.in_steps())),
-                None => answers.next().unwrap_or_else(|| Err(context.no_answer())),
+                None => answers.next().unwrap_or_else(|| Err(engine.broker.no_answer())),
             })
             .collect()
     }
 
     /// Who gets a message; nobody yet if it is delayed.
-    fn part<'a>(&'a self, item: &'a RelayItem) -> Option<Part<'a>> {
-        if item.broker_delay().is_some() {
+    fn part<'a>(&'a self, item: &'a InFlight) -> Option<Part<'a>> {
+        if broker_delay(item).is_some() {
             return None;
         }
-        let have = self.partly().groups.get(&item.id()).cloned().unwrap_or_default();
-        let topic = item.message().name().unwrap_or_default();
-        let own = self.own.iter().filter(|group| group.wants(topic)).collect();
+        let have = self.partly().groups.get(&item.lease.id).cloned().unwrap_or_default();
+        let topic = item.message.name().unwrap_or_default();
+        let own = self.own.iter().map(|group| &**group).filter(|group| group.wants(topic)).collect();
         Some(Part { item, own, have })
     }
 
@@ -88,8 +102,8 @@ impl InProcess {
             let (places, messages): (Vec<usize>, Vec<Arc<Message>>) = parts
                 .iter()
                 .enumerate()
-                .filter(|(_, part)| part.lacks(group))
-                .map(|(place, part)| (place, Arc::clone(part.item.message())))
+                .filter(|(_, part)| part.lacks(&**group))
+                .map(|(place, part)| (place, Arc::clone(&part.item.message)))
                 .unzip();
             let answers = group.take_in(&messages).await;
             places.into_iter().zip(answers)
@@ -106,7 +120,7 @@ impl InProcess {
     /// What becomes of a message, by what the groups have said.
     fn answer(
         &self,
-        context: &Context,
+        engine: &Engine,
         part: Part<'_>,
         refused: Option<StorageError>,
         confirmed: Result<Confirmed, TransportError>,
@@ -117,27 +131,28 @@ impl InProcess {
             } else {
                 TransportErrorKind::Unavailable
             };
-            return Err(TransportError::new(kind, context.transport.name(), error.to_string()));
+            return Err(TransportError::new(kind, engine.broker.name(), error.to_string()));
         }
         let Part { item, own, mut have } = part;
-        have.extend(own.iter().map(|group| Arc::clone(group.group_name())));
+        have.extend(own.iter().map(|group| Arc::clone(group.name())));
         let confirmed = match confirmed {
             Ok(confirmed) => confirmed,
             Err(error) => {
-                self.remember(item.id(), have);
+                self.remember(item.lease.id, have);
                 return Err(error);
             }
         };
         have.extend(confirmed.stored);
         if confirmed.pending.is_empty() {
-            self.partly().groups.remove(&item.id());
+            self.partly().groups.remove(&item.lease.id);
             return Ok(Taken::Sent(if have.is_empty() { Sent::Unrouted } else { Sent::Routed }));
         }
-        self.remember(item.id(), have);
+        self.remember(item.lease.id, have);
         self.remind(item, &confirmed.pending);
         // After a restart it need not rest.
-        let stopping = context.stop.intake.is_cancelled();
-        let pause = if stopping { Duration::ZERO } else { item.age().clamp(SHORTEST_PAUSE, LONGEST_PAUSE) };
+        let stopping = engine.lifecycle.stop.intake.is_cancelled();
+        let pause =
+            if stopping { Duration::ZERO } else { item.age_now().clamp(SHORTEST_PAUSE, LONGEST_PAUSE) };
         Ok(Taken::Later(pause))
     }
 
@@ -148,8 +163,8 @@ impl InProcess {
         }
     }
 
-    fn remind(&self, item: &RelayItem, pending: &[Arc<str>]) {
-        let (message_id, topic, row) = (item.message().id(), item.message().name(), item.id());
+    fn remind(&self, item: &InFlight, pending: &[Arc<str>]) {
+        let (message_id, topic, row) = (item.message.id(), item.message.name(), item.lease.id);
         tracing::debug!(
             message_id,
             topic,
@@ -182,23 +197,23 @@ impl fmt::Debug for InProcess {
 
 /// A message, and who gets it.
 struct Part<'a> {
-    item: &'a RelayItem,
+    item: &'a InFlight,
     /// The groups of this bus that want it.
-    own: Vec<&'a Consumption>,
+    own: Vec<&'a dyn OwnGroup>,
     /// The groups that have it from an earlier attempt.
     have: Vec<Arc<str>>,
 }
 
 impl Part<'_> {
     fn outbound(&self) -> Outbound {
-        let own = self.own.iter().map(|group| Arc::clone(group.group_name()));
+        let own = self.own.iter().map(|group| Arc::clone(group.name()));
         let except = self.have.iter().cloned().chain(own).collect();
-        Outbound { message: Arc::clone(self.item.message()), except }
+        Outbound { message: Arc::clone(&self.item.message), except }
     }
 
     /// Whether this group of this bus is still to get it.
-    fn lacks(&self, group: &Consumption) -> bool {
-        let name = group.group_name();
-        self.own.iter().any(|own| own.group_name() == name) && !self.have.contains(name)
+    fn lacks(&self, group: &dyn OwnGroup) -> bool {
+        let name = group.name();
+        self.own.iter().any(|own| own.name() == name) && !self.have.contains(name)
     }
 }

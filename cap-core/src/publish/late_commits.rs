@@ -8,14 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pending_commit::Place;
-use super::relay::RelayItem;
-use crate::error::{StorageError, StorageErrorKind};
+use super::relay_queue::Place;
 use crate::message::Message;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::context::Context;
-use crate::storage::{Lease, RowCompletion, RowOutcome, Side};
-use crate::writer::OutcomeItem;
+use crate::storage::Lease;
 
 /// So many leases are renewed in one call.
 const CHUNK: usize = 1000;
@@ -32,11 +28,11 @@ pub(crate) struct LateCommits {
 
 /// One of them.
 pub(crate) struct Late {
-    message: Arc<Message>,
+    pub(super) message: Arc<Message>,
     /// `None` if the commit is not certain.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// When the row was inserted at the earliest.
-    since: Instant,
+    pub(super) since: Instant,
     /// When the storage is asked for it.
     next: Instant,
     backoff: Backoff,
@@ -78,7 +74,7 @@ impl LateCommits {
     }
 
     /// The leases to be renewed now. Those that are over are forgotten: the rows are due, and claimed.
-    fn to_renew(&self, lease: Duration) -> Vec<Lease> {
+    pub(super) fn to_renew(&self, lease: Duration) -> Vec<Lease> {
         let mut rows = self.lock();
         rows.retain(|_, late| late.since.elapsed() < lease);
         let now = Instant::now();
@@ -88,7 +84,7 @@ impl LateCommits {
 
     /// Takes a row out whose lease was renewed. Without that it is another node's or was undone; or it is not
     /// committed yet, and asked for again.
-    fn renewed(&self, id: i64, is_held: bool) -> Option<Late> {
+    pub(super) fn renewed(&self, id: i64, is_held: bool) -> Option<Late> {
         let mut rows = self.lock();
         let late = rows.get_mut(&id)?;
         if is_held || late.is_certain() {
@@ -99,56 +95,12 @@ impl LateCommits {
     }
 
     /// How long until one is to be asked for.
-    fn next(&self) -> Option<Duration> {
+    pub(super) fn next(&self) -> Option<Duration> {
         let next = self.lock().values().map(|late| late.next).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Late>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Renews the leases of what was committed late, and gives the relay what this node still has. To be called before
-/// anything is claimed: a claim would take the rows from this node itself.
-///
-/// Cancel safe: a row stays among the late ones until its lease is renewed.
-pub(crate) async fn resume_late_commits(context: &Context) -> Result<(), StorageError> {
-    loop {
-        let leases = context.late_commits.to_renew(context.owner.lease);
-        if leases.is_empty() {
-            break;
-        }
-        let renewed = context.storage.renew(&context.owner, Side::Outbox, &leases);
-        let renewed = tokio::time::timeout(context.owner.lease / 3, renewed).await.unwrap_or_else(|_| {
-            let text = "renewing the leases of committed messages took too long";
-            Err(StorageError::new(StorageErrorKind::Unavailable, context.storage.name(), text))
-        });
-        let renewed = renewed.inspect_err(|error| context.storage_health.down(error))?;
-        for (lease, is_held) in leases.into_iter().zip(renewed) {
-            if let Some(late) = context.late_commits.renewed(lease.id, is_held) {
-                relay(context, lease, late).await;
-            }
-        }
-    }
-    if let Some(next) = context.late_commits.next() {
-        context.due.note(Side::Outbox, next);
-    }
-    Ok(())
-}
-
-async fn relay(context: &Context, lease: Lease, late: Late) {
-    let Late { message, place, since, .. } = late;
-    if !context.leases.add(Side::Outbox, lease, None) {
-        return;
-    }
-    let place = place.and_then(Place::permit).or_else(|| context.relay.clone().try_reserve_owned().ok());
-    if let Some(place) = place {
-        place.send(RelayItem::stored(lease, message, since));
-    } else {
-        // Whoever has room claims it.
-        let outcome = RowOutcome::Release { after: Duration::ZERO };
-        let row_completion = RowCompletion { lease, outcome, publishes: Vec::new() };
-        let _ = context.complete.send(OutcomeItem::new(Side::Outbox, row_completion)).await;
     }
 }

@@ -7,20 +7,21 @@ use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_adapter::Within;
 use cap_adapter::engine::{ShortTypeName, copy_trace};
+use cap_adapter::{Delivery, Within};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::attempt_data::AttemptData;
+use super::composer::{Composer, Draft};
+use super::outbox::Outbox;
+use super::payload::serialize;
 use super::pending_commit::PendingCommit;
-use crate::error::{PublishError, StorageError, StorageErrorKind};
+use crate::error::{PublishError, StorageError};
 use crate::faults::point;
-use crate::handlers::{Delivery, EnginePart, FromDelivery, HandlerError, serialise};
 use crate::message::headers::names;
 use crate::message::{Headers, MessageId};
-use crate::publish::composer::{Composer, Draft};
-use crate::runtime::context::Context;
 use crate::runtime::health::Phase;
 use crate::storage::{NewOutgoing, Stored};
 use crate::writer::InsertItem;
@@ -52,50 +53,9 @@ pub struct PublishAll {
 #[derive(Clone)]
 pub(crate) enum Target {
     /// Into the outbox.
-    Bus(Arc<Context>),
+    Bus(Arc<Outbox>),
     /// Into the outbox together with the success of a message that is being handled.
     Delivery(Delivery),
-}
-
-/// Publishes from inside a handler: what it publishes leaves if and only if the handler succeeds, in the same
-/// transaction that marks the consumed message as done. Messages of a failed attempt are never seen by anyone.
-///
-/// The consumed message's trace context goes along. A clone that outlives the handler, in a task that it has spawned,
-/// publishes nothing any more and says so; for what is to leave whatever becomes of the handler there is the bus itself,
-/// which can be an argument, too ([`Cap`](crate::Cap)).
-///
-/// ```
-/// use cap_core::prelude::*;
-///
-/// #[cap_subscribe("order.placed")]
-/// async fn placed(order: u64, publisher: Publisher) -> Result<(), PublishError> {
-///     publisher.publish("invoice.wanted", &order).await?;
-///     Ok(())
-/// }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Publisher(Delivery);
-
-impl Publisher {
-    /// A message to a topic with a payload; see [`Cap::publish`](crate::Cap::publish).
-    pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
-        Publish::new(Target::Delivery(self.0.clone()), topic.into(), payload)
-    }
-
-    /// Several messages to a topic; see [`Cap::publish_all`](crate::Cap::publish_all).
-    pub fn publish_all<T: Serialize>(
-        &self,
-        topic: impl Into<String>,
-        payloads: impl IntoIterator<Item = T>,
-    ) -> PublishAll {
-        PublishAll::new(Target::Delivery(self.0.clone()), &topic.into(), payloads)
-    }
-}
-
-impl FromDelivery for Publisher {
-    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
-        Ok(Self(delivery.clone()))
-    }
 }
 
 /// The same words about one message and about several.
@@ -234,7 +194,7 @@ impl IntoFuture for PublishAll {
 }
 
 fn draft<T: Serialize + ?Sized>(topic: String, payload: &T, target: &Target) -> Result<Draft, PublishError> {
-    let body = match serialise(payload) {
+    let body = match serialize(payload) {
         Ok(body) => body,
         Err(error) => return Err(PublishError::Payload { topic, reason: error.to_string() }),
     };
@@ -276,29 +236,29 @@ async fn store(target: &Target, drafts: Vec<Draft>) -> Result<Vec<MessageId>, Pu
     let Some(topic) = drafts.first().map(|draft| draft.topic.clone()) else { return Ok(Vec::new()) };
     match target {
         Target::Delivery(delivery) => {
-            let Some(part) = EnginePart::of(delivery) else {
+            let Some(part) = AttemptData::of(delivery) else {
                 return Err(PublishError::HandlerEnded { topic });
             };
             let rows = compose_all(part.composer(), drafts)?;
             let ids = ids(&rows);
             if part.add_publishes(rows) { Ok(ids) } else { Err(PublishError::HandlerEnded { topic }) }
         }
-        Target::Bus(context) => {
-            let timeout = context.options().publish_timeout;
-            let stored = tokio::time::timeout(timeout, store_in_outbox(context, &topic, drafts));
+        Target::Bus(outbox) => {
+            let timeout = outbox.engine.options.publish_timeout;
+            let stored = tokio::time::timeout(timeout, store_in_outbox(outbox, &topic, drafts));
             stored.await.unwrap_or(Err(PublishError::TimedOut { topic, timeout }))
         }
     }
 }
 
 async fn store_in_outbox(
-    context: &Arc<Context>,
+    outbox: &Arc<Outbox>,
     topic: &str,
     drafts: Vec<Draft>,
 ) -> Result<Vec<MessageId>, PublishError> {
-    accepting(context, topic).await?;
-    let mut rows = compose_all(&context.composer, drafts)?;
-    let mut after_commit = PendingCommit::new(Arc::clone(context));
+    accepting(outbox, topic).await?;
+    let mut rows = compose_all(&outbox.composer, drafts)?;
+    let mut after_commit = PendingCommit::new(Arc::clone(outbox));
     for row in &mut rows {
         after_commit.admit(row);
     }
@@ -306,7 +266,11 @@ async fn store_in_outbox(
     let (reply, stored) = oneshot::channel();
     let shut_down = || PublishError::ShutDown { topic: topic.to_owned() };
     // The writer has it, and not this future: what is stored leaves also when nobody waits for it any more.
-    context.store.send(InsertItem::Outgoing { rows, after_commit, reply }).await.map_err(|_| shut_down())?;
+    outbox
+        .inserts
+        .send(InsertItem::Outgoing { rows, after_write: Box::new(after_commit), reply })
+        .await
+        .map_err(|_| shut_down())?;
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;
@@ -323,17 +287,17 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     transaction: &mut T,
 ) -> Result<Vec<MessageId>, PublishError> {
     let Some(topic) = drafts.first().map(|draft| draft.topic.clone()) else { return Ok(Vec::new()) };
-    let Target::Bus(context) = target else {
+    let Target::Bus(outbox) = target else {
         return Err(PublishError::WithinDelivery { topic });
     };
-    accepting(context, &topic).await?;
-    let Some(storage) = context.storage.as_any().downcast_ref::<S>() else {
-        return Err(PublishError::ForeignTransaction { bus: context.storage.name() });
+    accepting(outbox, &topic).await?;
+    let Some(storage) = outbox.engine.storage.as_any().downcast_ref::<S>() else {
+        return Err(PublishError::ForeignTransaction { bus: outbox.engine.storage.name() });
     };
-    let mut rows = compose_all(&context.composer, drafts)?;
+    let mut rows = compose_all(&outbox.composer, drafts)?;
     let ids = ids(&rows);
     if T::WATCHED && transaction.after_commit().is_none() {
-        let stored = store_watched(context, storage, &mut rows, transaction).await;
+        let stored = store_watched(outbox, storage, &mut rows, transaction).await;
         let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
         refuse_duplicates(&stored, &ids)?;
         metrics::counter!("cap_published_total").increment(ids.len() as u64);
@@ -342,14 +306,14 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     // Given to the transaction first, as not certain: a caller may drop this future, and commit.
     let mut before = None;
     if let Some(after_commit) = transaction.after_commit().and_then(PendingCommit::behind) {
-        let mut pending = PendingCommit::new(Arc::clone(context));
+        let mut pending = PendingCommit::new(Arc::clone(outbox));
         for row in &mut rows {
             pending.admit_open(row);
         }
         before = Some(after_commit.absorb(pending));
     }
     point("within.before").await;
-    let stored = transaction.store(storage, &context.owner, &rows).await;
+    let stored = transaction.store(storage, &outbox.engine.storage.owner, &rows).await;
     point("within.after").await;
     let stored = match stored {
         Ok(stored) => refuse_duplicates(&stored, &ids),
@@ -370,24 +334,24 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
 
 /// Stores messages in a transaction whose commit nobody tells of, and has it looked for.
 async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
-    context: &Arc<Context>,
+    outbox: &Arc<Outbox>,
     storage: &S,
     rows: &mut [NewOutgoing],
     transaction: &mut T,
 ) -> Result<Vec<Stored>, StorageError> {
-    let mut pending = PendingCommit::of_transaction(Arc::clone(context));
+    let mut pending = PendingCommit::of_transaction(Arc::clone(outbox));
     for row in &mut *rows {
         pending.admit_open(row);
     }
     // Should this future be dropped from here on, or no answer come, the bus looks whether they are stored.
     pending.trying();
     point("within.before").await;
-    let stored = transaction.store_watched(storage, &context.owner, rows).await;
+    let stored = transaction.store_watched(storage, &outbox.engine.storage.owner, rows).await;
     point("within.after").await;
     match stored {
         Ok((stored, Some(transaction))) => {
             // With a duplicate among them, too: the caller may commit the others all the same.
-            context.open_commits.watch(transaction, pending);
+            outbox.open_commits.watch(transaction, pending.into_uncommitted());
             Ok(stored)
         }
         Ok((stored, None)) => Ok(stored),
@@ -401,18 +365,14 @@ async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
 }
 
 /// Waits until the bus takes messages.
-async fn accepting(context: &Context, topic: &str) -> Result<(), PublishError> {
-    let timeout = context.options().publish_timeout;
-    match tokio::time::timeout(timeout, context.phase.started()).await {
+async fn accepting(outbox: &Outbox, topic: &str) -> Result<(), PublishError> {
+    let timeout = outbox.engine.options.publish_timeout;
+    match tokio::time::timeout(timeout, outbox.engine.lifecycle.phase.started()).await {
         Ok(Phase::Running) => Ok(()),
         Ok(_) => Err(PublishError::ShutDown { topic: topic.to_owned() }),
         Err(_) => {
-            let why = context.storage_health.get().error.unwrap_or_default();
-            let source = StorageError::new(
-                StorageErrorKind::Unavailable,
-                context.storage.name(),
-                format!("not reached since the start: {why}"),
-            );
+            let why = outbox.engine.storage.health.get().error.unwrap_or_default();
+            let source = outbox.engine.storage.unavailable(format!("not reached since the start: {why}"));
             Err(PublishError::Storage { topic: topic.to_owned(), source })
         }
     }

@@ -1,23 +1,33 @@
 //! From the caller's word to the broker's confirm: the outbox side.
 
+pub(crate) mod attempt_data;
 pub(crate) mod composer;
 mod delay_steps;
 mod full_destinations;
 mod in_process;
+mod late_commit_renewal;
 mod late_commits;
 mod message_builder;
+mod open_commit_watch;
 mod open_commits;
-mod open_places;
+mod outbox;
+pub(crate) mod payload;
 mod pending_commit;
 mod probing;
 mod relay;
+mod relay_queue;
+mod sending;
+mod uncommitted;
 
 pub(crate) use full_destinations::FullDestinations;
-pub(crate) use in_process::InProcess;
-pub(crate) use late_commits::{LateCommits, resume_late_commits};
+pub(crate) use in_process::{InProcess, OwnGroup};
+pub(crate) use late_commit_renewal::resume_late_commits;
+pub(crate) use late_commits::LateCommits;
 pub(crate) use message_builder::Target;
-pub use message_builder::{Publish, PublishAll, Publisher};
-pub(crate) use open_commits::{OpenCommits, run_open_commits};
-pub(crate) use open_places::OpenPlaces;
+pub use message_builder::{Publish, PublishAll};
+pub(crate) use open_commit_watch::run_open_commits;
+pub(crate) use open_commits::OpenCommits;
+pub(crate) use outbox::Outbox;
 pub(crate) use pending_commit::PendingCommit;
-pub(crate) use relay::{RelayItem, run_relay};
+pub(crate) use relay::run_relay;
+pub(crate) use relay_queue::RelayQueue;

@@ -2,89 +2,48 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use cap_adapter::{AfterCommit, CommitDispatch};
-use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
 use super::late_commits::Late;
-use super::open_places::OpenPlace;
-use super::relay::RelayItem;
-use crate::publish::composer::has_generated_id;
-use crate::runtime::context::Context;
+use super::outbox::Outbox;
+use super::relay_queue::{Place, RelayQueue};
+use super::uncommitted::Uncommitted;
+use crate::runtime::in_flight::InFlight;
 use crate::storage::{Lease, NewOutgoing, Side};
+use crate::writer::{AfterWrite, has_generated_id};
 
 /// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
 ///
 /// The engine's side of a [`AfterCommit`], which says what its caller has to do.
 pub(crate) struct PendingCommit {
-    context: Arc<Context>,
-    entries: Vec<Entry>,
+    outbox: Arc<Outbox>,
+    entries: Vec<Uncommitted>,
     /// Whether the storage may have the rows: from the moment when it is told to commit until its answer.
     may_be_stored: bool,
     /// Whether other nodes are to be told of what this one does not hold: nobody does it within a transaction.
     announces: bool,
 }
 
-pub(super) struct Entry {
-    row: NewOutgoing,
-    /// The place in the relay's queue; a message without one waits in the store.
-    place: Option<Place>,
-    /// No row is older: until a lease later nobody else can claim it.
-    since: Instant,
-    /// Whether the row is part of the transaction for certain.
-    is_part: bool,
-}
-
-pub(super) enum Place {
-    Own(OwnedPermit<RelayItem>),
-    Open(OpenPlace),
-}
-
-impl Place {
-    /// `None` if the relay, which drains, has taken it back.
-    pub(super) fn permit(self) -> Option<OwnedPermit<RelayItem>> {
-        match self {
-            Self::Own(permit) => Some(permit),
-            Self::Open(place) => place.permit(),
-        }
-    }
-}
-
-impl Entry {
-    /// The lease under which it was inserted.
-    pub(super) fn lease(&self) -> Lease {
-        Lease { id: self.row.id, epoch: 1 }
-    }
-
-    /// When it is due, if this node does not hold it.
-    pub(super) fn waits_until(&self) -> Option<Instant> {
-        match (&self.place, self.row.delay) {
-            (Some(_), None) => None,
-            (_, delay) => self.since.checked_add(delay.unwrap_or_default()),
-        }
-    }
-}
-
 impl PendingCommit {
     /// For messages that the storage announces itself.
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, entries: Vec::new(), may_be_stored: false, announces: false }
+    pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, entries: Vec::new(), may_be_stored: false, announces: false }
     }
 
     /// For messages that are stored in a transaction of the application's, within which nothing is announced.
-    pub(crate) fn of_transaction(context: Arc<Context>) -> Self {
-        Self { context, entries: Vec::new(), may_be_stored: false, announces: true }
+    pub(crate) fn of_transaction(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, entries: Vec::new(), may_be_stored: false, announces: true }
     }
 
     /// Of messages that another had.
-    pub(super) fn of(context: Arc<Context>, entries: Vec<Entry>) -> Self {
-        Self { context, entries, may_be_stored: false, announces: true }
+    pub(super) fn of(outbox: Arc<Outbox>, entries: Vec<Uncommitted>) -> Self {
+        Self { outbox, entries, may_be_stored: false, announces: true }
     }
 
     /// The messages, for somebody else to see to.
-    pub(super) fn into_entries(mut self) -> Vec<Entry> {
+    pub(super) fn into_uncommitted(mut self) -> Vec<Uncommitted> {
         self.may_be_stored = false;
         std::mem::take(&mut self.entries)
     }
@@ -97,34 +56,40 @@ impl PendingCommit {
     /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
     /// now, the relay has a place for it, and no older message waits in the store.
     pub(crate) fn admit(&mut self, row: &mut NewOutgoing) {
-        self.admit_if(row, |context| context.relay.clone().try_reserve_owned().ok().map(Place::Own));
+        self.admit_if(row, RelayQueue::place);
     }
 
     /// As [`admit`](Self::admit), for a transaction of the application's, which may stay open for long.
     pub(crate) fn admit_open(&mut self, row: &mut NewOutgoing) {
-        self.admit_if(row, |context| context.open_places.take(&context.relay).map(Place::Open));
+        self.admit_if(row, RelayQueue::open_place);
     }
 
-    /// As [`admit`](Self::admit), for a message that is stored with a outcome. Of those nobody hears whether the id
-    /// was taken already: under an id of the application's there may be no row to be sent, and the claims look.
-    pub(crate) fn admit_completed(&mut self, row: &mut NewOutgoing) {
-        if has_generated_id(row) { self.admit(row) } else { self.enter(row, None) }
+    /// As [`admit`](Self::admit), for messages that are stored with an outcome. Whether the id of one was taken already is
+    /// not reported: under an id of the application's there may be no row to be sent, and the claims look.
+    pub(crate) fn admit_completed(&mut self, rows: &mut [NewOutgoing]) {
+        for row in rows {
+            if has_generated_id(row) {
+                self.admit(row);
+            } else {
+                self.enter(row, None);
+            }
+        }
     }
 
-    fn admit_if(&mut self, row: &mut NewOutgoing, place: impl FnOnce(&Context) -> Option<Place>) {
-        if row.delay.is_some() || self.context.is_backlogged() {
+    fn admit_if(&mut self, row: &mut NewOutgoing, place: impl FnOnce(&RelayQueue) -> Option<Place>) {
+        if row.delay.is_some() || self.outbox.relay.is_backlogged() {
             return self.enter(row, None);
         }
-        let place = place(&self.context);
+        let place = place(&self.outbox.relay);
         if place.is_none() {
-            self.context.backlog.store(true, Ordering::Relaxed);
+            self.outbox.relay.set_backlog(true);
         }
         self.enter(row, place);
     }
 
     fn enter(&mut self, row: &mut NewOutgoing, place: Option<Place>) {
         row.held = place.is_some();
-        self.entries.push(Entry { row: row.clone(), place, since: Instant::now(), is_part: true });
+        self.entries.push(Uncommitted { row: row.clone(), place, since: Instant::now(), is_part: true });
     }
 
     /// Takes over what another has admitted, before that is stored on the same transaction; gives back how many there
@@ -133,7 +98,7 @@ impl PendingCommit {
     pub(crate) fn absorb(&mut self, mut other: Self) -> usize {
         let before = self.entries.len();
         let entries = std::mem::take(&mut other.entries);
-        self.entries.extend(entries.into_iter().map(|entry| Entry { is_part: false, ..entry }));
+        self.entries.extend(entries.into_iter().map(|entry| Uncommitted { is_part: false, ..entry }));
         before
     }
 
@@ -198,23 +163,23 @@ impl PendingCommit {
         self.dispatch(entries, true);
     }
 
-    fn dispatch(&self, entries: Vec<Entry>, is_certain: bool) {
-        let context = &*self.context;
-        let lease = context.owner.lease;
+    fn dispatch(&self, entries: Vec<Uncommitted>, is_certain: bool) {
+        let (outbox, engine) = (&*self.outbox, &*self.outbox.engine);
+        let lease = engine.storage.owner.lease;
         if self.announces && entries.iter().any(|entry| entry.waits_until().is_some()) {
-            context.open_commits.announce();
+            outbox.open_commits.announce();
         }
-        for Entry { row, place, since, is_part } in entries {
+        for Uncommitted { row, place, since, is_part } in entries {
             let age = since.elapsed();
             match (place, row.delay) {
-                (_, Some(delay)) => context.due.note(Side::Outbox, delay.saturating_sub(age)),
+                (_, Some(delay)) => engine.storage.due.note(Side::Outbox, delay.saturating_sub(age)),
                 (Some(place), None) if is_certain && is_part && age < lease / 2 => {
                     let lease = Lease { id: row.id, epoch: 1 };
                     // Without a place the row is released with all else that this node holds when it stops.
-                    if context.leases.add(Side::Outbox, lease, None)
+                    if engine.storage.leases.add(Side::Outbox, lease, None)
                         && let Some(place) = place.permit()
                     {
-                        place.send(RelayItem::stored(lease, row.message, since));
+                        place.send(InFlight::stored(lease, row.message, since));
                     }
                 }
                 // Within the lease nobody else can have claimed it. It is renewed before it is sent, as it may be over
@@ -222,13 +187,31 @@ impl PendingCommit {
                 (Some(place), None) if age < lease => {
                     // What may not be there takes up no place.
                     let place = is_certain.then_some(place);
-                    context.late_commits.add(row.id, Late::new(row.message, place, since));
-                    context.wake(Side::Outbox);
+                    outbox.late_commits.add(row.id, Late::new(row.message, place, since));
+                    engine.storage.wake(Side::Outbox);
                 }
                 // Due already, here as everywhere: the first claim decides who sends it.
-                (_, None) => context.wake(Side::Outbox),
+                (_, None) => engine.storage.wake(Side::Outbox),
             }
         }
+    }
+}
+
+impl AfterWrite for PendingCommit {
+    fn trying(&mut self) {
+        Self::trying(self);
+    }
+
+    fn inserted(&mut self, since: Instant) {
+        Self::inserted(self, since);
+    }
+
+    fn committed(self: Box<Self>) {
+        Self::committed(*self);
+    }
+
+    fn not_committed(self: Box<Self>) {
+        Self::not_committed(*self);
     }
 }
 

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::error::{TransportError, TransportErrorKind};
+use crate::error::TransportError;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 
 /// A probe that takes longer is given up, and counts as no answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ type Answer = Result<(), TransportError>;
 
 /// Asks the broker whether it is there: at the start, then as often as leases are renewed; more often while it is away.
 pub(super) struct Probing {
-    context: Arc<Context>,
+    engine: Arc<Engine>,
     /// One at most. A task of its own, so that it goes on, or lets go of what it holds, whatever the relay waits for.
     under_way: JoinSet<Answer>,
     next: Instant,
@@ -28,20 +28,20 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    pub(super) fn new(context: Arc<Context>, first: oneshot::Sender<Answer>) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, first: oneshot::Sender<Answer>) -> Self {
         let under_way = JoinSet::new();
-        Self { context, under_way, next: Instant::now(), backoff: Backoff::default(), first: Some(first) }
+        Self { engine, under_way, next: Instant::now(), backoff: Backoff::default(), first: Some(first) }
     }
 
     /// Waits until it is time, asks, and gives back the answer. Cancel safe.
     pub(super) async fn answer(&mut self) -> Answer {
         if self.under_way.is_empty() {
             tokio::time::sleep_until(self.next).await;
-            self.under_way.spawn(probe(Arc::clone(&self.context)));
+            self.under_way.spawn(probe(Arc::clone(&self.engine)));
         }
         let answer = match self.under_way.join_next().await {
             Some(Ok(answer)) => answer,
-            _ => Err(no_answer(&self.context, "the probe broke off")),
+            _ => Err(no_answer(&self.engine, "the probe broke off")),
         };
         let pause = if answer.is_ok() {
             self.backoff.reset();
@@ -77,15 +77,15 @@ impl Probing {
     }
 
     fn interval(&self) -> Duration {
-        self.context.owner.lease / 3
+        self.engine.storage.owner.lease / 3
     }
 }
 
-async fn probe(context: Arc<Context>) -> Answer {
-    let answer = tokio::time::timeout(LIMIT, context.transport.probe()).await;
-    answer.unwrap_or_else(|_| Err(no_answer(&context, &format!("no answer within {LIMIT:?}"))))
+async fn probe(engine: Arc<Engine>) -> Answer {
+    let answer = tokio::time::timeout(LIMIT, engine.broker.probe()).await;
+    answer.unwrap_or_else(|_| Err(no_answer(&engine, &format!("no answer within {LIMIT:?}"))))
 }
 
-fn no_answer(context: &Context, text: &str) -> TransportError {
-    TransportError::new(TransportErrorKind::Unavailable, context.transport.name(), text)
+fn no_answer(engine: &Engine, text: &str) -> TransportError {
+    engine.broker.unavailable(text)
 }

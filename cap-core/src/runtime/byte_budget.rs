@@ -7,17 +7,17 @@ use tokio::sync::Notify;
 
 /// A group's share of [`receive_bytes`](crate::CapOptions::receive_bytes).
 ///
-/// How large a message is is known only once it is there. Whoever wants one waits until there is room for one as large as
-/// the largest of the last ones, so that the room is exceeded only by what is larger than that.
+/// How large a message is is known only once it is there. Whoever wants one waits until there is budget for one as large as
+/// the largest of the last ones, so that the budget is exceeded only by what is larger than that.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct ByteBudget {
     share: usize,
     held: AtomicUsize,
     expected: AtomicUsize,
     freed: Notify,
 }
 
-impl Room {
+impl ByteBudget {
     pub(crate) fn new(share: usize) -> Arc<Self> {
         let (held, expected) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Arc::new(Self { share: share.max(1), held, expected, freed: Notify::new() })
@@ -53,23 +53,23 @@ impl Room {
     }
 
     /// Takes bytes, whether they are free or not, until what is given back is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Reserved {
         self.held.fetch_add(bytes, Ordering::AcqRel);
-        Held { room: Arc::clone(self), bytes }
+        Reserved { budget: Arc::clone(self), bytes }
     }
 }
 
-/// Bytes of a [`Room`] that a message takes.
+/// Bytes of a [`ByteBudget`] that a message takes.
 #[derive(Debug)]
-pub(crate) struct Held {
-    room: Arc<Room>,
+pub(crate) struct Reserved {
+    budget: Arc<ByteBudget>,
     bytes: usize,
 }
 
-impl Drop for Held {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        self.room.held.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.room.freed.notify_waiters();
+        self.budget.held.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.freed.notify_waiters();
     }
 }
 
@@ -81,11 +81,11 @@ mod tests {
 
     #[tokio::test]
     async fn opens_once_less_is_held_than_it_has() {
-        let room = Room::new(100);
-        assert_eq!(room.opens().await, 100);
-        let (small, large) = (room.hold(40), room.hold(300));
-        assert_eq!(room.free(), None);
-        let mut opens = Box::pin(room.opens());
+        let budget = ByteBudget::new(100);
+        assert_eq!(budget.opens().await, 100);
+        let (small, large) = (budget.reserve(40), budget.reserve(300));
+        assert_eq!(budget.free(), None);
+        let mut opens = Box::pin(budget.opens());
         assert!(opens.as_mut().now_or_never().is_none());
         drop(small);
         assert!(opens.as_mut().now_or_never().is_none(), "300 of 100 are held still");
@@ -95,19 +95,19 @@ mod tests {
 
     #[tokio::test]
     async fn waits_for_room_for_one_more_of_the_last_size() {
-        let room = Room::new(100);
-        room.expect(60);
-        let first = room.hold(60);
-        let mut opens = Box::pin(room.opens());
+        let budget = ByteBudget::new(100);
+        budget.expect(60);
+        let first = budget.reserve(60);
+        let mut opens = Box::pin(budget.opens());
         assert!(opens.as_mut().now_or_never().is_none(), "40 are free");
         drop(first);
         assert_eq!(opens.await, 100);
         // What is larger than all of it comes alone.
-        room.expect(1000);
-        assert_eq!(room.opens().await, 100);
-        let _one = room.hold(1);
-        assert!(room.opens().now_or_never().is_none());
-        room.expect(10);
-        assert_eq!(room.opens().await, 99);
+        budget.expect(1000);
+        assert_eq!(budget.opens().await, 100);
+        let _one = budget.reserve(1);
+        assert!(budget.opens().now_or_never().is_none());
+        budget.expect(10);
+        assert_eq!(budget.opens().await, 99);
     }
 }

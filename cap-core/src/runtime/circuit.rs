@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::runtime::options::LONGEST;
+/// The longest duration of any option: far beyond what anyone means, and far within what clocks can count.
+pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
 
 /// When a subscriber pauses instead of failing one message after the other.
 ///

@@ -8,7 +8,7 @@ use crate::RetryPolicy;
 use crate::error::StartError;
 use crate::message::{MAX_WORKER, validate_group, validate_topic};
 use crate::runtime::callback_policy::{CallbackNotAllowed, callback_patterns};
-use crate::runtime::circuit::CircuitBreaker;
+use crate::runtime::circuit::{CircuitBreaker, LONGEST};
 
 /// The options of a bus.
 ///
@@ -203,9 +203,6 @@ impl Default for CapOptions {
         }
     }
 }
-
-/// The longest duration of any option: far beyond what anyone means, and far within what clocks can count.
-pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
 
 /// The least that [`CapOptions::receive_bytes`] may be: with less, messages of the usual size would go one by one.
 const LEAST_RECEIVE_BYTES: usize = 64 * 1024;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::runtime::context::Context;
+use tokio_util::sync::CancellationToken;
 
 /// For how long repetitions of a kind are counted before the count is written.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -19,7 +18,7 @@ const OTHERS: &str = "others";
 
 /// Counts what has been logged already.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats {
+pub(crate) struct RepeatedEvents {
     kinds: Mutex<HashMap<Kind, Counted>>,
     /// Something is counted.
     counting: Notify,
@@ -66,7 +65,7 @@ struct Counted {
     more: u64,
 }
 
-impl Repeats {
+impl RepeatedEvents {
     /// Whether this event is to be logged in full. It is if none of its kind was within the last minute; otherwise it
     /// is counted.
     pub(crate) fn is_first(&self, event: Event, group: &Arc<str>, detail: impl Into<String>) -> bool {
@@ -82,6 +81,20 @@ impl Repeats {
         kinds.insert(kind, Counted { since: Instant::now(), more: 0 });
         self.counting.notify_one();
         true
+    }
+
+    /// Writes the counts until it is stopped, and then what is left.
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let rounds = async {
+            loop {
+                match self.write(false) {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => self.counting.notified().await,
+                }
+            }
+        };
+        stop.run_until_cancelled(rounds).await;
+        self.write(true);
     }
 
     /// Writes the counts whose minute is over, or all of them. A kind of which there were no more is forgotten. Gives
@@ -114,28 +127,13 @@ impl Repeats {
     }
 }
 
-/// Writes the counts, until everything stops.
-pub(crate) async fn run_repeats(context: Arc<Context>) {
-    let repeats = &context.repeats;
-    let rounds = async {
-        loop {
-            match repeats.write(false) {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => repeats.counting.notified().await,
-            }
-        }
-    };
-    context.stop.everything.run_until_cancelled(rounds).await;
-    repeats.write(true);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_of_a_kind_is_logged_and_again_after_a_quiet_minute() {
-        let (repeats, group) = (Repeats::default(), Arc::from("shop.v1"));
+        let (repeats, group) = (RepeatedEvents::default(), Arc::from("shop.v1"));
         let first = |detail: &str| repeats.is_first(Event::Parked, &group, detail);
         assert!(first("a") && !first("a") && first("b"), "kinds are told apart");
         tokio::time::advance(WINDOW / 2).await;
@@ -152,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn kinds_without_end_share_a_count() {
-        let (repeats, group) = (Repeats::default(), Arc::from("shop.v1"));
+        let (repeats, group) = (RepeatedEvents::default(), Arc::from("shop.v1"));
         let logged =
             (0..10_000).filter(|number| repeats.is_first(Event::Parked, &group, number.to_string())).count();
         assert_eq!(logged, KINDS + 1);

@@ -8,14 +8,14 @@ pub(crate) struct Tasks {
     pub(crate) intake: TaskTracker,
     pub(crate) work: TaskTracker,
     pub(crate) relay: TaskTracker,
-    pub(crate) lanes: TaskTracker,
+    pub(crate) writers: TaskTracker,
     pub(crate) upkeep: TaskTracker,
 }
 
 impl Tasks {
     /// Says that no more will be spawned, so that waiting can end.
     pub(crate) fn close(&self) {
-        for tracker in [&self.intake, &self.work, &self.relay, &self.lanes, &self.upkeep] {
+        for tracker in [&self.intake, &self.work, &self.relay, &self.writers, &self.upkeep] {
             tracker.close();
         }
     }

@@ -1,98 +1,19 @@
-//! The insert writer: puts new rows into the outbox and the inbox, batch by batch. Callers wait for it.
+//! An insert writer: puts new rows into the outbox or the inbox, batch by batch. Callers wait for it.
 
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{LIMIT, takes_writes, too_long, write};
+use super::insert_item::{InsertItem, has_generated_id};
+use super::write::{LIMIT, takes_writes, too_long, write};
 use crate::error::{StorageError, StorageErrorKind};
-use crate::publish::PendingCommit;
-use crate::publish::composer::has_generated_id;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::batch_queue::{BATCH_BYTES, Queue};
-use crate::runtime::context::Context;
-use crate::storage::{Entry, Lease, NewIncoming, NewOutgoing, Side, Stored, WriteBatch, WriteReport};
-
-/// Rows to be inserted together, and who waits for it.
-pub(crate) enum InsertItem {
-    Outgoing {
-        rows: Vec<NewOutgoing>,
-        /// What follows from it, whether anybody still waits or not.
-        after_commit: PendingCommit,
-        reply: Reply,
-    },
-    Incoming(Vec<NewIncoming>, Reply),
-}
-
-type Reply = oneshot::Sender<Result<Vec<Stored>, StorageError>>;
-
-impl InsertItem {
-    fn size(&self) -> usize {
-        match self {
-            Self::Outgoing { rows, .. } => rows.iter().map(|row| row.message.size()).sum(),
-            Self::Incoming(rows, _) => rows.iter().map(|row| row.message.size()).sum(),
-        }
-    }
-
-    /// Whether who waits for it tries its rows one by one when they are refused together.
-    fn is_divisible(&self) -> bool {
-        matches!(self, Self::Incoming(rows, _) if rows.len() > 1)
-    }
-
-    fn first_row(&self) -> Option<(Side, i64)> {
-        match self {
-            Self::Outgoing { rows, .. } => rows.first().map(|row| (Side::Outbox, row.id)),
-            Self::Incoming(rows, _) => rows.first().map(|row| (Side::Inbox, row.id)),
-        }
-    }
-
-    fn rows(&self) -> usize {
-        match self {
-            Self::Outgoing { rows, .. } => rows.len(),
-            Self::Incoming(rows, _) => rows.len(),
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Outgoing { reply, .. } | Self::Incoming(.., reply) => reply.is_closed(),
-        }
-    }
-
-    /// Says that it could not be stored. What an earlier try may have stored is looked for.
-    fn fail(self, error: StorageError) {
-        match self {
-            // A caller that has stopped waiting has been told that the outcome is unknown.
-            Self::Outgoing { reply, .. } | Self::Incoming(.., reply) => drop(reply.send(Err(error))),
-        }
-    }
-
-    /// Says what became of its rows. `since` is when the call began that has inserted them, if that was the last one.
-    fn stored(self, context: &Context, stored: Vec<Stored>, since: Option<Instant>) {
-        match self {
-            Self::Outgoing { mut after_commit, reply, .. } => {
-                if stored.contains(&Stored::Duplicate) {
-                    after_commit.not_committed();
-                } else {
-                    if let Some(since) = since {
-                        after_commit.inserted(since);
-                    }
-                    after_commit.committed();
-                }
-                drop(reply.send(Ok(stored)));
-            }
-            Self::Incoming(rows, reply) => {
-                if context.stop.intake.is_cancelled() {
-                    note_leases(context, &rows, &stored);
-                }
-                drop(reply.send(Ok(stored)));
-            }
-        }
-    }
-}
+use crate::runtime::engine::Engine;
+use crate::storage::{Lease, NewIncoming, Side, Stored, WriteBatch, WriteReport};
 
 /// What failed so often while the storage took other writes is taken apart: a batch is halved, and what cannot be goes
 /// aside. A half has failed with the whole, once.
@@ -105,27 +26,27 @@ const REFUSED_AFTER: u32 = 5;
 const ASIDE: usize = 16;
 
 /// Inserts batch by batch. Ends when the queue is closed and empty, and nobody waits any more.
-pub(crate) async fn run_insert_writer(context: Arc<Context>, queue: mpsc::Receiver<InsertItem>) {
+pub(crate) async fn run_insert_writer(engine: Arc<Engine>, queue: mpsc::Receiver<InsertItem>) {
     let mut queue = Queue::from(queue);
     let mut aside = FuturesUnordered::new();
-    let limit = context.options().batch_size;
+    let limit = engine.options.batch_size;
     loop {
         let items = tokio::select! {
             // Nothing is lost with the arm that is dropped: `gather` takes items only as it completes.
-            items = queue.gather(&context.stop.lanes, limit, BATCH_BYTES, InsertItem::size), if aside.len() < ASIDE => items,
+            items = queue.gather(&engine.lifecycle.stop.writers, limit, BATCH_BYTES, InsertItem::size), if aside.len() < ASIDE => items,
             Some(()) = aside.next(), if !aside.is_empty() => continue,
         };
         let Some(items) = items else { break };
         let mut rest = vec![Batch { items, failures: 0, first_try: None }];
         while let Some(batch) = rest.pop() {
-            let Err(NotStored { error, batch, why }) = insert(&context, batch, false).await else { continue };
+            let Err(NotStored { error, batch, why }) = insert(&engine, batch, false).await else { continue };
             match why {
                 // One bad row fails its batch; alone it fails only itself.
                 Why::Refused | Why::Blamed if batch.items.len() > 1 => {
                     let (first, second) = batch.halves();
                     rest.extend([second, first]);
                 }
-                Why::Aside => aside.push(go_on_aside(&context, batch)),
+                Why::Aside => aside.push(go_on_aside(&engine, batch)),
                 why => batch.fail(&error, why),
             }
         }
@@ -134,13 +55,13 @@ pub(crate) async fn run_insert_writer(context: Arc<Context>, queue: mpsc::Receiv
 }
 
 /// Goes on with what the storage does not take while it takes other writes, until it does or nobody waits any more.
-async fn go_on_aside(context: &Context, batch: Batch) {
+async fn go_on_aside(engine: &Engine, batch: Batch) {
     tracing::warn!(
         rows = batch.items.iter().map(InsertItem::rows).sum::<usize>(),
         bytes = batch.items.iter().map(InsertItem::size).sum::<usize>(),
         "storage does not take a message but takes others; retrying it apart"
     );
-    if let Err(NotStored { error, batch, why }) = insert(context, batch, true).await {
+    if let Err(NotStored { error, batch, why }) = insert(engine, batch, true).await {
         batch.fail(&error, why);
     }
 }
@@ -210,7 +131,7 @@ struct NotStored {
 /// Inserts, waiting for a store that is away as long as anyone waits for the answer. Data that the store refuses is an
 /// error of the items, and so is what it does not take while it takes other writes; who publishes is told at once when a
 /// person must repair the store.
-async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(), NotStored> {
+async fn insert(engine: &Engine, mut batch: Batch, is_aside: bool) -> Result<(), NotStored> {
     let mut backoff = Backoff::default();
     loop {
         batch.items.retain(|item| !item.is_abandoned());
@@ -221,16 +142,16 @@ async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(
         let begun = Instant::now();
         // What the last try has found there already.
         let mut duplicates = Vec::new();
-        let written = match (write(context, &rows).await, batch.first_try) {
+        let written = match (write(engine, &rows).await, batch.first_try) {
             (Ok(report), Some(first_try)) => {
                 duplicates.extend(report.outgoing.iter().map(|stored| *stored == Stored::Duplicate));
-                recognise_own(context, &rows, report, first_try).await
+                recognize_own(engine, &rows, report, first_try).await
             }
             (written, _) => written,
         };
         let error = match written {
             Ok(report) => {
-                answer(context, batch.items, report, &duplicates, begun);
+                answer(engine, batch.items, report, &duplicates, begun);
                 return Ok(());
             }
             Err(error) if error.is_refused() => return Err(NotStored { error, batch, why: Why::Refused }),
@@ -239,7 +160,7 @@ async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(
         if error.is_unavailable() {
             batch.first_try.get_or_insert(begun);
             // The first failure blames nobody, and an outage does not either. On a full disk small writes may still succeed.
-            if !error.is_out_of_room() && (batch.failures == 0 || takes_others(context, &batch.items).await) {
+            if !error.is_out_of_room() && (batch.failures == 0 || takes_others(engine, &batch.items).await) {
                 batch.failures += 1;
                 if let Some(why) = batch.blamed(is_aside) {
                     return Err(NotStored { error, batch, why });
@@ -248,7 +169,7 @@ async fn insert(context: &Context, mut batch: Batch, is_aside: bool) -> Result<(
         } else {
             batch.items = tell_publishers(batch.items, &error, batch.first_try.is_some());
         }
-        if !backoff.wait(&context.stop.everything).await {
+        if !backoff.wait(&engine.lifecycle.stop.everything).await {
             return Err(NotStored { error, batch, why: Why::Stopped });
         }
     }
@@ -258,8 +179,8 @@ fn rows_of(items: &mut [InsertItem]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for item in items {
         match item {
-            InsertItem::Outgoing { rows, after_commit, .. } => {
-                after_commit.trying();
+            InsertItem::Outgoing { rows, after_write, .. } => {
+                after_write.trying();
                 batch.outgoing.extend_from_slice(rows);
             }
             InsertItem::Incoming(rows, _) => batch.incoming.extend_from_slice(rows),
@@ -270,13 +191,7 @@ fn rows_of(items: &mut [InsertItem]) -> WriteBatch {
 
 /// Tells everybody what became of the rows. `duplicates` says of the outgoing ones what was there before a repeated call,
 /// which began when `begun` says.
-fn answer(
-    context: &Context,
-    items: Vec<InsertItem>,
-    report: WriteReport,
-    duplicates: &[bool],
-    begun: Instant,
-) {
+fn answer(engine: &Engine, items: Vec<InsertItem>, report: WriteReport, duplicates: &[bool], begun: Instant) {
     let mut outgoing = report.outgoing.into_iter();
     let mut incoming = report.incoming.into_iter();
     let mut duplicates = duplicates.iter();
@@ -288,39 +203,39 @@ fn answer(
             }
             InsertItem::Incoming(rows, _) => (incoming.by_ref().take(rows.len()).collect(), Some(begun)),
         };
-        item.stored(context, stored, since);
+        item.stored(engine, stored, since);
     }
 }
 
 /// Whether the storage takes another write.
-async fn takes_others(context: &Context, items: &[InsertItem]) -> bool {
+async fn takes_others(engine: &Engine, items: &[InsertItem]) -> bool {
     match items.first().and_then(InsertItem::first_row) {
-        Some((side, id)) => takes_writes(context, side, Lease { id, epoch: 1 }).await,
+        Some((side, id)) => takes_writes(engine, side, Lease { id, epoch: 1 }).await,
         None => false,
     }
 }
 
 /// After a lost answer a row may be a duplicate of itself, stored by an earlier try.
-async fn recognise_own(
-    context: &Context,
+async fn recognize_own(
+    engine: &Engine,
     batch: &WriteBatch,
     mut report: WriteReport,
     first_try: Instant,
 ) -> Result<WriteReport, StorageError> {
     for (row, stored) in batch.outgoing.iter().zip(&mut report.outgoing) {
         // The bus gives no id twice.
-        if *stored == Stored::Duplicate && (has_generated_id(row) || is_there(context, row.id).await?) {
+        if *stored == Stored::Duplicate && (has_generated_id(row) || is_there(engine, row.id).await?) {
             *stored = Stored::New;
         }
     }
-    recognise_received(context, &batch.incoming, &mut report.incoming, first_try).await?;
+    recognize_received(engine, &batch.incoming, &mut report.incoming, first_try).await?;
     Ok(report)
 }
 
 /// Of received rows that are duplicates, finds those that this node has stored itself and still leases: whoever waits for
 /// them goes on with them. Once the lease is over they are left to the claims, which decide who handles them.
-async fn recognise_received(
-    context: &Context,
+async fn recognize_received(
+    engine: &Engine,
     rows: &[NewIncoming],
     stored: &mut [Stored],
     first_try: Instant,
@@ -334,13 +249,13 @@ async fn recognise_received(
     if leases.is_empty() {
         return Ok(());
     }
-    if first_try.elapsed() >= context.owner.lease {
-        context.wake(Side::Inbox);
+    if first_try.elapsed() >= engine.storage.owner.lease {
+        engine.storage.wake(Side::Inbox);
         return Ok(());
     }
-    let renewed = context.storage.renew(&context.owner, Side::Inbox, &leases);
+    let renewed = engine.storage.renew(&engine.storage.owner, Side::Inbox, &leases);
     let renewed = tokio::time::timeout(LIMIT, renewed).await;
-    let renewed = renewed.unwrap_or_else(|_| Err(too_long(context, "looking for received rows")))?;
+    let renewed = renewed.unwrap_or_else(|_| Err(too_long(engine, "looking for received rows")))?;
     for (place, is_held) in places.into_iter().zip(renewed) {
         if let Some(stored) = stored.get_mut(place).filter(|_| is_held) {
             *stored = Stored::New;
@@ -349,17 +264,9 @@ async fn recognise_received(
     Ok(())
 }
 
-/// Notes the leases of received rows whose consumer may have stopped waiting, so that they are released at the end.
-fn note_leases(context: &Context, rows: &[NewIncoming], stored: &[Stored]) {
-    let new = rows.iter().zip(stored).filter(|(_, stored)| **stored == Stored::New);
-    for (row, _) in new.filter(|(row, _)| matches!(row.entry, Entry::Scheduled { held: true })) {
-        context.leases.add(Side::Inbox, Lease { id: row.id, epoch: 1 }, None);
-    }
-}
-
-async fn is_there(context: &Context, row: i64) -> Result<bool, StorageError> {
-    let found = tokio::time::timeout(LIMIT, context.storage.get(Side::Outbox, row)).await;
-    Ok(found.unwrap_or_else(|_| Err(too_long(context, "looking for a row")))?.is_some())
+async fn is_there(engine: &Engine, row: i64) -> Result<bool, StorageError> {
+    let found = tokio::time::timeout(LIMIT, engine.storage.get(Side::Outbox, row)).await;
+    Ok(found.unwrap_or_else(|_| Err(too_long(engine, "looking for a row")))?.is_some())
 }
 
 /// Answers those who publish, and gives back who goes on waiting.

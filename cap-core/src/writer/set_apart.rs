@@ -2,14 +2,15 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::outcome_writer::{OutcomeItem, Tried, refuse, takes_renewals, write_once};
-use super::write_unnoted;
+use super::outcome_batch::{Tried, refuse, takes_renewals, write_once};
+use super::outcome_queue::OutcomeItem;
+use super::write::write_unnoted;
 use crate::error::StorageError;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::context::Context;
+use crate::runtime::engine::Engine;
 
 /// Outcomes that are retried one by one, each with pauses of its own. Their leases are renewed meanwhile.
-pub(super) struct Aside {
+pub(super) struct SetApart {
     waiting: Vec<Waiting>,
     limit: usize,
 }
@@ -20,7 +21,7 @@ struct Waiting {
     due: Instant,
 }
 
-impl Aside {
+impl SetApart {
     /// None yet, and at most `limit`.
     pub(super) fn new(limit: usize) -> Self {
         Self { waiting: Vec::new(), limit }
@@ -53,18 +54,18 @@ impl Aside {
     }
 
     /// Tries those that are due once more, until one fails: a storage that is unavailable is not asked for each.
-    pub(super) async fn retry(&mut self, context: &Context) {
+    pub(super) async fn retry(&mut self, engine: &Engine) {
         let now = Instant::now();
         while let Some(index) = self.waiting.iter().position(|waiting| waiting.due <= now) {
             let Waiting { item, mut backoff, .. } = self.waiting.swap_remove(index);
             // What is wrong with one outcome says nothing of the storage's health.
-            let tried = write_once(context, vec![item], write_unnoted).await;
+            let tried = write_once(engine, vec![item], write_unnoted).await;
             let Tried::Failed(error, mut items) = tried else { continue };
             let Some(mut item) = items.pop() else { continue };
             if let Some(error) = error.filter(StorageError::is_refused)
-                && takes_renewals(context, std::slice::from_ref(&item)).await
+                && takes_renewals(engine, std::slice::from_ref(&item)).await
             {
-                let Some(next) = refuse(context, &error, item) else { continue };
+                let Some(next) = refuse(engine, &error, item) else { continue };
                 item = next;
             }
             let due = Instant::now() + backoff.next();

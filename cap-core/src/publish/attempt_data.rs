@@ -5,12 +5,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cap_adapter::Delivery;
 use cap_adapter::engine::DeliveryParts;
 
-use super::reply::ResponseControl;
-use crate::publish::composer::Composer;
+use super::composer::Composer;
+use crate::message::Headers;
 use crate::storage::NewOutgoing;
 
+/// What a handler has said about its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResponseControl {
+    /// Headers to put on the answer.
+    pub(crate) headers: Headers,
+    pub(crate) callback: Callback,
+}
+
+/// Where the answer goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Callback {
+    /// Where the sender asked for it, if it did.
+    #[default]
+    AsAsked,
+    /// Here.
+    To(String),
+    /// Nowhere.
+    None,
+}
+
 /// What the engine keeps with one attempt.
-pub(crate) struct EnginePart {
+pub(crate) struct AttemptData {
     composer: Arc<Composer>,
     response: Mutex<ResponseControl>,
     publishes: Mutex<Publishes>,
@@ -23,7 +43,7 @@ struct Publishes {
     ended: bool,
 }
 
-impl EnginePart {
+impl AttemptData {
     pub(crate) fn new(composer: Arc<Composer>) -> Arc<Self> {
         Arc::new(Self { composer, response: Mutex::default(), publishes: Mutex::default() })
     }
@@ -66,8 +86,8 @@ impl EnginePart {
 pub(crate) fn next_attempt(delivery: &Delivery) -> Delivery {
     let mut parts: DeliveryParts = delivery.parts().clone();
     parts.attempt += 1;
-    if let Some(part) = EnginePart::of(delivery) {
-        parts.engine = EnginePart::new(Arc::clone(&part.composer));
+    if let Some(part) = AttemptData::of(delivery) {
+        parts.engine = AttemptData::new(Arc::clone(&part.composer));
     }
     Delivery::new(parts)
 }

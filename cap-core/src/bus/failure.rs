@@ -1,0 +1,85 @@
+//! What the failure callback is given.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::cap::{Cap, OwnBus};
+use crate::message::Message;
+use crate::runtime::notifier::FailedMessage;
+use crate::storage::{Reason, Side};
+
+/// A message that failed for good and now waits for an operator: what the callback given to
+/// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed) is told.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Whether it failed to be published or to be handled.
+    pub side: Side,
+    /// The row's id, by which [`BusMonitor::rerun`](crate::BusMonitor::rerun) runs it again.
+    pub id: i64,
+    /// The message.
+    pub message: Arc<Message>,
+    /// The receiving group; empty for a message that could not be published.
+    pub group: Arc<str>,
+    /// Why no attempt follows.
+    pub reason: Reason,
+    /// What went wrong last.
+    pub error: String,
+    /// How many attempts have failed.
+    pub attempts: u32,
+    bus: OwnBus,
+}
+
+impl Failure {
+    /// What the callback is given of a failed message, with the bus that it happened on.
+    pub(super) fn new(failed: FailedMessage, bus: OwnBus) -> Self {
+        let FailedMessage { side, lease, message, group, reason, error, attempts } = failed;
+        Self { side, id: lease.id, message, group, reason, error, attempts, bus }
+    }
+
+    /// The bus that it happened on, to run the message again or to publish something; `None` if the last handle to it
+    /// has just been dropped. Nothing here waits for the callback, save the next one and a shutdown.
+    ///
+    /// ```
+    /// use cap_core::prelude::*;
+    /// use cap_core::storage::Side;
+    ///
+    /// async fn once_more(failure: Failure) {
+    ///     // What was down at night may be up by now: what was received gets a second round, once.
+    ///     let Some(cap) = failure.bus() else { return };
+    ///     match cap.monitor().get(Side::Inbox, failure.id).await {
+    ///         Ok(Some(row)) if row.reruns == 0 => {
+    ///             let again = cap.parked().by("the night watch").rerun(&[row.id]).await;
+    ///             println!("{}: {again:?}", row.id);
+    ///         }
+    ///         _ => println!("{}: {}", failure.id, failure.error),
+    ///     }
+    /// }
+    ///
+    /// let builder = Cap::builder().on_failed(once_more);
+    /// ```
+    #[must_use]
+    pub fn bus(&self) -> Option<Cap> {
+        self.bus.get()
+    }
+}
+
+type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What to call when a message has failed for good.
+#[derive(Clone)]
+pub(super) struct OnFailed(pub(super) Arc<Callback>);
+
+impl OnFailed {
+    pub(super) fn call(&self, failure: Failure) -> BoxFuture<'static, ()> {
+        (self.0)(failure)
+    }
+}
+
+impl fmt::Debug for OnFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailed")
+    }
+}

@@ -1,0 +1,53 @@
+//! Renews the leases of messages that were committed late, before they are sent.
+
+use std::time::Duration;
+
+use super::late_commits::Late;
+use super::outbox::Outbox;
+use super::relay_queue::Place;
+use crate::error::StorageError;
+use crate::runtime::in_flight::InFlight;
+use crate::storage::{Lease, RowOutcome, Side};
+
+/// Renews the leases of what was committed late, and gives the relay what this node still has. To be called before
+/// anything is claimed: a claim would take the rows from this node itself.
+///
+/// Cancel safe: a row stays among the late ones until its lease is renewed.
+pub(crate) async fn resume_late_commits(outbox: &Outbox) -> Result<(), StorageError> {
+    let storage = &outbox.engine.storage;
+    loop {
+        let leases = outbox.late_commits.to_renew(storage.owner.lease);
+        if leases.is_empty() {
+            break;
+        }
+        let renewed = storage.renew(&storage.owner, Side::Outbox, &leases);
+        let renewed = tokio::time::timeout(storage.owner.lease / 3, renewed).await.unwrap_or_else(|_| {
+            Err(storage.unavailable("renewing the leases of committed messages took too long"))
+        });
+        let renewed = renewed.inspect_err(|error| storage.health.down(error))?;
+        for (lease, is_held) in leases.into_iter().zip(renewed) {
+            if let Some(late) = outbox.late_commits.renewed(lease.id, is_held) {
+                relay(outbox, lease, late).await;
+            }
+        }
+    }
+    if let Some(next) = outbox.late_commits.next() {
+        storage.due.note(Side::Outbox, next);
+    }
+    Ok(())
+}
+
+async fn relay(outbox: &Outbox, lease: Lease, late: Late) {
+    let Late { message, place, since, .. } = late;
+    if !outbox.engine.storage.leases.add(Side::Outbox, lease, None) {
+        return;
+    }
+    let place = place.and_then(Place::permit).or_else(|| outbox.relay.permit());
+    if let Some(place) = place {
+        place.send(InFlight::stored(lease, message, since));
+    } else {
+        // Whoever has room claims it.
+        let outcome = RowOutcome::Release { after: Duration::ZERO };
+        outbox.outcomes.write(Side::Outbox, lease, outcome).await;
+    }
+}

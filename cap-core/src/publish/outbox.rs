@@ -1,0 +1,35 @@
+//! What publishing and relaying share.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::composer::Composer;
+use super::full_destinations::FullDestinations;
+use super::late_commits::LateCommits;
+use super::open_commits::OpenCommits;
+use super::relay_queue::RelayQueue;
+use crate::runtime::engine::Engine;
+use crate::writer::{InsertItem, OutcomeQueue};
+
+/// What publishing and relaying share.
+pub(crate) struct Outbox {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) composer: Arc<Composer>,
+    /// To the insert writer of those who publish.
+    pub(crate) inserts: mpsc::Sender<InsertItem>,
+    pub(crate) outcomes: OutcomeQueue,
+    pub(crate) relay: RelayQueue,
+    /// The topics for which the broker has no room.
+    pub(crate) full_destinations: FullDestinations,
+    /// Messages that were committed late, or perhaps.
+    pub(crate) late_commits: LateCommits,
+    /// Messages that were stored in plain transactions.
+    pub(crate) open_commits: OpenCommits,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! What every task of a bus stands on.
+
+use std::sync::Arc;
+
+use crate::message::IdGenerator;
+use crate::runtime::broker_client::BrokerClient;
+use crate::runtime::lifecycle::Lifecycle;
+use crate::runtime::notifier::{FailedMessage, Notifier};
+use crate::runtime::options::CapOptions;
+use crate::runtime::repeated_events::RepeatedEvents;
+use crate::runtime::storage_client::StorageClient;
+
+/// What every task of a bus stands on. It knows nothing of what the rooms above do with it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) options: Arc<CapOptions>,
+    /// Makes row ids.
+    pub(crate) ids: Arc<IdGenerator>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) storage: StorageClient,
+    pub(crate) broker: BrokerClient,
+    pub(crate) notifier: Notifier,
+    pub(crate) repeated: RepeatedEvents,
+}
+
+impl Engine {
+    /// Notifies an operator that a message has failed for good.
+    pub(crate) fn failed_for_good(&self, failed: FailedMessage) {
+        self.notifier.failed_for_good(&self.storage.leases, &self.repeated, failed);
+    }
+
+    /// Notifies an operator of a message that is logged already.
+    pub(crate) fn notify(&self, failed: FailedMessage) {
+        self.notifier.notify(&self.storage.leases, failed);
+    }
+}
