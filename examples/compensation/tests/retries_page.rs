@@ -1,6 +1,6 @@
-//! The table of policies in `docs/retries.md` is what the policies do.
+//! Checks that the table of policies in `docs/retries.md` shows what the policies do.
 //!
-//! `CAP_WRITE_PAGES=1 cargo test -p compensation --test retries_page` writes it anew.
+//! `CAP_WRITE_PAGES=1 cargo test -p compensation --test retries_page` updates it.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
@@ -13,10 +13,10 @@ use cap_bus::prelude::*;
 
 const BEGIN: &str = "<!-- policies: written by the test, see there -->\n";
 const END: &str = "<!-- end of policies -->";
-/// More attempts than any policy of the page has.
+/// More attempts than any policy on the page has.
 const ALL: usize = 1000;
 
-/// A policy as an attribute says it, and as the attribute reads it.
+/// A policy as written in an attribute, and as the attribute parses it.
 macro_rules! policy {
     ($($form:tt)*) => {{
         #[cap_subscribe("table", retry = $($form)*)]
@@ -71,17 +71,17 @@ fn table() -> String {
     table
 }
 
-/// Who keeps the message between two attempts.
+/// Where the message waits between two attempts.
 fn keeper(policy: &RetryPolicy, pauses: &[Duration]) -> &'static str {
     let at_broker = |failed| matches!(policy.next(failed, 0.0), NextAttempt::AtBroker(_));
     match (pauses.is_empty(), (1..).take(pauses.len()).any(at_broker)) {
         (true, _) => "nobody",
         (false, true) => "the broker",
-        (false, false) => "the store",
+        (false, false) => "the storage",
     }
 }
 
-/// The pauses, with those that repeat themselves counted.
+/// The pauses as text, with repeated ones counted.
 fn said(pauses: &[Duration]) -> String {
     let same: Vec<String> = pauses
         .chunk_by(|a, b| a == b)
@@ -95,7 +95,7 @@ fn said(pauses: &[Duration]) -> String {
     if same.is_empty() { "–".to_owned() } else { same.join(", ") }
 }
 
-/// The sum of the pauses, and with all the jitter there may be.
+/// The sum of the pauses as text, with and without the largest jitter.
 fn until_the_end(policy: &RetryPolicy, pauses: &[Duration]) -> String {
     let shortest: Duration = (1..)
         .map_while(|failed| match policy.next(failed, 1.0) {
