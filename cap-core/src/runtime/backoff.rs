@@ -1,4 +1,4 @@
-//! Pauses between tries of something that is away: doubling, bounded, with jitter.
+//! Pauses between retries of something that is unavailable: doubling, bounded, with jitter.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Backoff {
         self.tries = 0;
     }
 
-    /// Waits; `false` if it was cancelled meanwhile.
+    /// Waits for the next pause. Returns `false` if it was cancelled meanwhile.
     pub(crate) async fn wait(&mut self, cancelled: &CancellationToken) -> bool {
         let pause = self.next();
         cancelled.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_limit_and_start_anew() {
+    fn pauses_double_up_to_the_limit_until_reset() {
         let mut backoff = Backoff::default();
         let first = backoff.next();
         assert!(first >= Duration::from_millis(25) && first <= Duration::from_millis(50));

@@ -1,5 +1,5 @@
-//! Batches that form by themselves: what has gathered while the last one was under way goes next. No timer, so a
-//! lone item is never delayed.
+//! Batching without a timer: a batch is whatever has queued up while the previous one was being processed, so a lone
+//! item is never delayed.
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     receiver: mpsc::Receiver<T>,
-    /// Taken from the channel, and too large for the batch that it would have been in.
+    /// An item that was received but was too large for the batch in progress; it starts the next one.
     next: Option<T>,
 }
 
@@ -19,8 +19,8 @@ impl<T> From<mpsc::Receiver<T>> for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Waits for an item and takes what else is there, up to `items` and `bytes`; a larger item is a batch of its own.
-    /// Once `drain` is cancelled nothing new gets in, and when the channel is empty `None` says so.
+    /// Waits for an item and takes whatever else is queued, up to `items` and `bytes`; a larger item is a batch of its
+    /// own. Once `drain` is cancelled the channel is closed to new items; returns `None` when it is empty.
     ///
     /// Cancel safe: an item is taken only when the call completes.
     pub(crate) async fn gather(
@@ -58,7 +58,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Cuts a list into parts of at most so many bytes each, in order; a larger item is a part of its own.
+/// Splits a list into parts of at most `bytes` bytes each, in order; a larger item is a part of its own.
 pub(crate) fn split<T>(items: Vec<T>, bytes: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     if items.iter().map(&size).sum::<usize>() <= bytes {
         return if items.is_empty() { Vec::new() } else { vec![items] };
@@ -77,7 +77,7 @@ pub(crate) fn split<T>(items: Vec<T>, bytes: usize, size: impl Fn(&T) -> usize) 
     parts
 }
 
-/// At most so many bytes go in one batch; a larger message goes alone.
+/// The most bytes in one batch; a larger message is a batch of its own.
 pub(crate) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_split_keeps_its_order_and_its_bounds() {
+    fn split_keeps_the_order_and_the_byte_limit() {
         let split = |sizes: &[usize]| split(sizes.to_vec(), 10, |size| *size);
         assert_eq!(split(&[]), Vec::<Vec<usize>>::new());
         assert_eq!(split(&[10]), [[10]]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_what_has_gathered_within_its_bounds() {
+    async fn gather_takes_what_is_queued_within_the_limits() {
         let (sender, receiver) = mpsc::channel(16);
         for size in [1usize, 2, 3, 90, 10, 1, 500, 5] {
             sender.send(size).await.unwrap();
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(
             queue.gather(&drain, 3, 100, size).await.unwrap(),
             [1],
-            "the next one is too large for it"
+            "the next item does not fit"
         );
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [500], "alone");
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [5]);

@@ -1,4 +1,4 @@
-//! The broker as the engine uses it: with its health, and with what this node must know before it sends.
+//! The broker as the engine uses it: the transport, its health, and what this node must know before it sends.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use crate::runtime::erased::DynTransport;
 use crate::runtime::health::Tracker;
 use crate::runtime::retry_proof::RetryProofs;
 
-/// The transport, and what this node knows of its broker. Dereferences to the transport's own methods.
+/// The transport, together with what this node knows about its broker. Dereferences to the transport's own methods.
 pub(crate) struct BrokerClient {
     transport: Arc<dyn DynTransport>,
     pub(crate) health: Tracker,
-    /// How many consumer groups of this bus have no queue at the broker yet; those with a queue of somebody else's are
-    /// not counted. Nothing is sent before it is zero: a bus that starts without its broker would otherwise send messages
-    /// past its own queues.
+    /// How many consumer groups of this bus have no queue at the broker yet. Groups whose queue is declared by somebody
+    /// else are not counted. Nothing is sent until this is zero: a bus that starts while its broker is unavailable would
+    /// otherwise send messages before its own queues exist, and its groups would miss them.
     pub(crate) undeclared: watch::Sender<usize>,
-    /// Tells this storage's retries that come back from the broker from forged ones.
+    /// Distinguishes this storage's own retry copies, as the broker delivers them again, from forged ones.
     pub(crate) retry_proofs: RetryProofs,
 }
 
 impl BrokerClient {
-    /// `undeclared` is the number of groups whose queues this bus declares.
+    /// Wraps a transport. `undeclared` is the number of groups whose queues this bus declares.
     pub(crate) fn new(transport: Arc<dyn DynTransport>, undeclared: usize) -> Self {
         Self {
             health: Tracker::new(transport.name()),
@@ -33,12 +33,12 @@ impl BrokerClient {
         }
     }
 
-    /// The error of a message of which the transport has said nothing.
+    /// The error for a message for which the transport returned no result.
     pub(crate) fn no_answer(&self) -> TransportError {
-        self.unavailable("the transport gave no answer for a message")
+        self.unavailable("the transport returned no result for this message")
     }
 
-    /// An error of the kind "unavailable", with this text.
+    /// Creates an error of the kind "unavailable" with this text.
     pub(crate) fn unavailable(&self, text: impl Into<String>) -> TransportError {
         TransportError::new(TransportErrorKind::Unavailable, self.transport.name(), text)
     }

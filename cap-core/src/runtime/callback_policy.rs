@@ -1,4 +1,5 @@
-//! Where replies may be sent: a sender names the topic, and this service's rights at the broker are used to publish there.
+//! Which topics replies may be sent to. The sender of a message names the topic, but the reply is published with this
+//! service's permissions at the broker.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,41 +10,41 @@ use crate::message::TopicPattern;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallbackNotAllowed {
-    /// It is parked before its handler runs, with
+    /// The message is parked before its handler runs, with
     /// [`Reason::CallbackNotAllowed`](crate::storage::Reason::CallbackNotAllowed). A re-run checks again.
     #[default]
     Park,
-    /// It is handled, and no reply is sent; a warning is logged.
+    /// The message is handled, but no reply is sent; a warning is logged.
     Drop,
 }
 
 /// The rules for the replies of one subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallbackPolicy {
-    /// The topics, as they are sent, that a sender may have replies go to; `None` for any.
+    /// The topics that a sender may ask replies to be sent to, with their prefix; `None` for any.
     pub(crate) allowed: Option<Vec<TopicPattern>>,
     pub(crate) refused: CallbackNotAllowed,
-    /// Whether `()` is a reply, with an empty body.
+    /// Whether a handler that returns `()` sends a reply with an empty body.
     pub(crate) reply_to_unit: bool,
 }
 
 impl CallbackPolicy {
-    /// Whether a sender may have replies go to this topic, as it is sent.
+    /// Whether a sender may ask for replies to this topic, given with its prefix.
     pub(crate) fn allows(&self, topic: &str) -> bool {
         self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(topic)))
     }
 
-    /// Whether a message that asks for a reply to this topic is not to be handled.
+    /// Whether a message that asks for a reply to this topic is parked instead of handled.
     pub(crate) fn parks(&self, topic: &str) -> bool {
         self.refused == CallbackNotAllowed::Park && !self.allows(topic)
     }
 }
 
-/// Reads the patterns of `callbacks_to`.
+/// Parses the patterns of `callbacks_to`.
 ///
 /// # Errors
 ///
-/// What is wrong with the first that is none.
+/// Says what is wrong with the first invalid pattern.
 pub(crate) fn callback_patterns<T: AsRef<str>>(patterns: &[T]) -> Result<Vec<TopicPattern>, String> {
     let parsed = patterns.iter().map(|pattern| TopicPattern::parse(pattern.as_ref()));
     parsed.collect::<Result<_, _>>().map_err(|error| format!("callbacks_to: {error}"))

@@ -1,24 +1,26 @@
-//! Pausing a subscriber whose dependency is down: the settings, and the state machine, which is told the time.
+//! Circuit breakers, which pause a subscriber while its dependency is down: the settings, and the state machine, which
+//! takes the time as an argument.
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// The longest duration of any option: far beyond what anyone means, and far within what clocks can count.
+/// The longest duration that any option accepts: far longer than anyone needs, and well within the range of clocks.
 pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
 
-/// When a subscriber pauses instead of failing one message after the other.
+/// When a subscriber pauses instead of failing one message after another.
 ///
-/// After a run of failures with no success in between, the subscriber's circuit opens: its messages wait in the
-/// store, no handler runs, and no attempt is counted, neither for what waits nor for what was still running and fails
-/// meanwhile. When the pause is over one message is tried, as a probe. If it succeeds the circuit closes and
-/// everything goes on; if it fails that attempt is counted as any other, and the next pause is twice as long, up to a
-/// limit. Each subscriber has a circuit of its own in each process.
+/// After a number of failures in a row, with no success in between, the subscriber's circuit opens: its messages wait in
+/// the storage and its handler does not run. No attempt is counted while the circuit is open, neither for messages that
+/// wait nor for those that were already being handled and fail meanwhile. When the pause is over, one message is handled
+/// as a probe. If it succeeds, the circuit closes and processing resumes. If it fails, that attempt is counted as usual
+/// and the next pause is twice as long, up to a limit. Each subscriber has a circuit of its own in each process.
 ///
-/// A failure that says nothing about the dependency does not count: a permanent error, a payload that cannot be read, a
-/// cancellation. With [`outages_only`](Self::outages_only) only those count that the handler, or the classifier of its
-/// errors, calls an [outage](crate::HandlerError::outage), and the handler's time-outs, which are called so for it.
+/// Failures that say nothing about the dependency do not count: a permanent error, a payload that cannot be decoded, a
+/// cancellation. With [`outages_only`](Self::outages_only) the only failures that count are those that the handler, or
+/// the classifier of its errors, marks as an [outage](crate::HandlerError::outage), and handler timeouts, which are
+/// always treated as outages.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +40,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(36_525 * 24);
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CircuitBreaker {
-    /// So many failures in a row open the circuit. At least 1.
+    /// The number of failures in a row that opens the circuit. At least 1.
     pub failures: u32,
     /// The first pause. Default: 30 seconds.
     #[serde(default = "default_pause", with = "humantime_serde")]
@@ -46,8 +48,8 @@ pub struct CircuitBreaker {
     /// The longest pause. Default: ten minutes.
     #[serde(default = "default_longest", with = "humantime_serde")]
     pub longest: Duration,
-    /// Whether only time-outs count, and failures that are called an outage. Default: false, every failure that is
-    /// retried counts.
+    /// Whether only timeouts and failures marked as an outage count. Default: false, every failure that is retried
+    /// counts.
     #[serde(default)]
     pub outages_only: bool,
 }
@@ -61,7 +63,7 @@ const fn default_longest() -> Duration {
 }
 
 impl CircuitBreaker {
-    /// Opens after so many failures in a row.
+    /// Creates a circuit breaker that opens after this number of failures in a row.
     #[must_use]
     pub const fn after(failures: u32) -> Self {
         Self { failures, pause: default_pause(), longest: default_longest(), outages_only: false }
@@ -81,20 +83,20 @@ impl CircuitBreaker {
         self
     }
 
-    /// Counts only time-outs, and failures that are called an [outage](crate::HandlerError::outage).
+    /// Counts only timeouts and failures marked as an [outage](crate::HandlerError::outage).
     #[must_use]
     pub const fn outages_only(mut self) -> Self {
         self.outages_only = true;
         self
     }
 
-    /// What is out of range, if anything.
+    /// Says which setting is out of range, if one is.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self {
-            Self { failures: 0, .. } => Some("has 0 failures; a circuit that is always open runs nothing"),
+            Self { failures: 0, .. } => Some("has `failures` of 0; the circuit would always be open and its handler never run"),
             Self { pause, .. } if pause.is_zero() => Some("has a pause of zero, so it would never pause"),
             Self { pause, longest, .. } if pause > longest => {
-                Some("has a pause that is longer than its longest")
+                Some("has a first pause that is longer than its longest pause")
             }
             Self { longest, .. } if *longest > LONGEST => {
                 Some("has a longest pause of more than 100 years (36525days)")
@@ -104,33 +106,33 @@ impl CircuitBreaker {
     }
 }
 
-/// Where a circuit stands.
+/// The state of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CircuitState {
-    /// Handlers run.
+    /// Messages are handled as usual.
     Closed,
-    /// Messages wait.
+    /// The subscriber is paused: its messages wait.
     Open,
-    /// One message is tried, the others wait.
+    /// One message is being handled as a probe; the others wait for its outcome.
     Probing,
 }
 
-/// The circuit of one subscriber in this process, as [`GroupHealth`](crate::GroupHealth) tells it.
+/// The circuit of one subscriber in this process, as reported in [`GroupHealth`](crate::GroupHealth).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CircuitHealth {
-    /// The handler's name. One function may have several circuits, one for each topic that it subscribes to.
+    /// The handler's name. A function has a circuit for each topic that it subscribes to.
     pub subscriber: String,
-    /// The topic or pattern that it takes, with the prefix.
+    /// The topic or pattern of the subscription, with the prefix.
     pub topic: String,
-    /// Where it stands.
+    /// The state of the circuit.
     pub state: CircuitState,
-    /// Since when.
+    /// Since when it has been in this state.
     pub since: SystemTime,
 }
 
-/// The circuit itself. The executor owns it, and tells it the time.
+/// The state machine of a circuit. The executor owns it and passes it the time.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     settings: CircuitBreaker,
@@ -146,15 +148,15 @@ enum State {
     Probing { pause: Duration },
 }
 
-/// What is to become of a message that wants to run.
+/// What to do with a message whose handler is about to run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     Run,
-    /// It is tried on behalf of all.
+    /// Run its handler as the probe.
     Probe,
-    /// It waits here for the probe's outcome.
+    /// Keep it in memory until the outcome of the probe is known.
     Wait,
-    /// It goes back to the store for this long.
+    /// Release it to the storage for this long.
     Rest(Duration),
 }
 
@@ -196,7 +198,8 @@ impl Circuit {
         }
     }
 
-    /// Hears an outcome. Gives back how long the message rests without its attempt being counted, if so.
+    /// Takes the outcome of an attempt into account. If the attempt is not to be counted, returns how long its message
+    /// is released to the storage for.
     pub(crate) fn hear(&mut self, now: Instant, sign: Sign, probe: bool) -> Option<Duration> {
         match (sign, self.state) {
             (Sign::Up, _) => {
@@ -204,7 +207,7 @@ impl Circuit {
                 self.state = State::Closed;
                 None
             }
-            // The next message is the probe.
+            // This probe says nothing about the dependency; the next message is the probe.
             (Sign::None, State::Probing { pause }) if probe => {
                 self.state = State::Open { until: now, pause };
                 None
@@ -221,14 +224,14 @@ impl Circuit {
                 self.open(now, pause.saturating_mul(2).min(self.settings.longest));
                 None
             }
-            // It was started before the circuit opened.
+            // The attempt began before the circuit opened.
             (Sign::Down, State::Open { until, .. }) => Some(until.saturating_duration_since(now)),
             (Sign::Down, State::Probing { pause }) => Some(pause),
         }
     }
 
     fn open(&mut self, now: Instant, pause: Duration) {
-        // A pause beyond the end of time: for as long as can be said.
+        // The pause does not fit the clock: use a year instead.
         let until = now.checked_add(pause).unwrap_or_else(|| now + Duration::from_hours(24 * 365));
         self.state = State::Open { until, pause };
     }
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_failures_opens_it_and_a_success_ends_the_run() {
+    fn failures_in_a_row_open_it_and_a_success_resets_the_count() {
         let mut circuit = Circuit::new(CircuitBreaker::after(2));
         let now = Instant::now();
         for sign in [Sign::Down, Sign::Up, Sign::Down, Sign::None] {
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_while_it_is_open_is_not_counted() {
+    fn failures_while_it_is_open_are_not_counted() {
         let (mut circuit, now) = open();
         assert_eq!(circuit.hear(now, Sign::Down, false), Some(SECOND));
         assert_eq!(circuit.admit(now + SECOND), Admission::Probe);
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_at_a_time_and_growing_pauses() {
+    fn there_is_one_probe_at_a_time_and_pauses_double() {
         let (mut circuit, start) = open();
         let mut now = start + SECOND;
         for pause in [2, 3, 3] {
@@ -283,7 +286,7 @@ mod tests {
         }
         assert_eq!(circuit.admit(now), Admission::Probe);
         assert_eq!(circuit.hear(now, Sign::None, true), None);
-        assert_eq!(circuit.admit(now), Admission::Probe, "that said nothing: the next is the probe");
+        assert_eq!(circuit.admit(now), Admission::Probe, "the outcome said nothing: the next is the probe");
         assert_eq!(circuit.hear(now, Sign::Up, true), None);
         assert_eq!(circuit.admit(now), Admission::Run);
     }

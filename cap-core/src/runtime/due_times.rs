@@ -1,4 +1,4 @@
-//! When the next row of one side becomes due, as far as this process knows, so that nobody polls for it.
+//! When the next row of each side becomes due, as far as this process knows, so that the claims need not poll.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::storage::{Side, Wake};
 
-/// The earliest due time that this process has heard of on each side, and the wish to look at once.
+/// The earliest due time that this process knows of on each side, and requests to claim at once.
 #[derive(Debug, Default)]
 pub(crate) struct DueTimes {
     pub(crate) wake: Wake,
@@ -22,17 +22,17 @@ struct Soonest {
     sooner: Notify,
 }
 
-/// What has ended a wait.
+/// Why a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// Rows that this process has heard of.
+    /// A row is due, or was announced.
     ByWork,
-    /// The time that was given.
+    /// The given deadline has passed.
     ByTime,
 }
 
 impl DueTimes {
-    /// Notes that a row becomes due after this time.
+    /// Records that a row becomes due after this time.
     pub(crate) fn note(&self, side: Side, after: Duration) {
         let Some(at) = Instant::now().checked_add(after) else { return };
         let soonest = self.soonest(side);
@@ -43,12 +43,14 @@ impl DueTimes {
         }
     }
 
-    /// Forgets what was noted, right before the store is asked: it tells of everything that was stored by then.
+    /// Clears the recorded due time. Call it right before claiming: the claim sees every row stored by then, whereas a
+    /// row that is recorded while the claim runs must not be cleared.
     pub(crate) fn forget(&self, side: Side) {
         *self.soonest(side).at.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits until a noted time, this time at the latest, or until someone wants a look at once.
+    /// Waits until the recorded due time, until `latest`, or until someone requests a claim at once, whichever comes
+    /// first.
     pub(crate) async fn wait(&self, side: Side, latest: Instant) -> Woken {
         let soonest = self.soonest(side);
         loop {
@@ -62,6 +64,7 @@ impl DueTimes {
                     tokio::time::sleep_until(until).await;
                 }
             };
+            // Biased: a request to claim at once comes first. All arms only wait, so that dropping one loses nothing.
             tokio::select! {
                 biased;
                 () = self.wake.woken(side) => return Woken::ByWork,
@@ -85,7 +88,7 @@ mod tests {
     use std::sync::Arc;
 
     #[tokio::test(start_paused = true)]
-    async fn the_soonest_of_all_times_ends_the_wait() {
+    async fn wait_ends_at_the_earliest_due_time() {
         let due = Arc::new(DueTimes::default());
         let start = Instant::now();
         let seconds = Duration::from_secs;

@@ -1,4 +1,4 @@
-//! What every task of a bus stands on.
+//! What every task of a bus needs: options, row ids, lifecycle, storage and broker.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::runtime::options::CapOptions;
 use crate::runtime::repeated_events::RepeatedEvents;
 use crate::runtime::storage_client::StorageClient;
 
-/// What every task of a bus stands on. It knows nothing of what the rooms above do with it.
+/// What every task of a bus needs. It knows nothing about the rooms above that use it.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) options: Arc<CapOptions>,
-    /// Makes row ids.
+    /// Generates row ids.
     pub(crate) ids: Arc<IdGenerator>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) storage: StorageClient,
@@ -29,7 +29,7 @@ impl Engine {
         self.notifier.failed_for_good(&self.storage.leases, &self.repeated, failed);
     }
 
-    /// Notifies an operator of a message that is logged already.
+    /// Notifies an operator of a message that is already in the log.
     pub(crate) fn notify(&self, failed: FailedMessage) {
         self.notifier.notify(&self.storage.leases, failed);
     }

@@ -1,5 +1,5 @@
-//! The two traits behind a pointer: the public ones have native futures, these box one future a call, and a call
-//! serves a batch.
+//! Object-safe versions of the adapter traits. The public traits return native futures; these box one future for each
+//! call, and a call serves a batch.
 
 use std::any::Any;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::transport::{
 type StorageFuture<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
 type TransportFuture<'a, T> = BoxFuture<'a, Result<T, TransportError>>;
 
-/// [`Storage`] and [`Monitor`], object-safe.
+/// An object-safe version of [`Storage`] and [`Monitor`].
 pub(crate) trait DynStorage: Send + Sync {
     fn name(&self) -> &'static str;
     fn check(&self) -> Result<(), StorageError>;
@@ -190,7 +190,7 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
 }
 
-/// [`Transport`], object-safe.
+/// An object-safe version of [`Transport`].
 pub(crate) trait DynTransport: Send + Sync {
     fn name(&self) -> &'static str;
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
@@ -276,7 +276,7 @@ impl<T: Transport> DynTransport for T {
     }
 }
 
-/// [`Consumer`], object-safe.
+/// An object-safe version of [`Consumer`].
 pub(crate) trait DynConsumer: Send {
     fn receive_within(&mut self, limit: usize, bytes: usize) -> TransportFuture<'_, Vec<Incoming>>;
     fn acknowledge<'a>(&'a mut self, tags: &'a [Tag], how: Acknowledge) -> TransportFuture<'a, ()>;

@@ -1,4 +1,4 @@
-//! What is up, what is down and since when, and what is waiting.
+//! Health: which components are up or down and since when, and how many messages are waiting.
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,34 +8,34 @@ use crate::error::{StorageError, StorageErrorKind, TransportError, error_text};
 use crate::monitor::Count;
 use crate::runtime::circuit::CircuitHealth;
 
-/// How the bus is, as [`Cap::health`](crate::Cap::health) tells it.
+/// The health of a bus, as returned by [`Cap::health`](crate::Cap::health).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Health {
-    /// Where the bus is in its life.
+    /// Whether the bus is starting, running, stopping or stopped.
     pub phase: Phase,
-    /// The store.
+    /// The storage.
     pub storage: Component,
     /// The broker, as the publishing side sees it.
     pub transport: Component,
     /// Each consuming group.
     pub groups: Vec<GroupHealth>,
-    /// The topics for which the broker has no room, or whose queues fail: their messages wait in the storage, and are
-    /// sent again with growing pauses.
+    /// The topics whose messages the broker rejects because a queue is full or failing. These messages wait in the storage
+    /// and are sent again with growing pauses.
     pub full: Vec<FullDestination>,
     /// Messages in memory on their way to the broker.
     pub relaying: usize,
-    /// Whether more messages wait in the store for the broker than memory may hold.
+    /// Whether more messages wait in the storage to be sent than memory has room for.
     pub backlog: bool,
-    /// Messages with a state row, by side, group and status; `None` if it is not known now, since the storage cannot be
-    /// asked or its count takes too long, which is no trouble by itself. Those that were cancelled wait for nobody, and
-    /// are not counted.
+    /// The number of messages with a state row, by side, group and status. `None` if the numbers are not known at the
+    /// moment, because the storage is unavailable or counting takes too long; the latter is not a fault. Cancelled
+    /// messages are not counted, as they wait for nothing.
     ///
-    /// A count costs the same however many rows there are: at most 10,000 are looked at of each kind. It is at most a
-    /// second old.
+    /// The cost of a count does not depend on the number of rows: at most 10,000 rows of each kind are read. The numbers
+    /// are at most a second old.
     pub waiting: Option<Vec<Count>>,
-    /// There are more than 10,000 rows of a kind: each number in [`waiting`](Self::waiting) means at least so many.
-    /// [`BusMonitor::counts`](crate::BusMonitor::counts) has the exact numbers, at a cost.
+    /// Whether there are more than 10,000 rows of some kind. If so, each number in [`waiting`](Self::waiting) is a lower
+    /// bound; [`BusMonitor::counts`](crate::BusMonitor::counts) returns the exact numbers, but reads every row.
     pub waiting_is_capped: bool,
 }
 
@@ -60,48 +60,49 @@ impl Health {
     }
 }
 
-/// A topic whose messages the broker has rejected, since a queue that they go to is full or fails.
+/// A topic whose messages the broker rejects because a queue that they are routed to is full or failing.
 ///
 /// A broker's negative confirm has neither a reason nor the name of the queue.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FullDestination {
-    /// Where the messages are sent to: the exchange.
+    /// The exchange that the messages are sent to.
     pub destination: String,
     /// Their topic.
     pub topic: String,
-    /// The groups of this bus that take this topic. One of their queues may be the full one, or that of another service.
+    /// The groups of this bus that subscribe to this topic. The full queue may be that of one of these groups, or of
+    /// another service.
     pub own_groups: Vec<String>,
-    /// How many of its messages this node knows to wait for room; 10,000 means at least so many.
+    /// How many messages of this topic are waiting for room, as far as this node knows; 10,000 means at least that many.
     pub waiting: usize,
-    /// Since when.
+    /// Since when the broker has been rejecting them.
     pub since: SystemTime,
-    /// What the broker said.
+    /// The broker's error.
     pub error: String,
 }
 
-/// Where a bus is in its life.
+/// The phase of a bus's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// The store has not answered yet.
+    /// The storage has not answered yet.
     Starting,
-    /// At work.
+    /// The bus publishes, receives and handles messages.
     Running,
-    /// Draining.
+    /// The bus is draining: it takes no new work and completes what it has.
     Stopping,
-    /// Done.
+    /// Every task has ended.
     Stopped,
 }
 
-/// One thing that is up or down.
+/// A component that the bus depends on, and whether it is up.
 #[derive(Debug, Clone)]
 pub struct Component {
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
-    /// Whether it answered last time.
+    /// Whether it worked the last time it was used.
     pub up: bool,
-    /// Since when it has been so.
+    /// Since when it has been up or down.
     pub since: SystemTime,
     /// Why it is down.
     pub error: Option<String>,
@@ -113,22 +114,22 @@ pub struct Component {
 pub struct GroupHealth {
     /// Its full name.
     pub group: String,
-    /// The topics it takes.
+    /// The topics that it subscribes to.
     pub topics: Vec<String>,
     /// Its consumer at the broker.
     pub consumer: Component,
-    /// Handlers that are running.
+    /// How many handlers are running.
     pub running: usize,
-    /// Stored messages in memory that wait for a handler.
+    /// How many stored messages wait in memory for a handler.
     pub queued: usize,
-    /// The circuits of its subscribers that have one.
+    /// The circuits of those of its subscribers that have one.
     pub circuits: Vec<CircuitHealth>,
 }
 
-/// Why a component is down.
+/// The reason why a component is down.
 pub(crate) trait Trouble: Display {
-    /// Whether it stays until an operator does something.
-    fn needs_a_person(&self) -> bool {
+    /// Whether it persists until an operator acts.
+    fn requires_operator(&self) -> bool {
         false
     }
 }
@@ -136,18 +137,18 @@ pub(crate) trait Trouble: Display {
 impl Trouble for &str {}
 
 impl Trouble for StorageError {
-    fn needs_a_person(&self) -> bool {
+    fn requires_operator(&self) -> bool {
         self.kind() == StorageErrorKind::Unusable
     }
 }
 
 impl Trouble for TransportError {
-    fn needs_a_person(&self) -> bool {
-        self.requires_operator()
+    fn requires_operator(&self) -> bool {
+        Self::requires_operator(self)
     }
 }
 
-/// Follows one component; speaks up in the log only when it changes.
+/// Tracks the health of one component, and logs only changes.
 #[derive(Debug)]
 pub(crate) struct Tracker(Mutex<Tracked>);
 
@@ -156,31 +157,31 @@ struct Tracked {
     component: Component,
     /// A write has failed, and none has succeeded since.
     write_failed: bool,
-    /// What the log has been told last.
-    told: Told,
+    /// What was logged last.
+    logged: Logged,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum Logged {
     Nothing,
     Up,
     Down,
-    DownUntilMended,
+    DownUntilOperatorActs,
 }
 
 impl Tracker {
     pub(crate) fn new(name: impl Into<String>) -> Self {
         let error = Some("not connected yet".to_owned());
         let component = Component { name: name.into(), up: false, since: SystemTime::now(), error };
-        Self(Mutex::new(Tracked { component, write_failed: false, told: Told::Nothing }))
+        Self(Mutex::new(Tracked { component, write_failed: false, logged: Logged::Nothing }))
     }
 
-    /// A write has succeeded.
+    /// Records that a write has succeeded.
     pub(crate) fn up(&self) {
         self.set_up(true);
     }
 
-    /// A read has succeeded: that does not end what a failed write has shown, such as a server that is read-only.
+    /// Records that a read has succeeded. A component whose last write failed stays down: its server may be read-only.
     pub(crate) fn read_succeeded(&self) {
         self.set_up(false);
     }
@@ -192,17 +193,17 @@ impl Tracker {
             tracked.component.up = true;
             tracked.component.since = SystemTime::now();
             tracked.component.error = None;
-            tracked.told = Told::Up;
+            tracked.logged = Logged::Up;
             tracing::info!(component = tracked.component.name, "up");
         }
     }
 
-    /// A write has failed.
+    /// Records that a write has failed.
     pub(crate) fn down(&self, trouble: &dyn Trouble) {
         self.set_down(trouble, true);
     }
 
-    /// A read has failed.
+    /// Records that a read has failed.
     pub(crate) fn read_failed(&self, trouble: &dyn Trouble) {
         self.set_down(trouble, false);
     }
@@ -217,16 +218,16 @@ impl Tracker {
         let error = error_text(trouble);
         tracked.component.error = Some(error.clone());
         let component = &tracked.component.name;
-        tracked.told = match (tracked.told, trouble.needs_a_person()) {
-            (Told::Nothing | Told::Up | Told::Down, true) => {
+        tracked.logged = match (tracked.logged, trouble.requires_operator()) {
+            (Logged::Nothing | Logged::Up | Logged::Down, true) => {
                 tracing::error!(component, error, "unusable: operator action required; processing is paused");
-                Told::DownUntilMended
+                Logged::DownUntilOperatorActs
             }
-            (Told::Nothing | Told::Up, false) => {
+            (Logged::Nothing | Logged::Up, false) => {
                 tracing::warn!(component, error, "unreachable, retrying; processing resumes automatically");
-                Told::Down
+                Logged::Down
             }
-            (told, _) => told,
+            (logged, _) => logged,
         };
     }
 

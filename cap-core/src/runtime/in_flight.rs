@@ -1,4 +1,4 @@
-//! A stored message that this node works on.
+//! A stored message that this node is sending or handling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use tokio::time::Instant;
 use crate::message::Message;
 use crate::storage::{Claimed, Lease};
 
-/// A stored message that this node works on, on its way to the broker or to its handler.
+/// A stored message that this node leases, on its way to the broker or to its handler.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) lease: Lease,
     pub(crate) message: Arc<Message>,
-    /// Attempts that have failed.
+    /// How many attempts have failed.
     pub(crate) attempts: u32,
-    /// Of those, the ones before an operator last re-ran it.
+    /// How many of them failed before an operator last re-ran it.
     pub(crate) attempts_before_rerun: u32,
-    /// How old it was when this node got it.
+    /// How old the message was when this node stored or claimed it.
     pub(crate) age: Duration,
-    /// When this node got it.
+    /// When this node stored or claimed it.
     got: Instant,
 }
 
 impl InFlight {
-    /// One that this node has stored, at this time at the earliest.
+    /// A message that this node has stored, no earlier than `since`.
     pub(crate) fn stored(lease: Lease, message: Arc<Message>, since: Instant) -> Self {
         Self { lease, message, attempts: 0, attempts_before_rerun: 0, age: Duration::ZERO, got: since }
     }
 
-    /// One that was claimed.
+    /// A message that this node has claimed.
     pub(crate) fn claimed(claimed: Claimed) -> Self {
         Self {
             lease: claimed.lease,
@@ -41,7 +41,7 @@ impl InFlight {
         }
     }
 
-    /// How long ago it was stored.
+    /// How long ago the message was stored.
     pub(crate) fn age_now(&self) -> Duration {
         self.age.saturating_add(self.got.elapsed())
     }

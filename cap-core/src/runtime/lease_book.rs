@@ -1,4 +1,4 @@
-//! Which rows this process works on, so that their leases are renewed, and given back at the end.
+//! The leases of the rows that this process is working on, so that they are renewed, and released at shutdown.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,31 +9,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::storage::{Lease, Side};
 
-/// The rows in this process's hands.
+/// The rows leased by this process.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseBook(Mutex<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
     rows: HashMap<(Side, i64), Held>,
-    /// When every lease of a side was renewed last.
+    /// When all leases of a side were last renewed.
     renewed: HashMap<Side, Instant>,
-    /// Leases that were lost after the handler's start had been noted: others take this process for dead.
+    /// Leases that were lost after the start of the handler was noted in the storage: to other nodes this looks as if
+    /// the process had crashed in the handler.
     lost_after_start: Vec<Lease>,
 }
 
 #[derive(Debug)]
 struct Held {
     epoch: i32,
-    /// Fires when the lease is lost.
+    /// Cancelled when the lease is lost.
     lost: Option<CancellationToken>,
-    /// The start of its handler was noted in the storage.
+    /// Whether the start of its handler is noted in the storage.
     started: bool,
 }
 
 impl LeaseBook {
-    /// Notes that a row is worked on here. `lost` fires should another node take it over, or this one anew after it
-    /// had lost it. `false`, and nothing is noted, if this node has the row under a newer lease already.
+    /// Adds a lease. `lost` is cancelled if another node claims the row, or if this node claims it again after it lost
+    /// the lease. Returns `false` and adds nothing if this node already has a newer lease of the row.
     pub(crate) fn add(&self, side: Side, lease: Lease, lost: Option<CancellationToken>) -> bool {
         let mut book = self.lock();
         if book.rows.get(&(side, lease.id)).is_some_and(|held| held.epoch > lease.epoch) {
@@ -48,7 +49,7 @@ impl LeaseBook {
         true
     }
 
-    /// Notes that the storage knows of the start of a suspect's handler.
+    /// Records that the start of a suspect's handler is noted in the storage.
     pub(crate) fn started(&self, lease: Lease) {
         if let Some(held) = self.lock().rows.get_mut(&(Side::Inbox, lease.id))
             && held.epoch == lease.epoch
@@ -57,17 +58,17 @@ impl LeaseBook {
         }
     }
 
-    /// The leases that were lost after their handler's start was noted, once.
+    /// Takes the leases that were lost after the start of their handler was noted in the storage.
     pub(crate) fn take_lost_after_start(&self) -> Vec<Lease> {
         std::mem::take(&mut self.lock().lost_after_start)
     }
 
-    /// Puts back what could not be said to the storage.
+    /// Puts back leases that could not be reported to the storage.
     pub(crate) fn put_back_lost_after_start(&self, leases: Vec<Lease>) {
         self.lock().lost_after_start.extend(leases);
     }
 
-    /// Notes that a row is done with.
+    /// Removes a lease whose row this node has finished with.
     pub(crate) fn remove(&self, side: Side, lease: Lease) {
         let rows = &mut self.lock().rows;
         if rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch) {
@@ -75,12 +76,12 @@ impl LeaseBook {
         }
     }
 
-    /// Whether the row is still in our hands, as far as we know.
+    /// Whether this node still has the lease, as far as it knows.
     pub(crate) fn holds(&self, side: Side, lease: Lease) -> bool {
         self.lock().rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
     }
 
-    /// Notes that another node has the row by now.
+    /// Removes a lease that was lost, since another node has claimed the row, and cancels its `lost` token.
     pub(crate) fn lose(&self, side: Side, lease: Lease) {
         let mut book = self.lock();
         if book.rows.get(&(side, lease.id)).is_some_and(|held| held.epoch == lease.epoch)
@@ -90,7 +91,7 @@ impl LeaseBook {
         }
     }
 
-    /// Everything held on one side.
+    /// All leases of one side, in the order of their rows.
     pub(crate) fn all(&self, side: Side) -> Vec<Lease> {
         let book = self.lock();
         let mut leases: Vec<_> = book
@@ -103,12 +104,12 @@ impl LeaseBook {
         leases
     }
 
-    /// Notes that every lease of a side that was held at this moment has been renewed since.
+    /// Records that every lease that this node had at this time on a side has been renewed since.
     pub(crate) fn renewed(&self, side: Side, at: Instant) {
         self.lock().renewed.insert(side, at);
     }
 
-    /// Whether it is longer than this since all leases of a side were renewed.
+    /// Whether all leases of a side were last renewed longer ago than `after`.
     pub(crate) fn is_stale(&self, side: Side, after: Duration) -> bool {
         self.lock().renewed.get(&side).is_none_or(|renewed| renewed.elapsed() > after)
     }
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_lease_neither_removes_nor_loses_a_newer_one() {
+    fn a_newer_lease_survives_remove_and_lose_of_an_older_one() {
         let book = LeaseBook::default();
         let (old, new) = (Lease { id: 1, epoch: 1 }, Lease { id: 1, epoch: 2 });
         let (lost, token) = (CancellationToken::new(), CancellationToken::new());
@@ -142,8 +143,8 @@ mod tests {
         book.add(Side::Inbox, old, Some(lost.clone()));
         assert!(!lost.is_cancelled());
         book.add(Side::Inbox, new, Some(token.clone()));
-        assert!(lost.is_cancelled(), "this node has taken over from itself");
-        assert!(!book.add(Side::Inbox, old, None), "and not back");
+        assert!(lost.is_cancelled(), "this node has claimed the row again");
+        assert!(!book.add(Side::Inbox, old, None), "the older lease does not replace it");
         assert!(book.holds(Side::Inbox, new));
         book.remove(Side::Inbox, old);
         book.lose(Side::Inbox, old);

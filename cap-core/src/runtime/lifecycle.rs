@@ -1,39 +1,39 @@
-//! Where a bus is between its start and its end, and the signals by which its tasks end.
+//! The lifecycle of a bus: its current phase, and the signals that end its tasks.
 
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::health::Phase;
 use crate::runtime::phase::CurrentPhase;
 
-/// Where a bus is between its start and its end.
+/// The current phase of a bus, and the signals that end its tasks.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     pub(crate) phase: CurrentPhase,
     pub(crate) stop: Stop,
 }
 
-/// The signals by which the tasks of a bus end, each before the next.
+/// The signals that end the tasks of a bus, in the order in which they are given.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
-    /// No new work is taken: consumers, claims, publishes.
+    /// Take no new work: consumers, claims and publishers stop.
     pub(crate) intake: CancellationToken,
-    /// Running handlers see it, so that they can stop early.
+    /// Visible to running handlers, so that they can stop early.
     pub(crate) handlers: CancellationToken,
-    /// The relay sends what it has, and ends.
+    /// The relay sends the messages that it has, then ends.
     pub(crate) relay: CancellationToken,
-    /// The writers write what they have, and end.
+    /// The writers write what is queued, then end.
     pub(crate) writers: CancellationToken,
     /// Everything that is still running is dropped.
     pub(crate) everything: CancellationToken,
 }
 
 impl Lifecycle {
-    /// The lifecycle of a bus that starts.
+    /// The lifecycle of a bus that is starting.
     pub(crate) fn starting() -> Self {
         Self { phase: CurrentPhase::starting(), stop: Stop::default() }
     }
 
-    /// Waits until the bus has its storage and its worker id; `false` if it stops first.
+    /// Waits until the bus has its storage and its worker id. Returns `false` if it stops first.
     pub(crate) async fn ready(&self) -> bool {
         self.stop.intake.run_until_cancelled(self.phase.started()).await == Some(Phase::Running)
     }

@@ -1,5 +1,5 @@
-//! The lowest room: options, names, retry policies, circuits, health, leases, and the ways to storage and broker. What
-//! every other room stands on; it imports from none of them.
+//! The lowest room, which every other room builds on: options, callback policies, circuits, health, leases, and the
+//! clients of storage and broker. It imports from no other room.
 
 pub(crate) mod backoff;
 pub(crate) mod batch_queue;

@@ -1,4 +1,4 @@
-//! The way of a failure to the operator: a log line, and a queue to the task that calls the failure callback.
+//! How a failure reaches the operator: by a log line, and by a queue to the task that calls the failure callback.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::runtime::lease_book::LeaseBook;
 use crate::runtime::repeated_events::{Event, RepeatedEvents};
 use crate::storage::{Lease, Reason, Side};
 
-/// How many failures wait in memory in each of the two queues. More wait in the storage.
+/// The capacity of each of the two queues. Further failures wait in the storage.
 const QUEUED: usize = 64;
 
 const FAILED_FOR_GOOD: &str =
@@ -26,15 +26,15 @@ pub(crate) struct FailedMessage {
     /// The receiving group; empty for a message that could not be sent.
     pub(crate) group: Arc<str>,
     pub(crate) reason: Reason,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub(crate) error: String,
     /// How many attempts have failed.
     pub(crate) attempts: u32,
 }
 
 impl FailedMessage {
-    /// Writes it to the log. Of several in one group for one reason the first is written in full, the others are counted;
-    /// each is in [`Cap::parked`](crate::Cap::parked).
+    /// Logs the failure. Of repeated failures in one group for one reason, the first is logged in full and the others are
+    /// counted; [`Cap::parked`](crate::Cap::parked) has each of them.
     pub(crate) fn log(&self, repeated: &RepeatedEvents) {
         let (row, side, group, reason) = (self.lease.id, self.side, &*self.group, self.reason.as_str());
         let (message_id, topic) = (self.message.id(), self.message.name());
@@ -62,7 +62,7 @@ impl FailedMessage {
     }
 }
 
-/// Hands failures to the task that calls the failure callback, or writes them to the log where there is no callback.
+/// Passes failures to the task that calls the failure callback, or logs them if there is no callback.
 #[derive(Debug)]
 pub(crate) struct Notifier(Option<NotificationQueues>);
 
@@ -72,16 +72,17 @@ struct NotificationQueues {
     parked: mpsc::Sender<FailedMessage>,
 }
 
-/// The failures that an operator is to be notified of.
+/// The receiving end of a [`Notifier`]: failures that the failure callback is to be called for.
 pub(crate) struct Notifications {
     /// Messages whose handler has failed, or that could not be sent.
     failures: mpsc::Receiver<FailedMessage>,
-    /// Messages that were parked on receipt: whoever may write to a topic can cause as many of these as they like.
+    /// Messages that were parked on receipt. They have a queue of their own, since anyone who may publish to a topic can
+    /// cause any number of them.
     parked: mpsc::Receiver<FailedMessage>,
 }
 
 impl Notifier {
-    /// A notifier and the other end of its queues. `has_callback` is whether anybody takes from that end.
+    /// Creates a notifier and the receiving end of its queues. `has_callback` says whether a task receives from that end.
     pub(crate) fn new(has_callback: bool) -> (Self, Notifications) {
         let ((failures, next_failure), (parked, next_parked)) =
             (mpsc::channel(QUEUED), mpsc::channel(QUEUED));
@@ -89,12 +90,12 @@ impl Notifier {
         (Self(queues), Notifications { failures: next_failure, parked: next_parked })
     }
 
-    /// Whether an operator is to be notified when a message fails for good.
+    /// Whether there is a failure callback.
     pub(crate) fn has_callback(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Notifies an operator of a failure, or writes it to the log where there is no callback.
+    /// Notifies an operator of a failure, or logs it if there is no callback.
     pub(crate) fn failed_for_good(
         &self,
         leases: &LeaseBook,
@@ -109,12 +110,12 @@ impl Notifier {
         }
     }
 
-    /// Hands a failure to the task that calls the callback. When its queue is full the notification is left to the
-    /// claims, which find it when the lease has expired.
+    /// Passes a failure to the task that calls the callback. If its queue is full, the notification is left to the
+    /// claims, which find it once the lease has expired.
     pub(crate) fn notify(&self, leases: &LeaseBook, mut failed: FailedMessage) {
         failed.error = error_text(failed.error);
         let (side, lease) = (failed.side, failed.lease);
-        // Added before it is sent: the receiver looks whether this node still leases the row.
+        // Added before it is sent, since the receiver checks that this node still leases the row.
         leases.add(side, lease, None);
         let sent = self.0.as_ref().is_some_and(|queues| queues.of(failed.reason).try_send(failed).is_ok());
         if !sent {
@@ -130,11 +131,12 @@ impl NotificationQueues {
 }
 
 impl Notifications {
-    /// The next failure, parked input behind all others; `None` once the bus drains and none is left.
+    /// Receives the next failure; messages parked on receipt come after all others. Returns `None` once the bus drains
+    /// and none is left.
     pub(crate) async fn next(&mut self, drain: &CancellationToken) -> Option<FailedMessage> {
         let next = async {
-            // Biased: parked input waits for as long as there are failures. A receive that is dropped takes nothing
-            // with it, here and when the bus drains.
+            // Biased: messages parked on receipt wait for as long as there are other failures. `recv` is cancel safe, so
+            // that nothing is lost when an arm is dropped, here or when the bus drains.
             tokio::select! {
                 biased;
                 Some(failed) = self.failures.recv() => Some(failed),

@@ -1,4 +1,4 @@
-//! Where the bus is in its life, and waiting for it to be up.
+//! The current phase of the bus, and waiting until it is up.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::runtime::health::Phase;
 
-/// The phase that the bus is in. Those who wait for it to be up go on in the order in which they came.
+/// The phase that the bus is in. Tasks that wait for it to be up resume in the order in which they began to wait.
 #[derive(Debug)]
 pub(crate) struct CurrentPhase {
     phase: Mutex<Phase>,
@@ -14,7 +14,7 @@ pub(crate) struct CurrentPhase {
 }
 
 impl CurrentPhase {
-    /// A bus that starts.
+    /// The phase of a bus that is starting.
     pub(crate) fn starting() -> Self {
         Self { phase: Mutex::new(Phase::Starting), changed: Notify::new() }
     }
@@ -23,7 +23,7 @@ impl CurrentPhase {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store has answered: the bus is up, unless it stops already.
+    /// Records that the storage has answered: the bus is up, unless it is already stopping.
     pub(crate) fn is_up(&self) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if *phase == Phase::Starting {
@@ -37,10 +37,10 @@ impl CurrentPhase {
         self.changed.notify_waiters();
     }
 
-    /// Waits until the bus is up, or stops before it ever was.
+    /// Waits until the bus is up, or stops without ever having been up. Returns the phase.
     pub(crate) async fn started(&self) -> Phase {
         loop {
-            // Before looking, so that a change in between is not missed.
+            // Registered before the check, so that a change between the two is not missed.
             let changed = self.changed.notified();
             match self.get() {
                 Phase::Starting => changed.await,
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_wait_hear_of_the_start_and_of_an_early_end() {
+    async fn waiting_ends_when_the_bus_is_up_or_stops_early() {
         for (up, end) in [(true, Phase::Running), (false, Phase::Stopping)] {
             let phase = CurrentPhase::starting();
             let change = async { if up { phase.is_up() } else { phase.set(Phase::Stopping) } };

@@ -1,5 +1,5 @@
-//! Log lines that could come without end, such as one for each bad message that somebody sends: the first of a kind is
-//! written at once, the others are counted, and the counts are written once a minute. At `DEBUG` each is written.
+//! Rate limiting of log lines that a sender could cause without end, such as one for each invalid message. The first of
+//! a kind is logged at once, the others are counted, and the counts are logged once a minute. At `DEBUG` each is logged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// For how long repetitions of a kind are counted before the count is written.
+/// How long repetitions of a kind are counted before the count is logged.
 const WINDOW: Duration = Duration::from_mins(1);
-/// So many kinds are told apart. Those beyond share one count for each event.
+/// How many kinds are counted separately. Further kinds share one count for each event.
 const KINDS: usize = 256;
-/// What stands for the details of those beyond.
+/// Replaces the details of further kinds.
 const OTHERS: &str = "others";
 
-/// Counts what has been logged already.
+/// Counts events that have already been logged.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedEvents {
     kinds: Mutex<HashMap<Kind, Counted>>,
-    /// Something is counted.
+    /// Notified when a kind is counted that was not counted before.
     counting: Notify,
 }
 
@@ -33,9 +33,9 @@ pub(crate) enum Event {
     AttemptFailed,
     /// A message failed for good.
     FailedForGood,
-    /// A reply was not sent, as its topic is not allowed.
+    /// A reply was not sent because its topic is not allowed.
     ReplyNotSent,
-    /// A copy came back from the broker that is not proved to be ours.
+    /// A retry copy was received without a valid proof that a node of this storage sent it.
     CopyRefused,
 }
 
@@ -51,7 +51,7 @@ impl Event {
     }
 }
 
-/// What makes two events one kind: what happened, in which group, and what about it.
+/// What makes two events the same kind: the event, its group, and a detail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     event: Event,
@@ -66,8 +66,8 @@ struct Counted {
 }
 
 impl RepeatedEvents {
-    /// Whether this event is to be logged in full. It is if none of its kind was within the last minute; otherwise it
-    /// is counted.
+    /// Whether to log this event in full. That is so if none of its kind occurred within the last minute; otherwise the
+    /// event is counted.
     pub(crate) fn is_first(&self, event: Event, group: &Arc<str>, detail: impl Into<String>) -> bool {
         let mut kind = Kind { event, group: Arc::clone(group), detail: detail.into() };
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ impl RepeatedEvents {
         true
     }
 
-    /// Writes the counts until it is stopped, and then what is left.
+    /// Logs the counts until stopped, and then what is left.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let rounds = async {
             loop {
@@ -97,8 +97,8 @@ impl RepeatedEvents {
         self.write(true);
     }
 
-    /// Writes the counts whose minute is over, or all of them. A kind of which there were no more is forgotten. Gives
-    /// back when the next minute is over.
+    /// Logs the counts whose minute is over, or all of them, and drops kinds that were not repeated. Returns when the next
+    /// minute is over.
     fn write(&self, all: bool) -> Option<Instant> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -117,7 +117,7 @@ impl RepeatedEvents {
                     detail,
                     more,
                     seconds,
-                    "repeated; counted instead of logged one by one"
+                    "event repeated; further occurrences were counted, not logged one by one"
                 );
             }
             counted.since = now;
@@ -135,21 +135,21 @@ mod tests {
     async fn the_first_of_a_kind_is_logged_and_again_after_a_quiet_minute() {
         let (repeats, group) = (RepeatedEvents::default(), Arc::from("shop.v1"));
         let first = |detail: &str| repeats.is_first(Event::Parked, &group, detail);
-        assert!(first("a") && !first("a") && first("b"), "kinds are told apart");
+        assert!(first("a") && !first("a") && first("b"), "each detail is a kind of its own");
         tokio::time::advance(WINDOW / 2).await;
         assert!(repeats.write(false).is_some() && !first("a"));
         tokio::time::advance(WINDOW).await;
-        assert!(repeats.write(false).is_some(), "what was repeated is counted on");
+        assert!(repeats.write(false).is_some(), "the kind was repeated, so counting goes on");
         assert!(!first("a") && first("b"));
         tokio::time::advance(WINDOW).await;
         repeats.write(false);
         tokio::time::advance(WINDOW).await;
-        assert_eq!(repeats.write(false), None, "nothing is kept of what does not happen any more");
+        assert_eq!(repeats.write(false), None, "kinds that are not repeated are dropped");
         assert!(first("a"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kinds_without_end_share_a_count() {
+    async fn kinds_beyond_the_limit_share_a_count() {
         let (repeats, group) = (RepeatedEvents::default(), Arc::from("shop.v1"));
         let logged =
             (0..10_000).filter(|number| repeats.is_first(Event::Parked, &group, number.to_string())).count();

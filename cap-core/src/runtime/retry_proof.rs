@@ -1,5 +1,5 @@
-//! Proofs that a copy which comes back from a broker was sent by a node of this storage, for one attempt of one row of one
-//! group: an HMAC under the key that these nodes share.
+//! Proofs that a retry copy received from the broker was sent by a node of this storage, for one attempt of one row of
+//! one group: an HMAC under the key that these nodes share.
 
 use std::sync::OnceLock;
 
@@ -8,38 +8,38 @@ use sha2::Sha256;
 
 use crate::storage::{Lease, SharedKey};
 
-/// Nothing else that is ever made under this key begins so.
+/// Separates these proofs from any other use of the key: nothing else authenticated with it begins like this.
 const PURPOSE: &str = "cap retry at the broker, 1";
-/// Of the 256 bits of HMAC-SHA256, the first 128 are sent.
+/// The length of a proof in bytes: the first 128 of the 256 bits of HMAC-SHA256.
 const LENGTH: usize = 16;
 
-/// Makes and checks proofs, once the storage has given its key.
+/// Creates and verifies proofs, once the key has been read from the storage.
 #[derive(Debug, Default)]
 pub(crate) struct RetryProofs {
-    /// `None` within: the storage has no place for a key.
+    /// Unset until the storage has been asked; `None` if the storage cannot store a key.
     keyed: OnceLock<Option<Hmac<Sha256>>>,
 }
 
 impl RetryProofs {
-    /// Takes the key. The first one counts.
+    /// Sets the key. Only the first call has an effect.
     pub(crate) fn set(&self, key: Option<SharedKey>) {
         let keyed = key.and_then(|key| Hmac::new_from_slice(key.as_bytes()).ok());
         let _ = self.keyed.set(keyed);
     }
 
-    /// Whether proofs can be made. If not, no retry may go to the broker.
+    /// Whether there is a key. Without one, no retry may be delayed at the broker.
     pub(crate) fn are_possible(&self) -> bool {
         matches!(self.keyed.get(), Some(Some(_)))
     }
 
-    /// The proof for the retry that follows the attempt under this lease, in hexadecimal.
+    /// Returns the proof for the retry that follows the attempt under this lease, in hexadecimal.
     pub(crate) fn prove(&self, lease: Lease, group: &str) -> Option<String> {
         let full = self.mac(lease, group)?.finalize().into_bytes();
         let sent = full.first_chunk::<LENGTH>()?;
         Some(format!("{:032x}", u128::from_be_bytes(*sent)))
     }
 
-    /// Whether this is the proof for that retry. How long it takes says nothing about the right one.
+    /// Verifies a proof in constant time, so that the time taken reveals nothing about the right one.
     pub(crate) fn is_proof(&self, proof: &str, lease: Lease, group: &str) -> bool {
         let (Some(mac), Some(proof)) = (self.mac(lease, group), decode(proof)) else { return false };
         mac.verify_truncated_left(&proof).is_ok()
@@ -49,7 +49,7 @@ impl RetryProofs {
         let mut mac = self.keyed.get()?.clone()?;
         let (id, epoch) = (lease.id.to_be_bytes(), lease.epoch.to_be_bytes());
         for field in [PURPOSE.as_bytes(), &id, &epoch, group.as_bytes()] {
-            // With its length before it, no field can pass for a part of another.
+            // Each field is preceded by its length, so that no bytes can move from one field to another.
             mac.update(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(field);
         }
@@ -57,7 +57,7 @@ impl RetryProofs {
     }
 }
 
-/// The bytes of a proof of the full length; a shorter one would be easier to guess.
+/// Decodes a proof of the full length only; a shorter one would be easier to guess.
 fn decode(proof: &str) -> Option<[u8; LENGTH]> {
     let is_whole = proof.len() == 2 * LENGTH && proof.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_whole.then(|| u128::from_str_radix(proof, 16).ok()).flatten().map(u128::to_be_bytes)
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_holds_for_its_row_its_epoch_and_its_group() {
+    fn a_proof_is_valid_only_for_its_row_epoch_and_group() {
         let proofs = proofs(1);
         let proof = proofs.prove(LEASE, "shop.v1").unwrap();
         assert!(proofs.is_proof(&proof, LEASE, "shop.v1"));
@@ -86,15 +86,15 @@ mod tests {
         assert!(!self::proofs(2).is_proof(&proof, LEASE, "shop.v1"), "another key");
     }
 
-    /// The same in every version of every node, or they would not take each other's copies. The expected value was made
-    /// with Python's `hmac`.
+    /// Proofs must be the same in every version, or nodes would reject each other's copies. The expected value was
+    /// computed with Python's `hmac`.
     #[test]
     fn a_proof_is_the_first_half_of_an_hmac() {
         assert_eq!(proofs(1).prove(LEASE, "shop.v1").as_deref(), Some("9f3e68ee112e76073b67550008024794"));
     }
 
     #[test]
-    fn a_part_of_a_proof_is_none() {
+    fn a_truncated_proof_is_invalid() {
         let proofs = proofs(1);
         let proof = proofs.prove(LEASE, "shop.v1").unwrap();
         for part in ["", "0", &proof[..2], &proof[..30], &format!("+{}", &proof[1..]), &format!("{proof}00")]

@@ -1,4 +1,4 @@
-//! The storage as the engine uses it: with the name of this node, its health, and the rows that this node leases.
+//! The storage as the engine uses it: the adapter, its health, the name of this node, and the rows that this node leases.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::runtime::health::Tracker;
 use crate::runtime::lease_book::LeaseBook;
 use crate::storage::{Owner, Retention, Side};
 
-/// The storage, and what this node knows of it. Dereferences to the storage's own methods.
+/// The storage, together with what this node knows about it. Dereferences to the storage's own methods.
 pub(crate) struct StorageClient {
     storage: Arc<dyn DynStorage>,
-    /// In whose name rows are leased, and for how long.
+    /// Who leases rows, and for how long.
     pub(crate) owner: Owner,
     pub(crate) health: Tracker,
     /// The rows that this node leases.
@@ -24,7 +24,7 @@ pub(crate) struct StorageClient {
 }
 
 impl StorageClient {
-    /// `succeeded_expire_after` is how long messages that succeeded are kept.
+    /// Wraps a storage. `succeeded_expire_after` is how long messages that succeeded are kept.
     pub(crate) fn new(storage: Arc<dyn DynStorage>, owner: Owner, succeeded_expire_after: Duration) -> Self {
         Self {
             health: Tracker::new(storage.name()),
@@ -36,23 +36,24 @@ impl StorageClient {
         }
     }
 
-    /// The storage itself, to be shared with deliveries and with the thread that renews leases.
+    /// The storage itself, shared with deliveries and with the thread that renews leases.
     pub(crate) fn shared(&self) -> &Arc<dyn DynStorage> {
         &self.storage
     }
 
-    /// An error of the kind "unavailable", with this text.
+    /// Creates an error of the kind "unavailable" with this text.
     pub(crate) fn unavailable(&self, text: impl Into<String>) -> StorageError {
         StorageError::new(StorageErrorKind::Unavailable, self.storage.name(), text)
     }
 
-    /// Has the claims look at a side at once: rows may have become due there.
+    /// Requests a claim on a side at once: rows may have become due there.
     pub(crate) fn wake(&self, side: Side) {
         self.due.wake.wake(side);
     }
 
-    /// What is kept of a message that succeeded. If it went straight through: only the message, which expires by its age.
-    /// If it has failed before or has waited for long: a state row with an expiry of its own, since its age says little.
+    /// What to keep of a message that succeeded. If it succeeded at once, only the message is kept, and it expires by its
+    /// age. If it failed before or waited for long, a state row with an expiry time of its own is kept, since the age of
+    /// the message says little about when it succeeded.
     pub(crate) fn retention(&self, attempts: u32, age: Duration) -> Retention {
         let keep = self.succeeded_expire_after;
         if keep.is_zero() {

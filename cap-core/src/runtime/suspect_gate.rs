@@ -1,4 +1,5 @@
-//! Which suspects of this process run now, and whose turn is next: what the groups share.
+//! The gate that decides which suspects run at the same time in this process. A suspect is a message whose last handler
+//! may have crashed its process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,26 +7,26 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::storage::{Lease, StartMark, Suspect};
 
-/// What the groups of a process share: which suspects run now.
+/// The suspects that are running now; shared by the groups of a process.
 #[derive(Debug, Default)]
 pub(crate) struct SuspectGate {
-    /// Shared by suspects that were never marked, exclusive for those that were. It is fair: who waits for it alone is
-    /// not overtaken.
+    /// Held shared by suspects whose start was never marked before, and exclusively by those whose start was. The lock is
+    /// fair: nobody overtakes a suspect that waits for exclusive access.
     turns: Arc<RwLock<()>>,
-    /// Those that run, or are about to. No await stands between the locks and the changes.
+    /// The suspects that are running or about to run. There is no await between locking it and changing it.
     running: Arc<Mutex<Vec<Running>>>,
-    /// Marks are written one after the other, so that the last one in the storage is the true one.
+    /// Held while marks are written, one write after another, so that the marks in the storage are the latest ones.
     pub(crate) marking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Running {
     lease: Lease,
-    /// Whether its start is noted in the storage.
+    /// Whether the start of its handler is marked in the storage.
     is_marked: bool,
 }
 
-/// A suspect's turn; ends as it is dropped.
+/// A suspect's permission to run; dropping it ends its turn.
 #[derive(Debug)]
 pub(crate) struct Pass {
     lease: Lease,
@@ -34,14 +35,15 @@ pub(crate) struct Pass {
 }
 
 #[derive(Debug)]
-#[allow(dead_code, reason = "the guards are held, not looked at")]
+#[allow(dead_code, reason = "the guards are held, not read")]
 enum Turn {
     Shared(OwnedRwLockReadGuard<()>),
     Alone(OwnedRwLockWriteGuard<()>),
 }
 
 impl SuspectGate {
-    /// Waits for a suspect's turn among the groups of this process. Dropping it half-way gives up the place in the queue.
+    /// Waits for a suspect's turn among all groups of this process. Cancel safe: dropping the future gives up only the
+    /// place in the queue.
     pub(crate) async fn turn(&self, lease: Lease, suspect: &Suspect) -> Pass {
         let turns = Arc::clone(&self.turns);
         let turn = if suspect.started_before {
@@ -52,27 +54,29 @@ impl SuspectGate {
         Pass { lease, running: Arc::clone(&self.running), _turn: turn }
     }
 
-    /// Puts a suspect among those that run.
+    /// Adds a suspect to those that are running.
     pub(crate) fn join(&self, lease: Lease) {
         lock(&self.running).push(Running { lease, is_marked: false });
     }
 
-    /// How all that run are to be marked. Those that are marked already may not be alone any more.
+    /// Returns the marks to write for all suspects that are running. Those that are marked already are included, since
+    /// they may no longer run alone.
     pub(crate) fn marks(&self) -> Vec<StartMark> {
         let running = lock(&self.running);
         let alone = running.len() == 1;
         running.iter().map(|one| StartMark { lease: one.lease, alone }).collect()
     }
 
-    /// These marks are in the storage, where the lease was held.
-    pub(crate) fn marked(&self, marks: &[StartMark], held: &[bool]) {
+    /// Records that these marks are written. `applied` says for each whether this node still had the lease; if not, the
+    /// mark is not in the storage.
+    pub(crate) fn marked(&self, marks: &[StartMark], applied: &[bool]) {
         for one in lock(&self.running).iter_mut() {
-            let held = marks.iter().zip(held).any(|(mark, held)| mark.lease == one.lease && *held);
-            one.is_marked |= held;
+            one.is_marked |=
+                marks.iter().zip(applied).any(|(mark, applied)| mark.lease == one.lease && *applied);
         }
     }
 
-    /// Whether a suspect's start is noted in the storage.
+    /// Whether the start of a suspect's handler is marked in the storage.
     pub(crate) fn is_marked(&self, lease: Lease) -> bool {
         lock(&self.running).iter().any(|one| one.lease == lease && one.is_marked)
     }
@@ -95,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_marked_before_runs_while_no_other_does() {
+    fn a_suspect_that_was_marked_before_runs_alone() {
         let gate = SuspectGate::default();
         let lease = |id| Lease { id, epoch: 2 };
         let turn = |id, started_before| {

@@ -1,8 +1,8 @@
-//! The tasks of a bus: every one is owned here, and joined when the bus ends.
+//! The tasks of a bus. All of them are owned here and joined when the bus ends.
 
 use tokio_util::task::TaskTracker;
 
-/// Every task of a bus, by the order in which they end.
+/// All tasks of a bus, in the order in which they end.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     pub(crate) intake: TaskTracker,
@@ -13,7 +13,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Says that no more will be spawned, so that waiting can end.
+    /// Closes all trackers: no more tasks will be spawned, so that waiting for them can end.
     pub(crate) fn close(&self) {
         for tracker in [&self.intake, &self.work, &self.relay, &self.writers, &self.upkeep] {
             tracker.close();

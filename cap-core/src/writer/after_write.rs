@@ -1,19 +1,20 @@
-//! What follows in memory from rows that are written together with others' messages.
+//! What happens in memory once published messages have been written.
 
 use tokio::time::Instant;
 
-/// Messages that wait for rows to be written before they go on in memory. Dropped without a word, it looks for them itself
-/// if they may be stored.
+/// Messages that continue in memory, on their way to the relay, once their rows are written. If it is dropped before
+/// [`committed`](Self::committed) or [`not_committed`](Self::not_committed) is called and the rows may be stored, it looks
+/// for them in the storage itself.
 pub(crate) trait AfterWrite: Send + Sync {
-    /// A write begins that may store the rows. It may not be the first one.
+    /// Called before each write that may store the rows; there may have been earlier ones.
     fn trying(&mut self);
 
-    /// The rows were stored by a write that began at this time, and no earlier.
+    /// Called when the rows were stored by a write that began at this time, and not by an earlier one.
     fn inserted(&mut self, since: Instant);
 
-    /// The rows are stored for good.
+    /// Called when the rows are committed.
     fn committed(self: Box<Self>);
 
-    /// The rows are not stored, and never will be.
+    /// Called when the rows are not stored and never will be.
     fn not_committed(self: Box<Self>);
 }

@@ -1,4 +1,4 @@
-//! An insert writer: puts new rows into the outbox or the inbox, batch by batch. Callers wait for it.
+//! The insert writer: inserts new rows into the outbox or the inbox, batch by batch. Callers wait for its reply.
 
 use std::sync::Arc;
 
@@ -8,32 +8,34 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::insert_item::{InsertItem, has_generated_id};
-use super::write::{LIMIT, takes_writes, too_long, write};
+use super::write::{WRITE_TIMEOUT, takes_writes, too_long, write};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::batch_queue::{BATCH_BYTES, Queue};
 use crate::runtime::engine::Engine;
 use crate::storage::{Lease, NewIncoming, Side, Stored, WriteBatch, WriteReport};
 
-/// What failed so often while the storage took other writes is taken apart: a batch is halved, and what cannot be goes
-/// aside. A half has failed with the whole, once.
-const BLAMED_AFTER: u32 = 2;
+/// A batch that has failed this often while the storage accepted other writes is split in two; a single item is retried
+/// separately. Each half starts with one failure, that of the whole.
+const FAILURES_BEFORE_SPLIT: u32 = 2;
 
-/// An item above [`BATCH_BYTES`] that failed so often, alone, while the storage took other writes is at fault.
-const REFUSED_AFTER: u32 = 5;
+/// A single item above [`BATCH_BYTES`] that has failed this often while the storage accepted other writes is rejected.
+const FAILURES_BEFORE_REJECTION: u32 = 5;
 
-/// So many items are tried beside the others. With more of them nothing new is taken, so that everybody slows down.
-const ASIDE: usize = 16;
+/// The number of items that are retried separately at a time. At the limit no new items are taken, so that the queue
+/// fills and all callers slow down.
+const SEPARATE_LIMIT: usize = 16;
 
-/// Inserts batch by batch. Ends when the queue is closed and empty, and nobody waits any more.
+/// Inserts batch by batch. Ends when the queue is closed and empty, and every item is stored, rejected or abandoned.
 pub(crate) async fn run_insert_writer(engine: Arc<Engine>, queue: mpsc::Receiver<InsertItem>) {
     let mut queue = Queue::from(queue);
     let mut aside = FuturesUnordered::new();
     let limit = engine.options.batch_size;
     loop {
         let items = tokio::select! {
-            // Nothing is lost with the arm that is dropped: `gather` takes items only as it completes.
-            items = queue.gather(&engine.lifecycle.stop.writers, limit, BATCH_BYTES, InsertItem::size), if aside.len() < ASIDE => items,
+            // Dropping either arm loses nothing: `gather` takes items only when it completes, and the futures in `aside`
+            // stay there.
+            items = queue.gather(&engine.lifecycle.stop.writers, limit, BATCH_BYTES, InsertItem::size), if aside.len() < SEPARATE_LIMIT => items,
             Some(()) = aside.next(), if !aside.is_empty() => continue,
         };
         let Some(items) = items else { break };
@@ -41,12 +43,12 @@ pub(crate) async fn run_insert_writer(engine: Arc<Engine>, queue: mpsc::Receiver
         while let Some(batch) = rest.pop() {
             let Err(NotStored { error, batch, why }) = insert(&engine, batch, false).await else { continue };
             match why {
-                // One bad row fails its batch; alone it fails only itself.
-                Why::Refused | Why::Blamed if batch.items.len() > 1 => {
+                // One invalid row fails its whole batch; alone it fails only itself.
+                Why::Rejected | Why::AtFault if batch.items.len() > 1 => {
                     let (first, second) = batch.halves();
                     rest.extend([second, first]);
                 }
-                Why::Aside => aside.push(go_on_aside(&engine, batch)),
+                Why::RetrySeparately => aside.push(retry_separately(&engine, batch)),
                 why => batch.fail(&error, why),
             }
         }
@@ -54,22 +56,22 @@ pub(crate) async fn run_insert_writer(engine: Arc<Engine>, queue: mpsc::Receiver
     while aside.next().await.is_some() {}
 }
 
-/// Goes on with what the storage does not take while it takes other writes, until it does or nobody waits any more.
-async fn go_on_aside(engine: &Engine, batch: Batch) {
+/// Retries an item that the storage does not accept while it accepts other writes, until it does or nobody waits for it.
+async fn retry_separately(engine: &Engine, batch: Batch) {
     tracing::warn!(
         rows = batch.items.iter().map(InsertItem::rows).sum::<usize>(),
         bytes = batch.items.iter().map(InsertItem::size).sum::<usize>(),
-        "storage does not take a message but takes others; retrying it apart"
+        "storage does not accept a message but accepts others; retrying it separately"
     );
     if let Err(NotStored { error, batch, why }) = insert(engine, batch, true).await {
         batch.fail(&error, why);
     }
 }
 
-/// What is written by one call.
+/// The items that are written by one call.
 struct Batch {
     items: Vec<InsertItem>,
-    /// How often it has failed while the storage took other writes.
+    /// How often the batch has failed while the storage accepted other writes.
     failures: u32,
     /// When the first call began whose answer may have been lost.
     first_try: Option<Instant>,
@@ -85,24 +87,26 @@ impl Batch {
     fn fail(self, error: &StorageError, why: Why) {
         for item in self.items {
             let kind = match &item {
-                // Some try may have stored what is published, though its answer said otherwise.
-                InsertItem::Incoming(..) if why == Why::Blamed => StorageErrorKind::Refused,
+                // Not for published messages: an earlier try may have stored them although it returned an error.
+                InsertItem::Incoming(..) if why == Why::AtFault => StorageErrorKind::Refused,
                 _ => error.kind(),
             };
             item.fail(error.retold(kind));
         }
     }
 
-    /// What is to be done about a batch that the storage does not take, though it takes other writes.
-    fn blamed(&self, is_aside: bool) -> Option<Why> {
+    /// Decides what to do with a batch that the storage does not accept although it accepts other writes. `None` to try
+    /// it once more.
+    fn fault(&self, is_separate: bool) -> Option<Why> {
         let [item] = &self.items[..] else {
-            return (self.failures >= BLAMED_AFTER).then_some(Why::Blamed);
+            return (self.failures >= FAILURES_BEFORE_SPLIT).then_some(Why::AtFault);
         };
-        // Of a large one a limit of the server's may be the reason. Any other waits.
-        let is_at_fault = item.is_divisible() || self.failures >= REFUSED_AFTER && item.size() > BATCH_BYTES;
-        match self.failures >= BLAMED_AFTER {
-            true if is_at_fault => Some(Why::Blamed),
-            true if !is_aside => Some(Why::Aside),
+        // A large item may exceed a limit of the server. Any other item is retried.
+        let is_at_fault =
+            item.is_divisible() || self.failures >= FAILURES_BEFORE_REJECTION && item.size() > BATCH_BYTES;
+        match self.failures >= FAILURES_BEFORE_SPLIT {
+            true if is_at_fault => Some(Why::AtFault),
+            true if !is_separate => Some(Why::RetrySeparately),
             _ => None,
         }
     }
@@ -112,26 +116,26 @@ impl Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// The storage has rejected its data.
-    Refused,
-    /// It, or some of it, is at fault, and not the storage.
-    Blamed,
-    /// It is to be tried beside others.
-    Aside,
+    Rejected,
+    /// Some of its items are at fault, and not the storage.
+    AtFault,
+    /// It is to be retried separately from other items.
+    RetrySeparately,
     /// The bus has stopped.
     Stopped,
 }
 
-/// A batch that is not stored, as far as is known.
+/// A batch that is not stored, as far as this node knows.
 struct NotStored {
     error: StorageError,
     batch: Batch,
     why: Why,
 }
 
-/// Inserts, waiting for a store that is away as long as anyone waits for the answer. Data that the store refuses is an
-/// error of the items, and so is what it does not take while it takes other writes; who publishes is told at once when a
-/// person must repair the store.
-async fn insert(engine: &Engine, mut batch: Batch, is_aside: bool) -> Result<(), NotStored> {
+/// Inserts a batch. While the storage is unavailable it retries for as long as a caller waits for the reply. If the
+/// storage needs operator action, publishers get the error at once. Fails if the storage rejects the data, or if it does
+/// not accept the batch while it accepts other writes.
+async fn insert(engine: &Engine, mut batch: Batch, is_separate: bool) -> Result<(), NotStored> {
     let mut backoff = Backoff::default();
     loop {
         batch.items.retain(|item| !item.is_abandoned());
@@ -140,7 +144,7 @@ async fn insert(engine: &Engine, mut batch: Batch, is_aside: bool) -> Result<(),
         }
         let rows = rows_of(&mut batch.items);
         let begun = Instant::now();
-        // What the last try has found there already.
+        // Which rows were in the outbox before this try.
         let mut duplicates = Vec::new();
         let written = match (write(engine, &rows).await, batch.first_try) {
             (Ok(report), Some(first_try)) => {
@@ -151,23 +155,24 @@ async fn insert(engine: &Engine, mut batch: Batch, is_aside: bool) -> Result<(),
         };
         let error = match written {
             Ok(report) => {
-                answer(engine, batch.items, report, &duplicates, begun);
+                reply_stored(engine, batch.items, report, &duplicates, begun);
                 return Ok(());
             }
-            Err(error) if error.is_refused() => return Err(NotStored { error, batch, why: Why::Refused }),
+            Err(error) if error.is_refused() => return Err(NotStored { error, batch, why: Why::Rejected }),
             Err(error) => error,
         };
         if error.is_unavailable() {
             batch.first_try.get_or_insert(begun);
-            // The first failure blames nobody, and an outage does not either. On a full disk small writes may still succeed.
+            // Neither the first failure nor an outage counts against the batch. Nor does a full disk, where small writes may
+            // still succeed.
             if !error.is_out_of_room() && (batch.failures == 0 || takes_others(engine, &batch.items).await) {
                 batch.failures += 1;
-                if let Some(why) = batch.blamed(is_aside) {
+                if let Some(why) = batch.fault(is_separate) {
                     return Err(NotStored { error, batch, why });
                 }
             }
         } else {
-            batch.items = tell_publishers(batch.items, &error, batch.first_try.is_some());
+            batch.items = fail_publishers(batch.items, &error, batch.first_try.is_some());
         }
         if !backoff.wait(&engine.lifecycle.stop.everything).await {
             return Err(NotStored { error, batch, why: Why::Stopped });
@@ -189,9 +194,15 @@ fn rows_of(items: &mut [InsertItem]) -> WriteBatch {
     batch
 }
 
-/// Tells everybody what became of the rows. `duplicates` says of the outgoing ones what was there before a repeated call,
-/// which began when `begun` says.
-fn answer(engine: &Engine, items: Vec<InsertItem>, report: WriteReport, duplicates: &[bool], begun: Instant) {
+/// Replies to all callers with what was stored. `duplicates` says which outgoing rows were there before this call, if an
+/// earlier one may have stored them; `begun` is when this call began.
+fn reply_stored(
+    engine: &Engine,
+    items: Vec<InsertItem>,
+    report: WriteReport,
+    duplicates: &[bool],
+    begun: Instant,
+) {
     let mut outgoing = report.outgoing.into_iter();
     let mut incoming = report.incoming.into_iter();
     let mut duplicates = duplicates.iter();
@@ -207,7 +218,7 @@ fn answer(engine: &Engine, items: Vec<InsertItem>, report: WriteReport, duplicat
     }
 }
 
-/// Whether the storage takes another write.
+/// Whether the storage accepts another write.
 async fn takes_others(engine: &Engine, items: &[InsertItem]) -> bool {
     match items.first().and_then(InsertItem::first_row) {
         Some((side, id)) => takes_writes(engine, side, Lease { id, epoch: 1 }).await,
@@ -215,7 +226,7 @@ async fn takes_others(engine: &Engine, items: &[InsertItem]) -> bool {
     }
 }
 
-/// After a lost answer a row may be a duplicate of itself, stored by an earlier try.
+/// Reports rows as new that are duplicates only of themselves: the answer of an earlier try, which stored them, was lost.
 async fn recognize_own(
     engine: &Engine,
     batch: &WriteBatch,
@@ -223,7 +234,7 @@ async fn recognize_own(
     first_try: Instant,
 ) -> Result<WriteReport, StorageError> {
     for (row, stored) in batch.outgoing.iter().zip(&mut report.outgoing) {
-        // The bus gives no id twice.
+        // A generated id is unique, so that a duplicate of it can only be the row itself.
         if *stored == Stored::Duplicate && (has_generated_id(row) || is_there(engine, row.id).await?) {
             *stored = Stored::New;
         }
@@ -232,8 +243,8 @@ async fn recognize_own(
     Ok(report)
 }
 
-/// Of received rows that are duplicates, finds those that this node has stored itself and still leases: whoever waits for
-/// them goes on with them. Once the lease is over they are left to the claims, which decide who handles them.
+/// Reports received rows as new that this node has stored itself and still leases, so that their consumer continues with
+/// them. Rows whose lease has expired are left to the claims, which decide who handles them.
 async fn recognize_received(
     engine: &Engine,
     rows: &[NewIncoming],
@@ -254,7 +265,7 @@ async fn recognize_received(
         return Ok(());
     }
     let renewed = engine.storage.renew(&engine.storage.owner, Side::Inbox, &leases);
-    let renewed = tokio::time::timeout(LIMIT, renewed).await;
+    let renewed = tokio::time::timeout(WRITE_TIMEOUT, renewed).await;
     let renewed = renewed.unwrap_or_else(|_| Err(too_long(engine, "looking for received rows")))?;
     for (place, is_held) in places.into_iter().zip(renewed) {
         if let Some(stored) = stored.get_mut(place).filter(|_| is_held) {
@@ -265,13 +276,13 @@ async fn recognize_received(
 }
 
 async fn is_there(engine: &Engine, row: i64) -> Result<bool, StorageError> {
-    let found = tokio::time::timeout(LIMIT, engine.storage.get(Side::Outbox, row)).await;
+    let found = tokio::time::timeout(WRITE_TIMEOUT, engine.storage.get(Side::Outbox, row)).await;
     Ok(found.unwrap_or_else(|_| Err(too_long(engine, "looking for a row")))?.is_some())
 }
 
-/// Answers those who publish, and gives back who goes on waiting.
-fn tell_publishers(items: Vec<InsertItem>, error: &StorageError, repeated: bool) -> Vec<InsertItem> {
-    // After a lost answer the rows may be there all the same.
+/// Replies to publishers with the error, and returns the items whose callers go on waiting.
+fn fail_publishers(items: Vec<InsertItem>, error: &StorageError, repeated: bool) -> Vec<InsertItem> {
+    // After a lost answer the rows may be stored nevertheless.
     let kind = if repeated { StorageErrorKind::Unavailable } else { error.kind() };
     let (publishers, waiting): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| matches!(item, InsertItem::Outgoing { .. }));

@@ -1,9 +1,9 @@
-//! The batching tasks in front of the storage: insert writers, whose callers wait, and one outcome writer, for which nobody
-//! waits.
+//! The batching tasks in front of the storage: insert writers, whose callers wait for a reply, and one outcome writer,
+//! which hardly any caller waits for.
 //!
-//! Each writes what has gathered while its last batch was under way. Those who publish have an insert writer, and each
-//! group has one, so that a batch that fails delays no other. A storage that is unavailable holds all of them up: the
-//! bounded queues before them fill, and so everything that would make more work slows down.
+//! Each writes what has queued up while its previous batch was being written. There is one insert writer for publishers
+//! and one for each group, so that a failing batch of one does not delay the others. While the storage is unavailable all
+//! writers wait; their bounded queues fill up, which slows down whatever produces more work.
 
 mod after_write;
 mod insert_item;

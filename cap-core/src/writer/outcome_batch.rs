@@ -1,28 +1,28 @@
-//! One try to write a batch of outcomes, and what follows for each from how it went.
+//! A single attempt to write a batch of outcomes, and what follows from its result for each of them.
 
 use tokio::time::Instant;
 
 use super::outcome_queue::{OutcomeItem, error_in};
-use super::write::{LIMIT, takes_writes};
+use super::write::{WRITE_TIMEOUT, takes_writes};
 use crate::error::{LONGEST_ERROR, StorageError, error_chain};
 use crate::runtime::engine::Engine;
 use crate::storage::{Reason, RowCompletion, RowOutcome, Side, WriteBatch, WriteReport};
 
-/// What one try to write some items led to.
+/// The result of a single attempt to write some items.
 pub(super) enum Tried {
     Written,
-    /// With the items that are not written.
+    /// Not written. There is no error if the storage could not be asked what an earlier attempt has written.
     Failed(Option<StorageError>, Vec<OutcomeItem>),
 }
 
-/// Tries once to write these items, and ends those that are written.
+/// Tries once to write these items, and finishes those that are written.
 pub(super) async fn write_once(
     engine: &Engine,
     mut items: Vec<OutcomeItem>,
     write: impl AsyncFnOnce(&Engine, &WriteBatch) -> Result<WriteReport, StorageError>,
 ) -> Tried {
     let repeated = items.iter().any(|item| item.repeated);
-    if repeated && !leave_out_heard(engine, &mut items).await {
+    if repeated && !skip_written(engine, &mut items).await {
         return Tried::Failed(None, items);
     }
     if items.is_empty() {
@@ -59,8 +59,8 @@ pub(super) async fn write_once(
     }
 }
 
-/// Whether the storage takes another write about the first of these rows: then it is not unavailable, and the outcome
-/// that it does not take may be at fault.
+/// Whether the storage accepts another write to the first of these rows. If so it is available, and the outcome that it
+/// does not accept may be at fault.
 pub(super) async fn takes_renewals(engine: &Engine, items: &[OutcomeItem]) -> bool {
     match items.first() {
         Some(item) => takes_writes(engine, item.side, item.row_completion.lease).await,
@@ -68,9 +68,9 @@ pub(super) async fn takes_renewals(engine: &Engine, items: &[OutcomeItem]) -> bo
     }
 }
 
-/// What the storage refuses of an item on its own while it takes other writes. An error text is first made plain; then
-/// the outcome becomes a failure that the storage can hold, with the handler's own error in it. What it refuses even
-/// then is left to the lease, which expires, so that another attempt is made.
+/// Simplifies an outcome that the storage rejects on its own while it accepts other writes, and returns what to write
+/// instead. First the error text is reduced to plain ASCII; then the outcome is replaced by a failure with the handler's
+/// own error in its text. If that is rejected as well, nothing is written: the lease expires and another attempt is made.
 pub(super) fn refuse(engine: &Engine, error: &StorageError, mut item: OutcomeItem) -> Option<OutcomeItem> {
     let text = error_chain(error);
     tracing::error!(
@@ -79,7 +79,7 @@ pub(super) fn refuse(engine: &Engine, error: &StorageError, mut item: OutcomeIte
         "storage rejected the outcome of a message"
     );
     if let Some(own) = error_in(&mut item.row_completion.outcome)
-        && let Some(plain) = made_plain(own)
+        && let Some(plain) = to_plain_ascii(own)
     {
         *own = plain;
         return Some(item);
@@ -89,7 +89,7 @@ pub(super) fn refuse(engine: &Engine, error: &StorageError, mut item: OutcomeIte
         RowOutcome::Retry { error, .. } | RowOutcome::RetryAtBroker { error, .. } => {
             (Reason::Permanent, Some(error.as_str()))
         }
-        // Nobody here has the message any more, and its row is as it was.
+        // No task here works on the message any more, and its row is unchanged.
         RowOutcome::Failed { .. } | RowOutcome::Notified | RowOutcome::Release { .. } => {
             engine.storage.leases.remove(item.side, item.row_completion.lease);
             return None;
@@ -107,8 +107,8 @@ pub(super) fn refuse(engine: &Engine, error: &StorageError, mut item: OutcomeIte
     Some(OutcomeItem { left_to_claims: true, ..OutcomeItem::new(item.side, row_completion) })
 }
 
-/// The text in plain ASCII, with everything else escaped, at a length that fits anywhere; `None` if it is so already.
-fn made_plain(text: &str) -> Option<String> {
+/// Escapes everything but plain ASCII and limits the length; `None` if the text is plain and short already.
+fn to_plain_ascii(text: &str) -> Option<String> {
     let is_plain = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
     if text.len() <= LONGEST_ERROR && text.chars().all(is_plain) {
         return None;
@@ -139,33 +139,33 @@ fn marks(items: &[OutcomeItem]) -> WriteBatch {
     batch
 }
 
-/// After a lost answer, ends the items of which the store has heard, as far as it matters whether it learns of them
-/// again. `false` if it cannot be asked.
-async fn leave_out_heard(engine: &Engine, items: &mut Vec<OutcomeItem>) -> bool {
-    let mut unheard = Vec::with_capacity(items.len());
+/// After a lost answer, finishes the items that the storage has already written and removes them, where writing an item
+/// twice would matter. Returns `false` if the storage cannot be asked.
+async fn skip_written(engine: &Engine, items: &mut Vec<OutcomeItem>) -> bool {
+    let mut unwritten = Vec::with_capacity(items.len());
     let mut known = true;
     for item in items.drain(..) {
-        let heard = match item.attempts.filter(|_| item.row_stays()) {
-            Some(failed_before) => heard(engine, &item, failed_before).await,
+        let written = match item.attempts.filter(|_| item.row_stays()) {
+            Some(failed_before) => is_written(engine, &item, failed_before).await,
             None => Some(false),
         };
-        known &= heard.is_some();
-        if heard == Some(true) {
-            // Meanwhile the lease may have been lost, be it to this node itself.
+        known &= written.is_some();
+        if written == Some(true) {
+            // The lease may have been lost meanwhile, possibly to a later claim of this very node.
             let still_held = engine.storage.leases.holds(item.side, item.row_completion.lease);
             completed(engine, item, still_held, true);
         } else {
-            unheard.push(item);
+            unwritten.push(item);
         }
     }
-    *items = unheard;
+    *items = unwritten;
     known
 }
 
-/// Whether an attempt has been counted already; `None` if the store cannot be asked.
-async fn heard(engine: &Engine, item: &OutcomeItem, failed_before: u32) -> Option<bool> {
+/// Whether the attempt has already been counted in the storage; `None` if the storage cannot be asked.
+async fn is_written(engine: &Engine, item: &OutcomeItem, failed_before: u32) -> Option<bool> {
     let row = engine.storage.get(item.side, item.row_completion.lease.id);
-    let row = tokio::time::timeout(LIMIT, row).await.ok()?.ok()?;
+    let row = tokio::time::timeout(WRITE_TIMEOUT, row).await.ok()?.ok()?;
     let ours = |owner: Option<String>| owner.as_deref() == Some(&*engine.storage.owner.node);
     Some(row.is_some_and(|row| row.attempts > failed_before && ours(row.owner)))
 }
@@ -173,9 +173,9 @@ async fn heard(engine: &Engine, item: &OutcomeItem, failed_before: u32) -> Optio
 fn completed(engine: &Engine, item: OutcomeItem, applied: bool, repeated: bool) {
     let lease = item.row_completion.lease;
     let goes_on = item.row_stays();
-    // Whoever was told may have acted before this was written.
-    let told = matches!(item.row_completion.outcome, RowOutcome::Notified);
-    if !applied && !repeated && !told {
+    // Not worth a warning: the notified operator may have re-run or deleted the message before this was written.
+    let is_notified = matches!(item.row_completion.outcome, RowOutcome::Notified);
+    if !applied && !repeated && !is_notified {
         tracing::warn!(row = lease.id, side = ?item.side, "lease lost: another node now owns this message");
     }
     if !applied {
@@ -200,11 +200,11 @@ fn completed(engine: &Engine, item: OutcomeItem, applied: bool, repeated: bool) 
     match item.after_write {
         Some(after_write) if applied => after_write.committed(),
         Some(after_write) if !repeated => after_write.not_committed(),
-        // After a lost answer the rows are there if it was heard the first time: as this is dropped, they are looked for.
+        // After a lost answer the rows are stored if the first attempt was applied. Dropping this makes it look for them.
         after_write => drop(after_write),
     }
     if let Some(reply) = item.reply {
-        // Whoever waited may have been dropped at shutdown.
+        // The waiting task may have been dropped at shutdown.
         let _ = reply.send(applied);
     }
 }

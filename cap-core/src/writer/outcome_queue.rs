@@ -1,4 +1,4 @@
-//! Outcomes on their way to the outcome writer.
+//! The queue of outcomes in front of the outcome writer.
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -7,24 +7,24 @@ use super::after_write::AfterWrite;
 use crate::error::error_text;
 use crate::storage::{Lease, RowCompletion, RowOutcome, Side};
 
-/// The way to the outcome writer.
+/// The sending end of the queue to the outcome writer.
 #[derive(Debug, Clone)]
 pub(crate) struct OutcomeQueue(mpsc::Sender<OutcomeItem>);
 
 impl OutcomeQueue {
-    /// A queue with room for so many outcomes, and its other end.
+    /// Creates a queue with room for `capacity` outcomes, and its receiving end.
     pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<OutcomeItem>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self(sender), receiver)
     }
 
-    /// Hands over an outcome, and waits for room if the storage is behind. The writer ends after everything that hands
-    /// outcomes to it; were it gone, the lease would expire and the message be worked on again.
+    /// Queues an outcome, and waits for room if the storage is slow. The writer ends after every task that sends to it; if
+    /// it had ended earlier, the lease would expire and the message would be processed again.
     pub(crate) async fn send(&self, item: OutcomeItem) {
         let _ = self.0.send(item).await;
     }
 
-    /// As [`send`](Self::send), for somebody who must not wait: gives the outcome back when the queue is full.
+    /// Queues an outcome as [`send`](Self::send) does, but without waiting: returns the outcome if the queue is full.
     #[allow(
         clippy::result_large_err,
         reason = "the error is the item itself, moved once more in the rare case"
@@ -36,30 +36,30 @@ impl OutcomeQueue {
         }
     }
 
-    /// Hands over what becomes of a row, with nothing that follows from it.
+    /// Queues the outcome of a row that nothing in memory depends on.
     pub(crate) async fn write(&self, side: Side, lease: Lease, outcome: RowOutcome) {
         self.send(OutcomeItem::of(side, lease, outcome)).await;
     }
 
-    /// Hands over an outcome, waits until it is stored, and says whether the lease held. `false` also if the bus stops
-    /// first.
+    /// Queues an outcome, waits until it is written, and returns whether this node still had the lease. Also returns
+    /// `false` if the bus stops first.
     pub(crate) async fn send_and_wait(&self, item: OutcomeItem) -> bool {
         let (item, applied) = item.awaited();
         self.0.send(item).await.is_ok() && applied.await.unwrap_or(false)
     }
 }
 
-/// An outcome to be written, what follows from it in memory, and perhaps someone who waits.
+/// An outcome to be written, what happens in memory afterwards, and the channel for a reply if a caller waits.
 pub(crate) struct OutcomeItem {
     pub(super) side: Side,
     pub(super) row_completion: RowCompletion,
     pub(super) after_write: Option<Box<dyn AfterWrite>>,
     pub(super) reply: Option<oneshot::Sender<bool>>,
-    /// Nobody here has the message any more: if something is to follow, the claims find it.
+    /// No task here works on the message any more: if anything is left to do, the claims find the row.
     pub(super) left_to_claims: bool,
-    /// How many attempts had failed before the one that it counts, if it counts one.
+    /// If this outcome counts a failed attempt, how many attempts had failed before.
     pub(super) attempts: Option<u32>,
-    /// It may have been written already: the answer was lost.
+    /// The outcome may have been written already: the answer of an earlier write was lost.
     pub(super) repeated: bool,
 }
 
@@ -79,12 +79,12 @@ impl OutcomeItem {
         }
     }
 
-    /// What becomes of a row, with nothing to be published along.
+    /// Creates the outcome of a row without messages to publish.
     pub(crate) fn of(side: Side, lease: Lease, outcome: RowOutcome) -> Self {
         Self::new(side, RowCompletion { lease, outcome, publishes: Vec::new() })
     }
 
-    /// Says which attempt it counts, so that a word which may have been heard is not counted twice.
+    /// Sets how many attempts had failed before, so that this attempt is not counted twice after a lost answer.
     pub(crate) fn counting(mut self, failed_before: u32) -> Self {
         self.attempts = Some(failed_before);
         self
@@ -95,7 +95,7 @@ impl OutcomeItem {
         self.row_completion.lease.id
     }
 
-    /// Whether the row stays with this node: then the same word, said twice, would be heard twice.
+    /// Whether this node keeps the lease after this outcome. If so, the fence does not stop a second write of it.
     pub(super) fn row_stays(&self) -> bool {
         matches!(
             self.row_completion.outcome,
@@ -103,13 +103,13 @@ impl OutcomeItem {
         )
     }
 
-    /// With messages to be relayed once they are stored.
+    /// Sets what happens to the published messages once they are stored.
     pub(crate) fn with_after_write(mut self, after_write: Box<dyn AfterWrite>) -> Self {
         self.after_write = Some(after_write);
         self
     }
 
-    /// With someone who waits to hear whether the lease held.
+    /// Adds a reply channel: it receives whether this node still had the lease.
     pub(crate) fn awaited(mut self) -> (Self, oneshot::Receiver<bool>) {
         let (reply, receiver) = oneshot::channel();
         self.reply = Some(reply);
@@ -117,7 +117,7 @@ impl OutcomeItem {
     }
 }
 
-/// The error text in an outcome.
+/// The error text of an outcome, if it has one.
 pub(super) fn error_in(outcome: &mut RowOutcome) -> Option<&mut String> {
     match outcome {
         RowOutcome::Retry { error, .. }

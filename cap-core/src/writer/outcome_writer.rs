@@ -1,4 +1,4 @@
-//! The outcome writer: writes what became of messages, batch by batch. Hardly anyone waits for it.
+//! The outcome writer: writes the outcomes of messages, batch by batch. Hardly any caller waits for it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::batch_queue::{BATCH_BYTES, Queue};
 use crate::runtime::engine::Engine;
 
-/// Writes outcomes until the queue is closed and empty, and nothing is set aside any more.
+/// Writes outcomes until the queue is closed and empty, and every outcome that was set apart is written.
 pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receiver<OutcomeItem>) {
     let mut queue = Queue::from(queue);
     let limit = engine.options.batch_size;
@@ -23,8 +23,8 @@ pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receive
     let mut aside = SetApart::new(limit);
     loop {
         tokio::select! {
-            // Neither arm has taken anything when it is dropped: `gather` takes items only as it completes. With no
-            // room aside nothing new is taken, so that the queue fills and everybody slows down.
+            // Dropping either arm loses nothing: `gather` takes items only when it completes, and `due` only waits. When
+            // there is no room to set items apart no new ones are taken, so that the queue fills and all senders slow down.
             items = queue.gather(&engine.lifecycle.stop.writers, limit, BATCH_BYTES, size), if aside.has_room() => {
                 let Some(items) = items else { break };
                 write_all(&engine, items, &mut aside).await;
@@ -34,29 +34,29 @@ pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receive
     }
     while !aside.is_empty() {
         if engine.lifecycle.stop.everything.run_until_cancelled(aside.due()).await.is_none() {
-            // Nothing more can be done here: the leases expire and the messages go on elsewhere.
+            // The bus ends now: the leases expire and other nodes continue with the messages.
             return;
         }
         aside.retry(&engine).await;
     }
 }
 
-/// Writes a batch. While the storage is unavailable all of it waits. Of a batch that keeps failing while the storage
-/// takes other writes, the items at fault are found by halving it, and set aside.
+/// Writes a batch, and retries it for as long as the storage is unavailable. If a batch keeps failing while the storage
+/// accepts other writes, it is split until the items at fault are found, which are then set apart.
 async fn write_all(engine: &Engine, items: Vec<OutcomeItem>, aside: &mut SetApart) {
     let mut backoff = Backoff::default();
-    // A batch, and whether it failed before: a half has failed with the whole.
+    // Batches, each with whether it has failed before. A half counts as failed, since the whole was.
     let mut rest = vec![(items, false)];
     while let Some((items, failed_before)) = rest.pop() {
         let Tried::Failed(error, mut items) = write_once(engine, items, write).await else { continue };
         let refused = error.as_ref().is_some_and(StorageError::is_refused);
-        // A batch that is rejected is halved at once: that blames nobody yet.
-        let is_theirs = match (refused && items.len() > 1, refused || failed_before && aside.has_room()) {
+        // A batch that is rejected is split at once, without looking for a reason first.
+        let is_at_fault = match (refused && items.len() > 1, refused || failed_before && aside.has_room()) {
             (true, _) => true,
             (false, true) => takes_renewals(engine, &items).await,
             (false, false) => false,
         };
-        if !is_theirs {
+        if !is_at_fault {
             if !backoff.wait(&engine.lifecycle.stop.everything).await {
                 return;
             }

@@ -1,15 +1,15 @@
-//! Outcomes that the storage does not take although it takes others: they wait apart, and hold up nobody.
+//! Outcomes that the storage does not accept although it accepts others. They are retried separately and delay no others.
 
 use tokio::time::{Instant, sleep_until};
 
 use super::outcome_batch::{Tried, refuse, takes_renewals, write_once};
 use super::outcome_queue::OutcomeItem;
-use super::write::write_unnoted;
+use super::write::write_unrecorded;
 use crate::error::StorageError;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::engine::Engine;
 
-/// Outcomes that are retried one by one, each with pauses of its own. Their leases are renewed meanwhile.
+/// Outcomes that are retried one by one, each with its own pauses. Their leases are renewed meanwhile.
 pub(super) struct SetApart {
     waiting: Vec<Waiting>,
     limit: usize,
@@ -22,7 +22,7 @@ struct Waiting {
 }
 
 impl SetApart {
-    /// None yet, and at most `limit`.
+    /// Creates an empty set with room for `limit` outcomes.
     pub(super) fn new(limit: usize) -> Self {
         Self { waiting: Vec::new(), limit }
     }
@@ -46,20 +46,20 @@ impl SetApart {
         self.waiting.push(Waiting { item, backoff, due });
     }
 
-    /// Waits until one is to be tried again; returns at once if there is none. Cancel safe: it only waits.
+    /// Waits until an outcome is due for a retry; returns at once if there is none. Cancel safe: it only waits.
     pub(super) async fn due(&self) {
         if let Some(due) = self.waiting.iter().map(|waiting| waiting.due).min() {
             sleep_until(due).await;
         }
     }
 
-    /// Tries those that are due once more, until one fails: a storage that is unavailable is not asked for each.
+    /// Retries the outcomes that are due, until one fails: an unavailable storage is not called for each of them.
     pub(super) async fn retry(&mut self, engine: &Engine) {
         let now = Instant::now();
         while let Some(index) = self.waiting.iter().position(|waiting| waiting.due <= now) {
             let Waiting { item, mut backoff, .. } = self.waiting.swap_remove(index);
-            // What is wrong with one outcome says nothing of the storage's health.
-            let tried = write_once(engine, vec![item], write_unnoted).await;
+            // An outcome that is at fault says nothing about the storage's health.
+            let tried = write_once(engine, vec![item], write_unrecorded).await;
             let Tried::Failed(error, mut items) = tried else { continue };
             let Some(mut item) = items.pop() else { continue };
             if let Some(error) = error.filter(StorageError::is_refused)
