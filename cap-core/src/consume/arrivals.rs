@@ -1,4 +1,4 @@
-//! What a bus on a transport of its own process stores in the inboxes of its own groups: such a transport keeps nothing.
+//! Storing messages directly in the inboxes of the bus's own groups, for in-process transports, which keep no messages.
 
 use std::sync::Arc;
 
@@ -13,9 +13,10 @@ use crate::storage::{NewIncoming, Stored};
 use crate::transport::Incoming;
 
 impl GroupInbox {
-    /// Whether what this bus stores is handed on in memory. Otherwise the claims take it, in the order in which it was
-    /// stored, when there is room for it: then a group that falls behind holds up neither the sender nor other groups,
-    /// memory stays bounded, and what is stored while the bus stops is not started.
+    /// Whether stored messages are leased by this node at once and passed on in memory. With an in-process transport they
+    /// are not: the claims take them in the order in which they were stored, when there is room. That way a slow group
+    /// delays neither the sender nor other groups, memory stays bounded, and messages that are stored while the bus stops
+    /// are not started.
     pub(super) fn holds_what_it_stores(&self) -> bool {
         !self.inbox.engine.broker.is_in_process()
     }
@@ -28,26 +29,26 @@ impl GroupInbox {
         let rows = self.rows(messages.iter().map(|message| delivery(message)).collect()).await;
         match self.store(rows.clone()).await {
             Ok(stored) => {
-                let mut answers = Vec::with_capacity(rows.len());
+                let mut results = Vec::with_capacity(rows.len());
                 for (row, stored) in rows.into_iter().zip(stored) {
-                    // Another message has its id: it is stored apart from that.
-                    let answer = if stored == Stored::Conflict {
+                    // Another message has this message id: store this one apart.
+                    let result = if stored == Stored::Conflict {
                         self.take_in_one(row).await
                     } else {
                         self.taken_in(row, stored);
                         Ok(())
                     };
-                    answers.push(answer);
+                    results.push(result);
                 }
-                answers
+                results
             }
             Err(error) if error.kind() == StorageErrorKind::Refused => {
-                // One bad message holds up none but itself.
-                let mut answers = Vec::with_capacity(rows.len());
+                // Stored one by one, so that an invalid message delays only itself.
+                let mut results = Vec::with_capacity(rows.len());
                 for row in rows {
-                    answers.push(self.take_in_one(row).await);
+                    results.push(self.take_in_one(row).await);
                 }
-                answers
+                results
             }
             Err(error) => messages.iter().map(|_| Err(error.retold(error.kind()))).collect(),
         }
@@ -61,9 +62,9 @@ impl GroupInbox {
         Ok(())
     }
 
-    /// Wakes the claims for a row that is new, and has an operator notified of one that is parked.
+    /// Wakes the claims for a new row, and notifies an operator of a parked one.
     fn taken_in(&self, row: NewIncoming, stored: Stored) {
-        // Nothing of it is held, so that there is nothing to hand on.
+        // No row is leased by this node here, so that `hold` returns nothing to pass on.
         drop(self.hold(vec![row], &[stored]));
     }
 }
@@ -73,19 +74,20 @@ impl OwnGroup for GroupInbox {
         &self.group.name
     }
 
-    /// A queue that is somebody else's holds what its owner has bound to it, which this bus does not know.
+    /// Whether a handler of this group subscribes to the topic. Not for a queue that somebody else declares: this bus does
+    /// not know which topics its owner has bound to it.
     fn wants(&self, topic: &str) -> bool {
         !self.group.existing && self.group.member_for(topic).is_some()
     }
 
-    /// An error is for a message that the storage refuses, even parked; for all of them when the bus stops with a storage
-    /// that is not there.
+    /// Stores messages in the inbox. The result of a message is an error if the storage rejects it even when parked; all
+    /// results are errors if the bus stops while the storage is unavailable.
     fn take_in<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<(), StorageError>>> {
         Box::pin(self.take_in_all(messages))
     }
 }
 
-/// A message as a broker would deliver it.
+/// Creates the delivery of a message as a broker would deliver it.
 fn delivery(message: &Message) -> Incoming {
     let mut headers = Headers::new();
     for (name, value) in message.headers.iter().filter(|(name, _)| !names::stays(name)) {

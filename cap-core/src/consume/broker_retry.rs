@@ -1,9 +1,10 @@
-//! Retries that a broker keeps: recorded in the store first, then given to the broker; claimed when they come back.
+//! Retries that are delayed at the broker: recorded in the storage first, then sent to the broker as a copy; the row is
+//! claimed when the copy is delivered.
 //!
-//! The row is the truth. It becomes due by itself one lease after the broker should have brought the message back, so
-//! that nothing the broker does can lose the retry. What the broker keeps is a copy that only names the row: it has no
-//! body, and no header that a sender wrote. It counts only if it carries the proof that a node of this storage has sent
-//! it to this group, and if the row still waits for exactly that attempt.
+//! The row is authoritative. It becomes due by itself one lease after the broker should have delivered the copy, so that
+//! the retry cannot be lost whatever happens at the broker. The copy only names the row: it has neither a body nor headers
+//! that a sender wrote. It is accepted only with a proof that a node of this storage has sent it to this group, and only
+//! if the row still waits for exactly that attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +23,13 @@ use crate::message::{Headers, Message};
 use crate::storage::{Lease, RowOutcome};
 use crate::transport::{Delayed, Destination};
 
-/// Neither store nor broker is waited for any longer: the row becomes due by itself.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long the broker may take to accept a copy. After that, the storage keeps the retry.
+const DELAY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Ending {
-    /// Records a failed attempt and has the broker bring the message back to this group.
+    /// Records a failed attempt and has the broker deliver a copy to this group after the delay.
+    ///
+    /// The attempt is recorded before the copy is sent: a copy that arrives earlier would find no row that waits for it.
     pub(crate) async fn retry_at_broker(&self, job: &Job, after: Duration, error: String) {
         let spare = self.inbox.engine.storage.owner.lease;
         let lease = job.lease();
@@ -39,7 +42,7 @@ impl Ending {
             return;
         }
         point("delay.before").await;
-        let answer = timeout(LIMIT, self.inbox.engine.broker.delay(&delayed)).await;
+        let answer = timeout(DELAY_TIMEOUT, self.inbox.engine.broker.delay(&delayed)).await;
         point("delay.after").await;
         let error = match answer.map(|answers| answers.into_iter().next()) {
             Ok(Some(Ok(()))) => return,
@@ -47,22 +50,23 @@ impl Ending {
             Ok(None) | Err(_) => self.inbox.engine.broker.no_answer(),
         };
         if error.kind() == TransportErrorKind::DestinationFull {
-            // One line a message would be too many for a full delay queue.
+            // At debug level: a full delay queue would cause a line for each message.
             metrics::counter!("cap_rejected_total").increment(1);
             tracing::debug!(row = lease.id, %error, "broker rejected a delayed retry; the storage keeps it");
         } else {
             tracing::warn!(row = lease.id, %error, "broker cannot keep a delayed retry; the storage keeps it");
         }
-        self.keep_in_store(lease, after.saturating_sub(recorded.elapsed())).await;
+        self.keep_in_storage(lease, after.saturating_sub(recorded.elapsed())).await;
     }
 
-    /// Whether a failed attempt of this group may be followed by one that the broker brings.
+    /// Whether the next attempt of this group can be delayed at the broker.
     pub(super) fn may_retry_at_broker(&self) -> bool {
         self.inbox.engine.broker.retry_proofs.are_possible()
             && self.inbox.engine.broker.can_delay_retries(&self.group.name)
     }
 
-    /// What a copy carries: the row with its proof; and id, name and group, by which people and earlier versions know it.
+    /// The headers of a copy: the row with its proof, and the message id, name and group, for operators and earlier
+    /// versions.
     fn headers_of_copy(&self, lease: Lease, delivery: &Delivery) -> Headers {
         let group = &*self.group.name;
         let mut headers = Headers::new();
@@ -76,8 +80,9 @@ impl Ending {
         headers
     }
 
-    /// Has the row become due in time by itself.
-    async fn keep_in_store(&self, lease: Lease, after: Duration) {
+    /// Claims the row and releases it again with the remaining pause, so that it becomes due on time and not one lease
+    /// later.
+    async fn keep_in_storage(&self, lease: Lease, after: Duration) {
         let claimed = match claim(&self.inbox.engine, &[lease]).await {
             Ok(claimed) => claimed.into_iter().flatten().next(),
             Err(error) => {
@@ -86,7 +91,7 @@ impl Ending {
             }
         };
         if let Some(claimed) = claimed {
-            // Zero would mean: as long due as it is old.
+            // Zero would mean that the row is due since it was stored, which would put it before others.
             let outcome = RowOutcome::Release { after: after.max(Duration::from_micros(1)) };
             self.complete_and_wait(claimed.lease, outcome, None).await;
         }

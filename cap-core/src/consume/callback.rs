@@ -1,4 +1,4 @@
-//! The answer to a consumed message.
+//! The reply to a handled message.
 
 use cap_adapter::Delivery;
 
@@ -11,40 +11,40 @@ use crate::publish::composer::{Composer, Draft};
 use crate::runtime::callback_policy::CallbackPolicy;
 use crate::storage::NewOutgoing;
 
-/// What becomes of a handler's return value.
+/// What to do with a handler's return value.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    /// Nobody wants it.
+pub(crate) enum Reply {
+    /// No reply is requested.
     None,
-    /// It is published.
+    /// This reply is published.
     To(Box<NewOutgoing>),
-    /// The sender wants it at this topic, which this service does not publish to for others.
-    Refused(String),
+    /// The sender requested a reply to this topic, which `callbacks_to` does not allow.
+    NotAllowed(String),
 }
 
-/// The answer to a consumed message: what the callback topic is to be told (cap-compat section 9).
-pub(crate) fn answer(
+/// Creates the reply to a handled message, for its callback topic (cap-compat section 9).
+pub(crate) fn reply(
     composer: &Composer,
     policy: &CallbackPolicy,
     delivery: &Delivery,
     response: Option<Response>,
     control: ResponseControl,
-) -> Result<Answer, PublishError> {
+) -> Result<Reply, PublishError> {
     let asked = &delivery.message().headers;
     let written = asked.get(names::CALLBACK_NAME).filter(|topic| !topic.is_empty());
     let topic = match (control.callback, written) {
         (Callback::To(topic), _) if !topic.is_empty() => composer.options.answered_callback(&topic),
         (Callback::AsAsked, Some(_)) if response.is_none() && !policy.reply_to_unit => {
-            return Ok(Answer::None);
+            return Ok(Reply::None);
         }
         (Callback::AsAsked, Some(topic)) => {
             let topic = composer.options.answered_callback(topic);
             if !policy.allows(&topic) {
-                return Ok(Answer::Refused(topic));
+                return Ok(Reply::NotAllowed(topic));
             }
             topic
         }
-        _ => return Ok(Answer::None),
+        _ => return Ok(Reply::None),
     };
     let mut headers = control.headers;
     headers.remove(names::MESSAGE_ID);
@@ -52,7 +52,7 @@ pub(crate) fn answer(
     let sequence =
         asked.get(names::CORRELATION_SEQUENCE).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     headers.insert(names::CORRELATION_SEQUENCE, sequence.saturating_add(1).to_string());
-    // On whose behalf this service publishes there.
+    // The receiver of the reply can see on whose behalf this service publishes it.
     headers.insert(names::REQUEST_NAME, delivery.topic());
     match asked.get(names::VERIFIED_USER) {
         Some(user) => headers.insert(names::REQUEST_USER, user),
@@ -67,5 +67,5 @@ pub(crate) fn answer(
         verbatim_topic: true,
         ..Draft::default()
     };
-    composer.compose(draft).map(|new| Answer::To(Box::new(new)))
+    composer.compose(draft).map(|new| Reply::To(Box::new(new)))
 }

@@ -1,4 +1,4 @@
-//! The circuits of a group's subscribers, and the messages that wait for a probe.
+//! The circuits of a group's subscribers, and the messages that wait for the outcome of a probe.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,19 +10,19 @@ use super::received::Received;
 use crate::handlers::{Group, HandlerError, HandlerErrorKind, Member};
 use crate::runtime::circuit::{Admission, Circuit, CircuitHealth, CircuitState, Sign};
 
-/// What the executor keeps for the circuits of its group.
+/// The circuits of the executor's group.
 pub(crate) struct Pausing {
     members: Vec<Option<Paused>>,
     shown: Arc<Circuits>,
 }
 
-/// The circuits as `health` shows them.
+/// The circuits as reported by [`Cap::health`](crate::Cap::health).
 #[derive(Debug, Default)]
 pub(crate) struct Circuits(Mutex<Vec<CircuitHealth>>);
 
 struct Paused {
-    /// Its place among the circuits that are shown. Names do not tell them apart: one function may take two topics, and
-    /// closures have none.
+    /// Its index in [`Circuits`]. A name would not identify it: a function may subscribe to two topics, and closures have
+    /// no name.
     place: usize,
     circuit: Circuit,
     /// Messages that wait for the probe's outcome.
@@ -34,7 +34,7 @@ impl Circuits {
         self.lock().clone()
     }
 
-    /// Adds a circuit that is closed, and gives back its place.
+    /// Adds a closed circuit, and returns its index.
     fn add(&self, member: &Member) -> usize {
         let mut shown = self.lock();
         shown.push(CircuitHealth {
@@ -46,8 +46,8 @@ impl Circuits {
         shown.len() - 1
     }
 
-    /// Notes where a circuit stands; gives it back if that is new.
-    fn note(&self, place: usize, state: CircuitState) -> Option<CircuitHealth> {
+    /// Sets the state of a circuit, and returns the circuit if its state has changed.
+    fn set(&self, place: usize, state: CircuitState) -> Option<CircuitHealth> {
         let mut shown = self.lock();
         let circuit = shown.get_mut(place).filter(|circuit| circuit.state != state)?;
         (circuit.state, circuit.since) = (state, SystemTime::now());
@@ -71,7 +71,7 @@ impl Pausing {
         Self { members: group.members.iter().map(paused).collect(), shown }
     }
 
-    /// What is to become of a message that could run now.
+    /// Decides what to do with a message whose handler could run now.
     pub(crate) fn admit(&mut self, member: usize) -> Admission {
         let Some(paused) = &mut self.members[member] else { return Admission::Run };
         let admission = paused.circuit.admit(Instant::now());
@@ -79,25 +79,26 @@ impl Pausing {
         admission
     }
 
-    /// Whether a subscriber pauses.
+    /// Whether a subscriber is paused.
     pub(crate) fn is_open(&self, member: usize) -> bool {
         let paused = self.members[member].as_ref();
         paused.is_some_and(|paused| paused.circuit.state() != CircuitState::Closed)
     }
 
-    /// Has a message wait for the probe's outcome.
+    /// Keeps a message until the outcome of the probe is known.
     pub(crate) fn wait(&mut self, member: usize, message: Received) {
         if let Some(paused) = &mut self.members[member] {
             paused.waiting.push_back(message);
         }
     }
 
-    /// Hears that a handler succeeded.
+    /// Records that a handler succeeded.
     pub(crate) fn succeeded(&mut self, member: usize, probe: bool) {
-        self.hear(member, Sign::Up, probe);
+        self.record(member, Sign::Up, probe);
     }
 
-    /// Hears that a handler failed. Gives back how long the message rests without its attempt being counted, if so.
+    /// Records that a handler failed. If the attempt is not to be counted, returns how long its message is released to the
+    /// storage for.
     pub(crate) fn failed(&mut self, member: usize, error: &HandlerError, probe: bool) -> Option<Duration> {
         let paused = self.members[member].as_ref()?;
         let counts = error.is_outage() || !paused.circuit.outages_only();
@@ -105,17 +106,17 @@ impl Pausing {
             HandlerErrorKind::Failed if counts => Sign::Down,
             _ => Sign::None,
         };
-        self.hear(member, sign, probe)
+        self.record(member, sign, probe)
     }
 
-    fn hear(&mut self, member: usize, sign: Sign, probe: bool) -> Option<Duration> {
+    fn record(&mut self, member: usize, sign: Sign, probe: bool) -> Option<Duration> {
         let paused = self.members[member].as_mut()?;
-        let rest = paused.circuit.hear(Instant::now(), sign, probe);
+        let rest = paused.circuit.record(Instant::now(), sign, probe);
         Self::show(&self.shown, paused);
         rest
     }
 
-    /// The messages of a subscriber that need wait no longer: its probe has ended.
+    /// Takes the messages of a subscriber that waited for a probe, if the probe has ended.
     pub(crate) fn take_waiting(&mut self, member: usize) -> VecDeque<Received> {
         match &mut self.members[member] {
             Some(paused) if paused.circuit.state() != CircuitState::Probing => {
@@ -127,7 +128,7 @@ impl Pausing {
 
     fn show(shown: &Circuits, paused: &Paused) {
         let Some(CircuitHealth { subscriber, topic, state, .. }) =
-            shown.note(paused.place, paused.circuit.state())
+            shown.set(paused.place, paused.circuit.state())
         else {
             return;
         };
@@ -141,7 +142,7 @@ impl Pausing {
                 );
             }
             CircuitState::Probing => {
-                tracing::info!(subscriber, topic, "circuit half-open: trying one message");
+                tracing::info!(subscriber, topic, "circuit half-open: handling one message as a probe");
             }
             CircuitState::Closed => {
                 tracing::info!(subscriber, topic, "circuit closed: the handler runs again");

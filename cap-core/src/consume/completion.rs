@@ -1,4 +1,5 @@
-//! What becomes of a message whose handler has returned: its mark and its answer, its next attempt, or its end.
+//! Completes an attempt once its handler has returned: records the success with its reply, schedules the next attempt, or
+//! parks the message.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use cap_adapter::{Completion, Delivery, Enlisted, HandlerError, HandlerErrorKind};
 use futures_util::FutureExt;
 
-use super::callback::{Answer, answer};
+use super::callback::{Reply, reply};
 use super::inbox::Inbox;
 use super::received::{Job, Received};
 use super::retry_decision::{Decision, decide};
@@ -23,30 +24,31 @@ use crate::storage::{Lease, Reason, RowCompletion, RowOutcome, Side};
 use crate::writer::OutcomeItem;
 use cap_adapter::engine::{caught, panic_text};
 
-/// How the slow way of ending a message ended.
+/// What the executor does next after one of its asynchronous steps.
 pub(crate) enum End {
-    /// The message has left this node.
+    /// The attempt is complete and the message has left this node.
     Over(Job),
-    /// Another attempt is to be made at once.
+    /// Another attempt is made at once.
     Again(Job),
-    /// A message that nobody here takes waits for an operator.
+    /// The message is parked or released without having been handled.
     Parked,
-    /// A suspect's turn has come.
+    /// It is this suspect's turn.
     Turn(Box<Received>),
-    /// A suspect's start was noted, or must not happen.
+    /// The start of a suspect is marked in the storage; if `false` it must not start.
     Marked(Job, bool),
 }
 
-/// What ends a message; apart from the executor, so that it can run beside it.
+/// Completes attempts. Separate from the executor, so that its futures can run while the executor goes on.
 pub(crate) struct Ending {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) group: Arc<Group>,
-    /// No attempt is made at once: the message comes by again, and is admitted when the circuit says so.
+    /// Whether the subscriber's circuit is open. If so no immediate attempt is made: the message is claimed later, and
+    /// handled when the circuit admits it.
     pub(crate) circuit_open: bool,
 }
 
 impl Ending {
-    /// The outcome of a success: the mark, the answer, and what the handler published.
+    /// Creates the outcome of a success, with the reply and the messages that the handler published.
     pub(crate) fn row_completion(
         &self,
         job: &Job,
@@ -58,15 +60,16 @@ impl Ending {
         };
         let control = data.response_control(std::mem::take);
         let policy = &self.group.members[job.member].callbacks;
-        let answer = answer(&self.inbox.outbox.composer, policy, delivery, response, control)
-            .map_err(|error| HandlerError::permanent(format!("the answer cannot be published: {error}")))?;
+        let reply = reply(&self.inbox.outbox.composer, policy, delivery, response, control)
+            .map_err(|error| HandlerError::permanent(format!("the reply cannot be published: {error}")))?;
         let mut publishes = data.take_publishes();
-        match answer {
-            Answer::None => {}
-            Answer::To(answer) => publishes.push(*answer),
-            Answer::Refused(topic) => self.log_refused_reply(delivery, &topic),
+        match reply {
+            Reply::None => {}
+            Reply::To(reply) => publishes.push(*reply),
+            Reply::NotAllowed(topic) => self.log_disallowed_reply(delivery, &topic),
         }
-        // What has crashed a process keeps its row, as what has failed does: its record says why.
+        // A message that has crashed a process keeps its state row, as one that has failed does, because the row records
+        // why.
         let retention = self
             .inbox
             .engine
@@ -82,7 +85,7 @@ impl Ending {
     fn log_failed_attempt(&self, job: &Job, error: &str, decision: &Decision) {
         let delivery = &job.delivery;
         let handler = &*self.group.members[job.member].function;
-        // What differs in numbers only is one kind, such as an error that names its order.
+        // Errors that differ only in numbers are of one kind, such as those that name an order.
         let kind = error.chars().filter(|character| !character.is_ascii_digit()).take(100);
         let kind = format!("{handler}: {}", kind.collect::<String>());
         let (message_id, topic, group) = (delivery.message_id().as_str(), delivery.topic(), delivery.group());
@@ -94,7 +97,7 @@ impl Ending {
         }
     }
 
-    fn log_refused_reply(&self, delivery: &Delivery, callback: &str) {
+    fn log_disallowed_reply(&self, delivery: &Delivery, callback: &str) {
         metrics::counter!("cap_callbacks_refused_total").increment(1);
         if self.inbox.engine.repeated.is_first(Event::ReplyNotSent, &self.group.name, callback) {
             tracing::warn!(
@@ -108,7 +111,8 @@ impl Ending {
         }
     }
 
-    /// The item for the outcome writer. Messages that are published along take their places in the relay first.
+    /// Creates the item for the outcome writer. The messages that it publishes take their places in the relay's queue
+    /// before they are stored, so that their rows can be inserted as leased by this node.
     pub(crate) fn item(&self, mut row_completion: RowCompletion) -> OutcomeItem {
         if row_completion.publishes.is_empty() {
             return OutcomeItem::new(Side::Inbox, row_completion);
@@ -153,8 +157,8 @@ impl Ending {
                 after_commit.not_committed();
                 End::Over(job)
             }
-            // What follows is written under the same lease: had the commit happened after all, it finds no row, and what
-            // was published is found as the after_commit is dropped.
+            // It is unknown whether the transaction was committed. If it was, the outcome that is written now under the
+            // same lease does not apply, and dropping `after_commit` makes it look for the published messages.
             Err(error) if !error.is_refused() => {
                 let after = Duration::from_secs(1);
                 let error = HandlerError::cancelled().retry_after(after).because(error);
@@ -167,12 +171,12 @@ impl Ending {
         }
     }
 
-    /// Rolls a handler's transaction back; one that panics at that is gone, too.
+    /// Rolls back a handler's transaction. A panic in it is ignored: it drops the transaction as well.
     pub(crate) async fn abandon(enlisted: Box<dyn Enlisted>) {
         let _ = AssertUnwindSafe(async { enlisted.abandon().await }).catch_unwind().await;
     }
 
-    /// What the application says about an error besides what it says itself.
+    /// Applies the application's error classifier to an ordinary failure.
     pub(crate) fn classify(&self, job: &Job, error: HandlerError) -> HandlerError {
         let classify = self.group.members[job.member].classify.or(self.inbox.classify);
         match classify {
@@ -185,7 +189,7 @@ impl Ending {
         }
     }
 
-    /// Gives a message back whose handler failed while its circuit was open: nothing counts.
+    /// Releases a message whose handler failed while its circuit was open, without counting the attempt.
     pub(crate) async fn rest(self, job: Job, error: &HandlerError, rest: Duration) -> End {
         let delivery = &job.delivery;
         tracing::warn!(
@@ -194,13 +198,13 @@ impl Ending {
             group = delivery.group(),
             error = error.text_with(self.inbox.engine.options.payload_in_errors),
             ?rest,
-            "the handler failed while its circuit was open; the attempt is not counted"
+            "handler failed while its circuit was open; the attempt is not counted"
         );
         self.complete_and_wait(job.lease(), RowOutcome::Release { after: rest }, None).await;
         End::Over(job)
     }
 
-    /// Records a failure and decides what follows.
+    /// Decides what follows from a failure, and records it.
     pub(crate) async fn failed(self, mut job: Job, error: HandlerError) -> End {
         let text = error.text_with(self.inbox.engine.options.payload_in_errors);
         let attempt = job.delivery.attempt();
@@ -239,13 +243,13 @@ impl Ending {
             Decision::Later(after) | Decision::AtBroker(after) => {
                 RowOutcome::Retry { after, hold: false, error: text }
             }
-            Decision::GiveBack(after) => RowOutcome::Release { after },
+            Decision::Release(after) => RowOutcome::Release { after },
         };
         self.complete_and_wait(job.lease(), outcome, None).await;
         End::Over(job)
     }
 
-    /// Ends a message for good, and has an operator told.
+    /// Parks a message that has failed for good, and notifies an operator.
     pub(crate) async fn give_up(
         &self,
         lease: Lease,
@@ -268,8 +272,8 @@ impl Ending {
         }
     }
 
-    /// Waits until the outcome is stored, and says whether the lease held. `failed_before` is how many attempts had failed
-    /// before the one that it counts.
+    /// Writes an outcome, waits until it is stored, and returns whether this node still had the lease. If the outcome counts
+    /// a failed attempt, `failed_before` is how many had failed before.
     pub(crate) async fn complete_and_wait(
         &self,
         lease: Lease,

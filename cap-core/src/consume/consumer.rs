@@ -1,7 +1,8 @@
-//! From the broker to the inbox: one task a group receives, stores, acknowledges, and hands on.
+//! The consumer task, one for each group: it receives deliveries, stores them in the inbox, acknowledges them, and passes
+//! them on to the group's executor.
 //!
-//! A delivery is acknowledged once it is durable, and not before. The broker being away, the store being away or out of
-//! order, or a queue being deleted only makes the task wait and begin anew.
+//! A delivery is acknowledged only after it is stored. If the broker or the storage is unavailable or needs operator
+//! action, or a queue is deleted, the task waits and starts consuming again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::runtime::health::Tracker;
 use crate::storage::{Lease, NewIncoming, RowOutcome, Side, Stored};
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 
-/// Receives for one group until intake stops. `connected` learns of the first success or failure.
+/// Consumes for one group until intake stops. `connected` receives the first success or failure.
 pub(crate) async fn run_consumer(
     task: GroupInbox,
     health: Arc<Tracker>,
@@ -41,13 +42,14 @@ pub(crate) async fn run_consumer(
         prefetch: engine.options.prefetch,
     };
     let mut connected = Some(connected);
-    // What this bus sends may go past a queue of somebody else's: that is bound, or not, without it.
+    // A queue that is declared by somebody else is bound, or not, independently of this bus. Sending need not wait for it.
     let mut undeclared = !task.group.existing;
     let mut backoff = Backoff::default();
     loop {
         let consuming = engine.broker.consume_within(&spec, task.channels.budget.share());
         let Some(consumer) = stop.run_until_cancelled(consuming).await else { return };
-        // A refusal is an answer, too: no waiting repairs it, and others' messages need not wait for that.
+        // A queue that the broker refuses to declare counts as settled: waiting does not fix it, and messages to other
+        // groups need not wait.
         if undeclared && !consumer.as_ref().is_err_and(TransportError::is_unavailable) {
             undeclared = false;
             engine.broker.undeclared.send_modify(|groups| *groups = groups.saturating_sub(1));
@@ -55,23 +57,24 @@ pub(crate) async fn run_consumer(
         match consumer {
             Ok(mut consumer) => {
                 health.up();
-                tell(&mut connected, Ok(()));
+                report(&mut connected, Ok(()));
                 match task.receive(&mut *consumer).await {
                     Ended::WithIntake => return,
                     Ended::ByBroker(error) => {
                         backoff.reset();
                         health.down(&error);
                     }
-                    // What it left behind comes at once to whoever asks next: the pauses grow.
-                    Ended::ByStore(error) => health.down(&error),
+                    // The backoff is not reset: the broker redelivers the unacknowledged messages at once to the next
+                    // consumer, so that the pauses must grow.
+                    Ended::ByStorage(error) => health.down(&error),
                     Ended::WithGroup => {
                         return health
-                            .down(&"the task that runs its handlers has died; start this process anew");
+                            .down(&"the task that runs this group's handlers has died; restart the process");
                     }
                 }
             }
             Err(error) => {
-                tell(&mut connected, Err(error.clone()));
+                report(&mut connected, Err(error.clone()));
                 health.down(&error);
             }
         }
@@ -81,33 +84,34 @@ pub(crate) async fn run_consumer(
     }
 }
 
-fn tell(
+/// Sends the first result to whoever waits for the start.
+fn report(
     connected: &mut Option<oneshot::Sender<Result<(), TransportError>>>,
     result: Result<(), TransportError>,
 ) {
     if let Some(connected) = connected.take() {
-        // Nobody listens when start has given up waiting.
+        // The receiver is gone if the start has timed out.
         let _ = connected.send(result);
     }
 }
 
 impl GroupInbox {
-    /// Receives until the consumer ends.
+    /// Receives deliveries until intake stops or the consumer fails, and returns why it ended.
     ///
-    /// What was received when intake stops is stored and acknowledged, if that does not take long. Leaving it is
-    /// safe, too: what is not acknowledged is delivered again, and what is stored but not handed on is claimed when
-    /// its lease has run out.
+    /// A batch that was received before intake stopped is still stored and acknowledged if that does not take long. It is
+    /// safe to drop it at any point: deliveries that are not acknowledged are delivered again, and rows that are stored
+    /// but not passed on are claimed once their lease has expired.
     async fn receive(&self, consumer: &mut dyn DynConsumer) -> Ended {
         /// How long a batch may take after intake has stopped.
-        const GRACE: Duration = Duration::from_secs(5);
+        const BATCH_TIMEOUT_AFTER_STOP: Duration = Duration::from_secs(5);
         let stop = &self.inbox.engine.lifecycle.stop.intake;
         let prefetch = usize::from(self.inbox.engine.options.prefetch);
         let mut left_behind = 0;
         loop {
             let deliveries = tokio::select! {
-                // The stop is looked at first: it ends the group's task, too, which may be gone before this task runs
-                // again. Only a group that is gone without a stop has died. All arms may be dropped: a receive that is
-                // given up takes no message with it.
+                // Biased, with the stop first: a stop also ends the group's task, which may be gone before this task runs
+                // again. Only if the group's task is gone without a stop has it died. Dropping any arm loses nothing: a
+                // receive takes messages only when it completes.
                 biased;
                 () = stop.cancelled() => return Ended::WithIntake,
                 () = self.channels.intake.closed() => return Ended::WithGroup,
@@ -118,8 +122,9 @@ impl GroupInbox {
             };
             let too_late = async {
                 stop.cancelled().await;
-                tokio::time::sleep(GRACE).await;
+                tokio::time::sleep(BATCH_TIMEOUT_AFTER_STOP).await;
             };
+            // Biased: a batch that is complete is not given up because the timeout has passed as well.
             tokio::select! {
                 biased;
                 kept = self.keep(consumer, deliveries) => match kept {
@@ -128,20 +133,20 @@ impl GroupInbox {
                 },
                 () = too_late => return Ended::WithIntake,
             }
-            // Each takes a place of the prefetch for as long as this consumer lives.
+            // Each unacknowledged message occupies a place of the prefetch for as long as this consumer lives.
             if left_behind * 2 > prefetch {
-                return Ended::ByStore(self.refusal(left_behind));
+                return Ended::ByStorage(self.rejection(left_behind));
             }
         }
     }
 
-    fn refusal(&self, left_behind: usize) -> StorageError {
-        let text = format!("{left_behind} received messages are refused and stay at the broker");
+    fn rejection(&self, left_behind: usize) -> StorageError {
+        let text = format!("storage rejects {left_behind} received messages; they stay at the broker");
         StorageError::new(StorageErrorKind::Refused, self.inbox.engine.storage.name(), text)
     }
 
-    /// Waits for deliveries, no more than there is room for, in messages and in bytes: a handler that falls behind stops
-    /// the intake here, and the broker's prefetch stops the broker. What is not held needs no room.
+    /// Waits for deliveries, for no more messages and bytes than there is room for. If handlers fall behind, intake stops
+    /// here, and the prefetch limit then stops the broker. Where rows are left to the claims, no room is needed.
     async fn next_batch(&self, consumer: &mut dyn DynConsumer) -> Result<Vec<Incoming>, TransportError> {
         let limit = self.inbox.engine.options.batch_size;
         if !self.holds_what_it_stores() {
@@ -159,20 +164,20 @@ impl GroupInbox {
         consumer.receive_within(free.min(limit), bytes.min(BATCH_BYTES)).await
     }
 
-    /// Stores a batch, acknowledges it, and hands it on. Gives back how many of it had to be left unacknowledged.
+    /// Stores a batch, acknowledges it, and passes it on. Returns how many deliveries had to be left unacknowledged.
     async fn keep(&self, consumer: &mut dyn DynConsumer, deliveries: Vec<Incoming>) -> Result<usize, Ended> {
         point("receive.after").await;
         metrics::counter!("cap_received_total").increment(deliveries.len() as u64);
-        let (deliveries, retries, refused) = self.part(deliveries);
+        let (deliveries, retries, forged) = self.separate_copies(deliveries);
         self.keep_retries(consumer, &retries).await?;
-        if !refused.is_empty() {
-            self.acknowledge(consumer, &refused, Vec::new()).await?;
+        if !forged.is_empty() {
+            self.acknowledge(consumer, &forged, Vec::new()).await?;
         }
         if deliveries.is_empty() {
             return Ok(0);
         }
         self.channels.budget.expect(deliveries.iter().map(Incoming::size).max().unwrap_or_default());
-        // While they are stored nothing is claimed in their place.
+        // Reserved while they are being stored, so that the claims do not take the memory meanwhile.
         let _reserved = self.channels.budget.reserve(deliveries.iter().map(Incoming::size).sum());
         let tags: Vec<Tag> = deliveries.iter().map(|delivery| delivery.tag).collect();
         let rows = self.rows(deliveries).await;
@@ -181,12 +186,12 @@ impl GroupInbox {
             Err(error) if error.kind() == StorageErrorKind::Refused => {
                 self.one_by_one(consumer, rows, &tags, error).await
             }
-            Err(error) => Err(Ended::ByStore(error)),
+            Err(error) => Err(Ended::ByStorage(error)),
         }
     }
 
-    /// Acknowledges what is stored and hands it on; first stores apart what another message has the id of. Gives back how
-    /// many had to be left unacknowledged.
+    /// Acknowledges the deliveries that are stored and passes them on. Messages whose id belongs to another message are
+    /// stored apart first. Returns how many deliveries had to be left unacknowledged.
     async fn accept(
         &self,
         consumer: &mut dyn DynConsumer,
@@ -221,12 +226,12 @@ impl GroupInbox {
             Err(error) if error.kind() == StorageErrorKind::Refused => {
                 self.one_by_one(consumer, rows, &tags, error).await
             }
-            Err(error) => Err(Ended::ByStore(error)),
+            Err(error) => Err(Ended::ByStorage(error)),
         }
     }
 
-    /// Acknowledges deliveries, and then hands on what is new of them: a slow handler must not make the broker wait
-    /// for its answer. Should the acknowledgement fail, the redelivery is seen to be a duplicate.
+    /// Acknowledges deliveries, and only then passes the new ones on, so that a slow handler does not delay the
+    /// acknowledgement. If the acknowledgement fails, the redelivery is recognized as a duplicate.
     pub(super) async fn acknowledge(
         &self,
         consumer: &mut dyn DynConsumer,
@@ -237,31 +242,31 @@ impl GroupInbox {
         let acknowledged = consumer.acknowledge(tags, Acknowledge::Accept).await;
         point("acknowledge.after").await;
         for received in new {
-            self.hand_on(received).await;
+            self.pass_on(received).await;
         }
         acknowledged
     }
 
-    /// Tells messages from copies that came back from a delay, whose rows are in the storage: gives back the messages, the
-    /// claims that copies ask for, with their tags, and the tags of copies that are not ours.
-    fn part(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>, Vec<Tag>) {
-        let (mut retries, mut refused) = (Vec::new(), Vec::new());
+    /// Separates messages from retry copies, whose rows are in the storage. Returns the messages, the claims that copies
+    /// ask for with their tags, and the tags of forged copies.
+    fn separate_copies(&self, deliveries: Vec<Incoming>) -> (Vec<Incoming>, Vec<(Lease, Tag)>, Vec<Tag>) {
+        let (mut retries, mut forged) = (Vec::new(), Vec::new());
         if !deliveries.iter().any(|delivery| delivery.headers.contains(names::RETRY)) {
-            return (deliveries, retries, refused);
+            return (deliveries, retries, forged);
         }
         let mut messages = Vec::new();
         for delivery in deliveries {
             match self.copy_of(&delivery) {
                 Copied::Message => messages.push(delivery),
                 Copied::Ours(lease) => retries.push((lease, delivery.tag)),
-                Copied::Forged => refused.push(delivery.tag),
+                Copied::Forged => forged.push(delivery.tag),
             }
         }
-        (messages, retries, refused)
+        (messages, retries, forged)
     }
 
-    /// Hands a message to the group's task. If that has ended, the message is nobody's again.
-    async fn hand_on(&self, received: Received) {
+    /// Passes a message to the group's executor. If that has ended, releases the lease.
+    async fn pass_on(&self, received: Received) {
         if let Err(mpsc::error::SendError(received)) = self.channels.intake.send(received).await {
             let outcome = RowOutcome::Release { after: Duration::ZERO };
             self.inbox.outbox.outcomes.write(Side::Inbox, received.lease(), outcome).await;

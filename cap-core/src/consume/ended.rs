@@ -1,16 +1,16 @@
-//! Why a group stops receiving from its consumer.
+//! The reasons why a group stops receiving from its consumer.
 
 use crate::error::{StorageError, TransportError};
 
-/// Why a consumption has ended.
+/// Why a group has stopped receiving.
 pub(super) enum Ended {
     /// Intake has stopped.
     WithIntake,
-    /// The group takes no more, though intake goes on.
+    /// The group's executor has ended although intake has not stopped.
     WithGroup,
     ByBroker(TransportError),
-    /// The store does not take what comes.
-    ByStore(StorageError),
+    /// The storage does not accept what is received.
+    ByStorage(StorageError),
 }
 
 impl From<TransportError> for Ended {

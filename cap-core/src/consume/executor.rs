@@ -1,8 +1,7 @@
-//! Runs the handlers of one group: within its concurrency, in order where that is asked for, and with one
-//! consequence for each outcome.
+//! Runs the handlers of one group, within its concurrency limit and, with `order_by`, in order for each key.
 //!
-//! One task owns all of the group's state, so there is nothing to lock: fresh messages, claimed ones and immediate
-//! repetitions all pass through it, and one limit holds for them together. Each handler runs in a task of its own.
+//! One task owns all of the group's state, so there is nothing to lock. New messages, claimed ones and immediate retries
+//! all pass through it and share one limit. Each handler runs in a task of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +18,7 @@ use tokio::task::JoinSet;
 use super::circuit_breaking::{Circuits, Pausing};
 use super::completion::{End, Ending};
 use super::inbox::Inbox;
-use super::inbox_row::refused_callback;
+use super::inbox_row::disallowed_callback;
 use super::key_order::KeyOrder;
 use super::received::{Job, Received};
 use super::suspects::{Suspects, mark_started};
@@ -33,7 +32,7 @@ use crate::runtime::suspect_gate::Pass;
 use crate::storage::{Lease, Reason, RowOutcome, Side};
 use crate::writer::OutcomeItem;
 
-/// How busy a group is.
+/// How many messages of a group are running and waiting, for health and metrics.
 #[derive(Debug, Default)]
 pub(crate) struct GroupGauge {
     pub(crate) running: AtomicUsize,
@@ -46,7 +45,7 @@ pub(crate) struct GroupGauge {
 /// The tasks in which handlers run.
 type Handlers = JoinSet<(Job, Outcome)>;
 
-/// Runs a group's handlers until intake stops and what was started has ended, or everything stops.
+/// Runs a group's handlers until intake has stopped and all started handlers have finished, or everything stops.
 pub(crate) async fn run_group(
     inbox: Arc<Inbox>,
     group: Arc<Group>,
@@ -67,16 +66,17 @@ pub(crate) async fn run_group(
     };
     let mut handlers = Handlers::new();
     everything.run_until_cancelled(executor.run(intake, &mut handlers)).await;
-    // Those that have not ended by the deadline are dropped, and have let go of what they hold when this returns.
+    // Handlers that have not finished by the deadline are dropped. Waiting for that ensures that they have released their
+    // resources when this returns.
     handlers.shutdown().await;
 }
 
 struct Executor {
     inbox: Arc<Inbox>,
     group: Arc<Group>,
-    /// Failures and transactions, which need the storage before they are over.
+    /// Steps that wait for the storage or for a suspect's turn, most of them at the end of an attempt.
     ending: FuturesUnordered<BoxFuture<'static, End>>,
-    /// Attempts that have begun, and have not ended with what follows from them.
+    /// Attempts that have started and whose outcome is not yet written or queued to be written.
     running: usize,
     order: KeyOrder,
     pausing: Pausing,
@@ -99,14 +99,16 @@ impl Executor {
                 self.start(received, handlers).await;
                 continue;
             }
-            // Where one runs at a time, a suspect that waits for its turn is not overtaken either.
+            // With a concurrency of 1, no message may overtake a suspect that waits for its turn.
             let in_order = self.group.concurrency > 1 || !self.suspects.has_turn;
             let takes = room && in_order && self.order.waiting() < limit;
-            // Nothing is lost with the arms that are dropped: each takes something only as it completes.
+            // Biased: finished work frees places before new work is taken. Dropping an arm loses nothing, since each takes
+            // something only when it completes.
             tokio::select! {
                 biased;
                 Some(done) = handlers.join_next(), if !handlers.is_empty() => {
-                    // Panics are outcomes; a task is cancelled only by the end of this one.
+                    // A panic of a handler is caught and is an outcome, and the tasks are cancelled only when this one
+                    // ends, so that joining does not fail.
                     if let Ok((job, outcome)) = done {
                         self.finished(job, outcome).await;
                     }
@@ -118,6 +120,7 @@ impl Executor {
         }
     }
 
+    /// Updates the gauge.
     fn show(&self, in_queue: usize) {
         let suspects = self.suspects.waiting.len();
         self.gauge.running.store(self.running, Ordering::Relaxed);
@@ -125,7 +128,7 @@ impl Executor {
         self.gauge.queued.store(in_queue + self.order.len() + suspects, Ordering::Relaxed);
     }
 
-    /// Starts a message, or has it wait for its key.
+    /// Starts a message, or makes it wait for its key; parks it if it cannot be handled.
     async fn take(&mut self, mut received: Received, handlers: &mut Handlers) {
         if received.message().id().is_none() || received.message().name().is_none() {
             match self.inbox.hook.apply_again(received.message()) {
@@ -152,11 +155,11 @@ impl Executor {
         }
     }
 
-    /// Why a message is parked instead of being handled, if it is.
+    /// Says why a message is parked instead of handled, if that is so.
     fn forbids(&self, member: usize, received: &Received) -> Option<(Reason, String)> {
         let options = &self.inbox.engine.options;
         let headers = &received.message().headers;
-        if let Some(error) = refused_callback(options, &self.group.members[member], headers) {
+        if let Some(error) = disallowed_callback(options, &self.group.members[member], headers) {
             return Some((Reason::CallbackNotAllowed, error));
         }
         let suspect = received.suspect.as_ref()?;
@@ -183,7 +186,7 @@ impl Executor {
             return self.park_unhandled(received);
         };
         let key = self.key(member, &received);
-        // While it waited the node may have lost it; another has handled it by now.
+        // The lease may have been lost while the message waited; if so, another node handles it.
         if !self.holds(&received) {
             self.end_turn(received.pass.take());
             return self.order.free(key);
@@ -219,10 +222,10 @@ impl Executor {
         }));
     }
 
-    /// What the handler sees of a message.
+    /// Creates the delivery that the handler receives.
     fn delivery(&self, member: usize, topic: Arc<str>, received: &mut Received) -> Delivery {
         let engine = &self.inbox.engine;
-        // Nobody else has this message yet, so that it is not copied.
+        // Nothing else refers to the message yet, so that `make_mut` does not copy it.
         let message = Arc::make_mut(&mut received.in_flight.message);
         message.headers.insert(names::EXECUTION_INSTANCE, &*engine.storage.owner.node);
         Delivery::new(DeliveryParts {
@@ -250,8 +253,8 @@ impl Executor {
         });
     }
 
-    /// Has a suspect wait until no other one of the group has its turn, and then for those of other groups. It takes no
-    /// place of the group's concurrency meanwhile.
+    /// Makes a suspect wait for its turn: first within the group, where one has its turn at a time, then among all groups.
+    /// Meanwhile it does not count against the group's concurrency.
     fn wait_for_turn(&mut self, mut received: Received) {
         if self.suspects.has_turn {
             return self.suspects.waiting.push_back(received);
@@ -265,7 +268,7 @@ impl Executor {
         }));
     }
 
-    /// Ends a suspect's turn, if it is one, and gives it to the next.
+    /// Ends the turn of a suspect, if the message had one, and lets the next suspect wait for its turn.
     fn end_turn(&mut self, pass: Option<Pass>) {
         if pass.is_none() {
             return;
@@ -281,7 +284,7 @@ impl Executor {
         Ending { inbox: Arc::clone(&self.inbox), group: Arc::clone(&self.group), circuit_open: false }
     }
 
-    /// Releases a message that is not to run now. As with a success, a full queue is not waited for here.
+    /// Releases a message that is not to be handled now. As with a success, this does not wait for a full queue.
     fn release(&mut self, lease: Lease, after: Duration) {
         let item = OutcomeItem::of(Side::Inbox, lease, RowOutcome::Release { after });
         if let Err(item) = self.inbox.outbox.outcomes.try_send(item) {
@@ -294,10 +297,10 @@ impl Executor {
         }
     }
 
-    /// A claimed message that no handler here takes: it waits for an operator, as a fresh one would.
+    /// Parks a claimed message that no handler of the group subscribes to, as is done with a received one.
     fn park_unhandled(&mut self, received: Received) {
         let topic = received.message().name().unwrap_or_default();
-        let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
+        let error = format!("no handler of the group {} subscribes to the topic {topic}", self.group.name);
         self.park(received, Reason::NoSubscriber, error);
     }
 
@@ -359,12 +362,12 @@ impl Executor {
         }
     }
 
-    /// Hands a success to the outcome writer.
+    /// Passes a success to the outcome writer.
     fn succeeded(&mut self, job: Job, item: OutcomeItem) {
         let inbox = Arc::clone(&self.inbox);
         if job.received.pass.is_some() {
-            // The next suspect waits until this one's success is stored: were the process to die before, it would be
-            // blamed.
+            // The next suspect waits until this one's success is stored. If the process died before that, the crash would
+            // be counted for this message.
             return self.ending.push(Box::pin(async move {
                 inbox.outbox.outcomes.send_and_wait(item).await;
                 End::Over(job)
@@ -372,8 +375,8 @@ impl Executor {
         }
         match self.inbox.outbox.outcomes.try_send(item) {
             Ok(()) => self.over(job),
-            // A full queue means that the storage is behind, and holds this group up. It is not waited for here: those
-            // that are ending wait for it, too, and would not be looked at meanwhile.
+            // A full queue means that the storage is slow, which slows this group down. But this task must not wait for
+            // it: the futures in `ending` wait for the same queue and would not be polled meanwhile.
             Err(item) => self.ending.push(Box::pin(async move {
                 inbox.outbox.outcomes.send(item).await;
                 End::Over(job)
@@ -395,19 +398,20 @@ impl Executor {
         }
     }
 
-    /// A suspect's start could not be noted: its lease is lost, or the bus stops. A probe that it was tells nothing.
+    /// Ends a suspect whose start could not be marked, because its lease is lost or the bus stops. If it was a probe, it
+    /// says nothing about the dependency.
     fn not_started(&mut self, job: Job) {
         let _ = self.pausing.failed(job.member, &HandlerError::cancelled(), job.probe);
         self.let_waiting_go_on(job.member);
         self.over(job);
     }
 
-    /// Those that waited for a probe need wait no longer, if it has ended.
+    /// Makes messages that waited for a probe ready to run, if the probe has ended.
     fn let_waiting_go_on(&mut self, member: usize) {
         self.order.release(self.pausing.take_waiting(member));
     }
 
-    /// Frees the message's place, the memory that it took, and its key for the next.
+    /// Frees the place and the memory of a message, and its key for the next one.
     fn over(&mut self, job: Job) {
         self.running -= 1;
         let Job { received, key, .. } = job;

@@ -1,4 +1,4 @@
-//! A group of this bus, and the way of its messages into the inbox.
+//! The inbox of one group: inserting its rows, and what happens to them right after that.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::runtime::repeated_events::Event;
 use crate::storage::{Entry, Lease, NewIncoming, Reason, Side, Stored};
 use crate::writer::InsertItem;
 
-/// A group of this bus, and the way into its inbox.
+/// A group of this bus, with its channels to the insert writer and to its executor.
 pub(crate) struct GroupInbox {
     pub(super) inbox: Arc<Inbox>,
     pub(super) group: Arc<Group>,
     pub(super) channels: GroupChannels,
 }
 
-/// Where what a group receives goes, and what it may take of the memory.
+/// The channels of a group, and its memory budget.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupChannels {
     /// To the group's insert writer.
@@ -37,8 +37,8 @@ impl GroupInbox {
         Self { inbox, group, channels }
     }
 
-    /// Has rows inserted, in parts that fit into a batch each: an error may leave some of them stored, which are
-    /// duplicates when they are stored again.
+    /// Inserts rows, in parts that each fit into a batch. After an error some of them may be stored; they are duplicates
+    /// when they are stored again.
     pub(super) async fn store(&self, rows: Vec<NewIncoming>) -> Result<Vec<Stored>, StorageError> {
         let mut parts = split(rows, BATCH_BYTES, |row| row.message.size()).into_iter();
         let Some(first) = parts.next() else { return Ok(Vec::new()) };
@@ -56,12 +56,13 @@ impl GroupInbox {
         {
             return stored;
         }
-        // The lane has ended: the bus stops, and the broker keeps the messages.
+        // The insert writer has ended, so the bus is stopping. Waiting for ever leaves the deliveries unacknowledged, and
+        // the broker keeps them; the caller is dropped.
         std::future::pending().await
     }
 
-    /// Notes that this node holds rows that it has just inserted, has an operator told of those that are parked, and
-    /// gives back what is to be handled. What waits for room later is held from now on, so that it is renewed.
+    /// Records the leases of rows that this node has just inserted, notifies an operator of parked ones, and returns the
+    /// messages to handle. A lease is recorded now, so that it is renewed while its message waits for room.
     pub(super) fn hold(&self, rows: Vec<NewIncoming>, stored: &[Stored]) -> Vec<Received> {
         rows.into_iter().zip(stored).filter_map(|(row, stored)| self.hold_one(row, *stored)).collect()
     }

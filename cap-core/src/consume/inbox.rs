@@ -1,4 +1,4 @@
-//! What the groups of a bus share.
+//! The state that all groups of a bus share on the receiving side.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::publish::Outbox;
 use crate::runtime::engine::Engine;
 use crate::runtime::suspect_gate::SuspectGate;
 
-/// What the groups of a bus share.
+/// The state that all groups of a bus share on the receiving side.
 pub(crate) struct Inbox {
     pub(crate) engine: Arc<Engine>,
-    /// Where replies go, and what handlers publish.
+    /// The outbox for replies and for messages that handlers publish.
     pub(crate) outbox: Arc<Outbox>,
-    /// What handlers take as `State`.
+    /// The values that handlers take as `State`.
     pub(crate) states: Arc<States>,
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     /// Classifies the errors of handlers without a classifier of their own.

@@ -1,4 +1,4 @@
-//! What a delivery becomes in the inbox: a row for its handler, or a parked one with the reason.
+//! Turns a delivery into an inbox row: a row for its handler, or a parked row with the reason.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::storage::{Digest, Entry, Identity, NewIncoming, Reason};
 use crate::transport::Incoming;
 use cap_adapter::engine::OWN_ID_PREFIX;
 
-/// So much is kept of a body that the store does not take as a whole.
-const KEPT_BYTES: usize = 64 * 1024;
+/// How many bytes are kept of a body that the storage does not accept as a whole.
+const KEPT_BODY_BYTES: usize = 64 * 1024;
 
 impl GroupInbox {
-    /// Makes a delivery a row, or a parked row with its reason.
+    /// Turns a delivery into a row, or into a parked row with the reason.
     fn row(&self, mut delivery: Incoming) -> NewIncoming {
-        // Before the hook sees them, too: what a sender writes there is nobody's word.
+        // Stripped before the hook sees them as well: reserved headers written by a sender prove nothing.
         strip_reserved(&mut delivery.headers);
         let hooked = self.inbox.hook.apply(&mut delivery);
         let mut headers = delivery.headers;
@@ -51,11 +51,11 @@ impl GroupInbox {
         }
     }
 
-    /// Makes deliveries rows, each with its digest.
+    /// Turns deliveries into rows, each with the digest by which duplicates are recognized.
     pub(super) async fn rows(&self, deliveries: Vec<Incoming>) -> Vec<NewIncoming> {
         let mut rows = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            // The hook may say what it likes; who the sender is, the broker says.
+            // The user comes from the broker's property and never from the hook.
             let user = self.inbox.engine.options.user_in_identity;
             let user = user.then(|| delivery.properties.get(USER_ID).map(str::to_owned)).flatten();
             let mut row = self.row(delivery);
@@ -65,15 +65,15 @@ impl GroupInbox {
         rows
     }
 
-    /// A row whose message id belongs to another message: parked, under an id of its own.
+    /// Creates a parked row, with an identity of its own, for a message whose message id belongs to another message.
     pub(super) fn apart(&self, row: &NewIncoming) -> NewIncoming {
         let mut error = format!(
-            "the message id {:?} was received before with another topic or body; that message has the id, and this one \
-             waits for an operator, who can run or delete it",
+            "the message id {:?} was received before with another topic or body; that message keeps the id, and this one \
+             is parked until an operator re-runs or deletes it",
             row.message.id().unwrap_or_default()
         );
         if let Entry::Parked { error: own, .. } = &row.entry {
-            error = format!("{error}; apart from that: {own}");
+            error = format!("{error}; also: {own}");
         }
         NewIncoming {
             id: self.inbox.engine.ids.next_id(),
@@ -90,30 +90,31 @@ impl GroupInbox {
         Entry::Parked { reason, error: error_text(error), keep, notify }
     }
 
-    /// The same row under another id: a store refuses one that another row has.
+    /// The same row with another row id, in case the storage rejects this one because it is taken.
     pub(super) fn renumbered(&self, row: NewIncoming) -> NewIncoming {
         NewIncoming { id: self.inbox.engine.ids.next_id(), ..row }
     }
 
-    /// A row that the store refuses, parked with what it said. Of the headers only plain text is left, the body is as
-    /// it came.
-    pub(super) fn parked_as_refused(&self, row: &NewIncoming, refusal: &StorageError) -> NewIncoming {
-        let error = format!("the store refused the message: {}", error_chain(refusal));
+    /// Creates a parked row for a message that the storage rejects, with the storage's error. The headers are reduced to
+    /// plain text; the body is unchanged.
+    pub(super) fn parked_as_rejected(&self, row: &NewIncoming, rejection: &StorageError) -> NewIncoming {
+        let error = format!("the storage rejected the message: {}", error_chain(rejection));
         self.parked_with(row, row.message.body.clone(), error)
     }
 
-    /// As [`parked_as_refused`](Self::parked_as_refused), with the first 64 KiB of a body that the store does not take.
-    pub(super) fn parked_in_part(&self, row: &NewIncoming, refusal: &StorageError) -> NewIncoming {
+    /// Creates a parked row as [`parked_as_rejected`](Self::parked_as_rejected) does, but with only the first 64 KiB of a
+    /// body that the storage does not accept as a whole.
+    pub(super) fn parked_in_part(&self, row: &NewIncoming, rejection: &StorageError) -> NewIncoming {
         let body = &row.message.body;
         let error = format!(
-            "the store does not take a message of this size, even parked; of the {} bytes of its body only the first {} \
-             are kept: {}",
+            "the storage does not accept a message of this size, even parked; of the {} bytes of its body only the first \
+             {} are kept: {}",
             body.len(),
-            body.len().min(KEPT_BYTES),
-            error_chain(refusal)
+            body.len().min(KEPT_BODY_BYTES),
+            error_chain(rejection)
         );
-        // A copy: a slice would keep all of it in memory.
-        let kept = Bytes::copy_from_slice(&body[..body.len().min(KEPT_BYTES)]);
+        // Copied, because a slice would keep the whole body in memory.
+        let kept = Bytes::copy_from_slice(&body[..body.len().min(KEPT_BODY_BYTES)]);
         self.parked_with(row, kept, error)
     }
 
@@ -131,8 +132,8 @@ impl GroupInbox {
         }
     }
 
-    /// Why nobody here can handle a message with these headers. Values that no store's column could hold are moved
-    /// to a header of another name, so that the row can still be found.
+    /// Says why no handler of this group can handle a message with these headers, if that is so. Values that do not fit a
+    /// storage's column are moved to a header of another name, so that the row can be stored and found.
     fn problem(
         &self,
         headers: &mut Headers,
@@ -157,7 +158,7 @@ impl GroupInbox {
         if let Some(text) = headers.get(name)
             && let Err(error) = validate_topic(text)
         {
-            let error = format!("the header {name} is no topic: {error}");
+            let error = format!("the header {name} is not a valid topic: {error}");
             move_aside(headers, name);
             return Some((Reason::MissingHeaders, error));
         }
@@ -165,7 +166,7 @@ impl GroupInbox {
             [id, name].into_iter().filter(|name| headers.get(name).is_none_or(str::is_empty)).collect();
         if !missing.is_empty() {
             let error = format!(
-                "the delivery has no {}; it came with the routing key {routing_key:?}",
+                "the delivery has no {}; its routing key is {routing_key:?}",
                 missing.join(" and no ")
             );
             return Some((Reason::MissingHeaders, error));
@@ -173,29 +174,30 @@ impl GroupInbox {
         let topic = headers.get(name).unwrap_or_default();
         if !named_by_hook && self.is_misnamed(topic, routing_key) {
             let error = format!(
-                "the header {name} says {topic:?}, and the message was sent with the routing key {routing_key:?}; \
-                 a broker that limits who may write to which topic has allowed the latter only"
+                "the header {name} says {topic:?}, but the message was sent with the routing key {routing_key:?}; \
+                 if the broker restricts who may write to which topic, it has checked only the routing key"
             );
             return Some((Reason::NameMismatch, error));
         }
         let Some(member) = self.group.member_for(topic) else {
-            let error = format!("no handler of the group {} takes the topic {topic}", self.group.name);
+            let error =
+                format!("no handler of the group {} subscribes to the topic {topic}", self.group.name);
             return Some((Reason::NoSubscriber, error));
         };
         let callback = headers.get(names::CALLBACK_NAME).filter(|callback| !callback.is_empty());
         if let Some(Err(error)) = callback.map(validate_topic) {
             return Some((
                 Reason::MissingHeaders,
-                format!("the header {} is no topic: {error}", names::CALLBACK_NAME),
+                format!("the header {} is not a valid topic: {error}", names::CALLBACK_NAME),
             ));
         }
-        let refused = refused_callback(&self.inbox.engine.options, &self.group.members[member], headers);
-        refused.map(|error| (Reason::CallbackNotAllowed, error))
+        let error = disallowed_callback(&self.inbox.engine.options, &self.group.members[member], headers);
+        error.map(|error| (Reason::CallbackNotAllowed, error))
     }
 
-    /// Whether a message names another topic than it was sent to. Not looked at in a queue of somebody else's, which gets
-    /// its messages by any way, nor for one that an operator has moved here through the default exchange, by the queue's
-    /// name.
+    /// Whether a message names another topic than the one it was sent to. This is not checked in a queue that somebody
+    /// else declares, which may get its messages by other routes, nor for a message that an operator has moved here by the
+    /// queue's name, through the default exchange.
     fn is_misnamed(&self, topic: &str, routing_key: &str) -> bool {
         self.inbox.engine.options.match_routing_key
             && self.inbox.engine.broker.routing_key_is_topic()
@@ -205,14 +207,18 @@ impl GroupInbox {
     }
 }
 
-/// Removes what only the bus itself may write on a received message.
+/// Removes the headers that only the bus itself may set on a received message.
 fn strip_reserved(headers: &mut Headers) {
     headers.retain(|name| !names::is_written_on_receipt(name));
 }
 
-/// Why a message is not handled whose sender asks for a reply to a topic that this service does not publish to for
-/// others; `None` if it is handled.
-pub(super) fn refused_callback(options: &CapOptions, member: &Member, headers: &Headers) -> Option<String> {
+/// Returns the error of a message that is parked because its sender asks for a reply to a topic that `callbacks_to` does
+/// not allow; `None` if the message is handled.
+pub(super) fn disallowed_callback(
+    options: &CapOptions,
+    member: &Member,
+    headers: &Headers,
+) -> Option<String> {
     let written = headers.get(names::CALLBACK_NAME).filter(|callback| !callback.is_empty())?;
     let topic = options.answered_callback(written);
     member.callbacks.parks(&topic).then(|| {
@@ -222,22 +228,22 @@ pub(super) fn refused_callback(options: &CapOptions, member: &Member, headers: &
     })
 }
 
-/// The property in which a broker names the user whose connection a message came by.
+/// The property in which the broker names the user over whose connection a message was published.
 const USER_ID: &str = "user-id";
 
-/// From this size on, a digest is not made between two polls of other tasks.
-const LARGE: usize = 1024 * 1024;
+/// From this size on, the digest of a body is computed on a blocking thread, so that it does not delay other tasks.
+const LARGE_BODY: usize = 1024 * 1024;
 
 async fn digest(message: &Arc<Message>, user: Option<String>) -> Digest {
     let of = |message: &Message, user: Option<&str>| {
         Digest::of(message.name().unwrap_or_default(), &message.body, user)
     };
-    if message.body.len() < LARGE {
+    if message.body.len() < LARGE_BODY {
         return of(message, user.as_deref());
     }
     let (shared, named) = (Arc::clone(message), user.clone());
     let made = tokio::task::spawn_blocking(move || of(&shared, named.as_deref())).await;
-    // It does not panic; a runtime that is being dropped may refuse it.
+    // The closure does not panic, but a runtime that is shutting down may not run it.
     made.unwrap_or_else(|_| of(message, user.as_deref()))
 }
 
@@ -247,7 +253,7 @@ fn move_aside(headers: &mut Headers, name: &'static str) {
     headers.insert(format!("cap-invalid-{}", name.trim_start_matches("cap-")), value);
 }
 
-/// A text without what a store might choke on.
+/// Replaces control characters, which a storage may not accept.
 fn plain(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

@@ -1,5 +1,5 @@
-//! Deliveries of senders that do not write cap's headers: the application's hook, and what is kept of a delivery that
-//! had to be parked, so that the hook can still be asked when it is run again.
+//! Deliveries from senders that do not write CAP's headers: the application's hook that supplies them, and what is kept of
+//! a parked delivery so that the hook can be called again at a re-run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use cap_adapter::engine::caught;
 
 type MapIncoming = dyn Fn(&Incoming) -> Option<Headers> + Send + Sync;
 
-/// The application's hook that gives headers to deliveries of senders that write none.
+/// The application's hook that supplies headers for deliveries from senders that do not write CAP's.
 #[derive(Clone, Default)]
 pub(crate) struct IncomingHook(pub(crate) Option<Arc<MapIncoming>>);
 
 impl IncomingHook {
-    /// Sets what the hook says over the delivery's headers, and gives back whether it has named the topic. A panic of the
-    /// hook is the text of the error.
+    /// Sets the headers that the hook returns on the delivery, and returns whether it has set the topic. If the hook
+    /// panics, the error is the text of the panic.
     pub(crate) fn apply(&self, delivery: &mut Incoming) -> Result<bool, String> {
         let Some(hook) = &self.0 else { return Ok(false) };
         let Some(given) = caught("map_incoming", || hook(delivery))? else { return Ok(false) };
@@ -29,7 +29,7 @@ impl IncomingHook {
         Ok(given.contains(names::MESSAGE_NAME))
     }
 
-    /// Asks the hook again about a message that was parked for want of headers.
+    /// Calls the hook again for a message that was parked because headers were missing.
     pub(crate) fn apply_again(&self, message: &Message) -> Result<Message, String> {
         let mut delivery = recall(message);
         self.apply(&mut delivery)?;
@@ -54,15 +54,15 @@ struct Remembered {
     properties: Headers,
 }
 
-/// Keeps in the headers what a hook would want to know of the delivery. One header of a name that no sender's header
-/// has, as those are removed on receipt: what a sender writes is never taken for what the broker said.
+/// Keeps in a header what the hook needs to know about the delivery. A sender's header of that name is removed on
+/// receipt, so that what a sender writes is never mistaken for what the broker said.
 pub(crate) fn remember(headers: &mut Headers, routing_key: &str, properties: &Headers) {
     let remembered = Remembered { routing_key: routing_key.to_owned(), properties: properties.clone() };
-    // Texts only: it always has a JSON form.
+    // Serialization cannot fail: there are only strings in it.
     headers.insert(names::DELIVERY, serde_json::to_string(&remembered).unwrap_or_default());
 }
 
-/// The delivery that [`remember`] was told of.
+/// Restores the delivery that was passed to [`remember`].
 fn recall(message: &Message) -> Incoming {
     let stored = &message.headers;
     let remembered = match stored.get(names::ROUTING_KEY) {
@@ -86,7 +86,7 @@ fn recall(message: &Message) -> Incoming {
     }
 }
 
-/// What an earlier version has remembered, which a sender may have added to: the one property that the broker verifies is
+/// Restores what an earlier version kept. A sender may have added to it, so that the property that the broker verifies is
 /// left out.
 fn remembered_before(stored: &Headers, routing_key: &str) -> Remembered {
     let mut properties = Headers::new();
@@ -98,7 +98,7 @@ fn remembered_before(stored: &Headers, routing_key: &str) -> Remembered {
     Remembered { routing_key: routing_key.to_owned(), properties }
 }
 
-/// The sender's user, if the broker has verified it.
+/// The user that sent a message, as verified by the broker.
 pub(super) fn verified_user(properties: &Headers) -> Option<&str> {
     properties.get("user-id").filter(|user| !user.is_empty() && !user.contains(char::is_control))
 }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn forged_properties_never_become_properties() {
-        // Issue 9, row 9: what an earlier version has stored beside its own, and what it has not stripped.
+        // Headers as an earlier version stored them: its own, and those of a sender that it did not strip.
         let mut old: Headers = [
             ("cap-property-user-id", "admin"),
             ("cap-delivery", r#"{"routing_key":"x","properties":{"user-id":"admin"}}"#),
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(delivery.routing_key, "order.placed");
         assert_eq!(delivery.properties, [("message-id", "m-1")].into_iter().collect());
         assert!(delivery.headers.is_empty());
-        // What stands in the new form is ours alone.
+        // The new header is written only by us.
         old.remove("cap-routing-key");
         let properties: Headers = [("user-id", "mallory")].into_iter().collect();
         remember(&mut old, "order.placed", &properties);

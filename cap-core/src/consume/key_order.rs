@@ -1,22 +1,22 @@
-//! Which messages of a group wait: for the one before them under the same key, or for a free place.
+//! The messages of a group that wait: for an earlier message with the same key, or for a free place.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::received::Received;
 
-/// The messages of a group that wait. Under each key one message runs at a time, in the order in which they came.
+/// The messages of a group that wait. For each key one message runs at a time, in the order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
-    /// Keys under which a message runs now, and the messages that wait for each.
+    /// The keys whose message is running now, each with the messages that wait for it.
     keys: HashMap<String, VecDeque<Received>>,
-    /// Messages that need wait no longer.
+    /// Messages that are ready to run.
     ready: VecDeque<Received>,
     /// How many messages wait, for their keys or for a circuit's probe.
     waiting: usize,
 }
 
 impl KeyOrder {
-    /// Takes a key for a message, which is given back if it may run; otherwise it waits until the key is free.
+    /// Takes a key for a message. Returns the message if it may run; otherwise it waits until the key is free.
     pub(super) fn take(&mut self, key: String, received: Received) -> Option<Received> {
         if let Some(waiting) = self.keys.get_mut(&key) {
             waiting.push_back(received);
@@ -42,33 +42,33 @@ impl KeyOrder {
         }
     }
 
-    /// Counts one that waits elsewhere.
+    /// Counts a message that waits outside of this struct, for a circuit's probe.
     pub(super) fn waits_elsewhere(&mut self) {
         self.waiting += 1;
     }
 
-    /// Those that have waited elsewhere need wait no longer.
+    /// Makes messages ready that have waited outside of this struct.
     pub(super) fn release(&mut self, waited: VecDeque<Received>) {
         self.waiting -= waited.len();
         self.ready.extend(waited);
     }
 
-    /// One that is to run before all others.
+    /// Puts a message in front of all others that are ready.
     pub(super) fn first(&mut self, received: Received) {
         self.ready.push_front(received);
     }
 
-    /// The next that need not wait.
+    /// Takes the next message that is ready.
     pub(super) fn next(&mut self) -> Option<Received> {
         self.ready.pop_front()
     }
 
-    /// How many wait for their keys, or for a probe.
+    /// How many messages wait for their keys or for a probe.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// How many are here in all.
+    /// How many messages wait or are ready.
     pub(super) fn len(&self) -> usize {
         self.waiting + self.ready.len()
     }

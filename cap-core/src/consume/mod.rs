@@ -1,4 +1,4 @@
-//! From the broker's delivery to the handler's outcome: the inbox side.
+//! Everything between a delivery from the broker and the outcome of its handler: the inbox side of the engine.
 
 mod arrivals;
 mod broker_retry;

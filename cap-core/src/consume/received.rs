@@ -16,21 +16,21 @@ use crate::storage::{Claimed, Lease, Suspect};
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) in_flight: InFlight,
-    /// How often the process has died while it was being handled.
+    /// How many crashes are counted for this message: times that a process died while handling it.
     pub(crate) crashes: u32,
-    /// Its last lease expired without a release.
+    /// Set if its last lease expired without a release, so that it may have crashed a process.
     pub(crate) suspect: Option<Suspect>,
-    /// It is a suspect whose turn has come. The turn ends as this is dropped.
+    /// Set if it is a suspect that has its turn. Dropping it ends the turn.
     pub(crate) pass: Option<Pass>,
-    /// What it takes of the group's memory until its handler has ended.
-    #[allow(dead_code, reason = "held until it is dropped, not looked at")]
+    /// The bytes that it occupies in the group's memory until its handler has finished.
+    #[allow(dead_code, reason = "held until it is dropped, not read")]
     pub(crate) reserved: Reserved,
-    /// Fires when the handler should stop: the bus stops, or the lease is lost.
+    /// Cancelled when the handler should stop because the bus stops or the lease is lost.
     pub(crate) cancelled: CancellationToken,
 }
 
 impl Received {
-    /// One that was stored a moment ago.
+    /// A message that this node has just stored.
     pub(crate) fn stored(
         lease: Lease,
         message: Arc<Message>,
@@ -47,7 +47,7 @@ impl Received {
         }
     }
 
-    /// One that was claimed.
+    /// A message that this node has claimed.
     pub(crate) fn claimed(
         mut claimed: Claimed,
         budget: &Arc<ByteBudget>,
@@ -72,15 +72,15 @@ impl Received {
     }
 }
 
-/// An attempt: a message, and what its handler sees of it.
+/// An attempt: a message, and the delivery that its handler receives.
 pub(crate) struct Job {
     pub(crate) delivery: Delivery,
     pub(crate) received: Received,
-    /// Its handler's place in the group.
+    /// The index of its handler in the group.
     pub(crate) member: usize,
-    /// The value that it keeps its order by.
+    /// Its ordering key, with `order_by`.
     pub(crate) key: Option<String>,
-    /// Whether it is tried on behalf of all while its subscription's circuit is open.
+    /// Whether it is the probe of its subscription's circuit.
     pub(crate) probe: bool,
 }
 

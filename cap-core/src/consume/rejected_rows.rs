@@ -1,4 +1,4 @@
-//! What becomes of received messages that the storage refuses: each is tried alone, then parked, as far as it can be.
+//! Received messages that the storage rejects: each is stored on its own and, if that fails, parked as far as possible.
 
 use super::ended::Ended;
 use super::group_inbox::GroupInbox;
@@ -9,49 +9,50 @@ use crate::storage::{NewIncoming, Stored};
 use crate::transport::Tag;
 
 impl GroupInbox {
-    /// The store has refused the batch: each message is tried alone, so that a bad one holds up none but itself. One
-    /// that is refused alone is parked as far as it can be stored, so that it is in nobody's way at the broker either.
+    /// Stores the messages of a rejected batch one by one, so that an invalid message delays only itself. A message that
+    /// is rejected on its own is parked as far as it can be stored, so that it does not block the queue at the broker
+    /// either. Returns how many deliveries had to be left unacknowledged.
     pub(super) async fn one_by_one(
         &self,
         consumer: &mut dyn DynConsumer,
         rows: Vec<NewIncoming>,
         tags: &[Tag],
-        refused: StorageError,
+        rejected: StorageError,
     ) -> Result<usize, Ended> {
         let mut left_behind = 0;
-        let mut alone = Some(refused).filter(|_| rows.len() == 1);
+        let mut alone = Some(rejected).filter(|_| rows.len() == 1);
         for (row, tag) in rows.into_iter().zip(tags) {
             match self.store_somehow(row, alone.take()).await {
                 Ok((row, stored)) => {
                     self.acknowledge(consumer, &[*tag], self.hold(vec![row], &stored)).await?;
                 }
                 Err(error) if error.is_refused() => left_behind += 1,
-                Err(error) => return Err(Ended::ByStore(error)),
+                Err(error) => return Err(Ended::ByStorage(error)),
             }
         }
         Ok(left_behind)
     }
 
-    /// Stores a row that was refused: under another id, or else parked. What is larger than a batch may be too much for a
-    /// limit of the server's: it is not tried again where it was `refused_alone`, and if it cannot be parked either, its
-    /// first 64 KiB are.
+    /// Stores a row that was rejected: first under another row id, then parked. A row larger than a batch may exceed a
+    /// limit of the server: it is not retried unchanged if it was `rejected_alone`, and if it cannot be parked as a whole,
+    /// it is parked with the first 64 KiB of its body.
     pub(super) async fn store_somehow(
         &self,
         row: NewIncoming,
-        refused_alone: Option<StorageError>,
+        rejected_alone: Option<StorageError>,
     ) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
         let is_large = row.message.size() > BATCH_BYTES;
         let row = self.renumbered(row);
-        let refused = match refused_alone.filter(|_| is_large) {
-            Some(refused) => refused,
+        let rejection = match rejected_alone.filter(|_| is_large) {
+            Some(rejection) => rejection,
             None => match self.store_one(row.clone()).await {
                 Err(error) if error.is_refused() => error,
                 stored => return stored,
             },
         };
-        let mut tried = self.store_one(self.parked_as_refused(&row, &refused)).await;
+        let mut tried = self.store_one(self.parked_as_rejected(&row, &rejection)).await;
         if is_large && tried.as_ref().is_err_and(StorageError::is_refused) {
-            tried = self.store_one(self.parked_in_part(&row, &refused)).await;
+            tried = self.store_one(self.parked_in_part(&row, &rejection)).await;
         }
         tried.inspect_err(|error| {
             tracing::error!(
@@ -64,7 +65,7 @@ impl GroupInbox {
         })
     }
 
-    /// Stores a row, apart if another message has its id.
+    /// Stores a row; if its message id belongs to another message, stores it apart.
     async fn store_one(&self, row: NewIncoming) -> Result<(NewIncoming, Vec<Stored>), StorageError> {
         let stored = self.store(vec![row.clone()]).await?;
         if stored != [Stored::Conflict] {

@@ -1,4 +1,4 @@
-//! Copies that come back from a broker's delay: which of them are ours, and the messages that they stand for.
+//! Retry copies, which the broker delivers after a delay: checks that they are ours, and claims the rows that they name.
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use crate::runtime::repeated_events::Event;
 use crate::storage::{Claimed, Lease, Side};
 use crate::transport::{Incoming, Tag};
 
-/// Neither store nor broker is waited for any longer: the row becomes due by itself.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The timeout of a claim. After it, the row becomes due by itself.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a delivery is with regard to retries that the broker keeps.
+/// Whether a delivery is a message or a retry copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copied {
-    /// A message, as somebody has sent it.
+    /// An ordinary message.
     Message,
-    /// The copy that a node of this storage has sent after the attempt under this lease.
+    /// The retry copy that a node of this storage has sent after the attempt under this lease.
     Ours(Lease),
-    /// A copy that is not proved to be ours. It is dropped: it has no body, and no row depends on it.
+    /// A retry copy without a valid proof. It is dropped: it has no body, and no row depends on it.
     Forged,
 }
 
 impl GroupInbox {
-    /// What a delivery is with regard to retries that the broker keeps. How it came does not count: a sender can write any
-    /// header, `x-death` too.
+    /// Determines whether a delivery is a message or a retry copy. Only the proof counts and not how the delivery arrived,
+    /// because a sender can write any header, including `x-death`.
     pub(super) fn copy_of(&self, delivery: &Incoming) -> Copied {
         let headers = &delivery.headers;
         if !headers.contains(names::RETRY) {
@@ -40,10 +40,11 @@ impl GroupInbox {
         }
         let lease = headers.get(names::RETRY).and_then(lease);
         let Some(proof) = headers.get(names::RETRY_MAC) else {
-            // Before there were proofs, a copy was known by its way. Its row becomes due by itself.
+            // Earlier versions sent copies without a proof, which were recognized by how they arrived. They are dropped;
+            // their rows become due by themselves.
             let group = headers.get(names::GROUP) == Some(&*self.group.name);
             return match lease {
-                Some(_) if group && delivery.delayed => self.refused(delivery, lease, "it carries no proof"),
+                Some(_) if group && delivery.delayed => self.forged(delivery, lease, "it carries no proof"),
                 _ => Copied::Message,
             };
         };
@@ -51,21 +52,21 @@ impl GroupInbox {
             Some(lease) if self.inbox.engine.broker.retry_proofs.is_proof(proof, lease, &self.group.name) => {
                 Copied::Ours(lease)
             }
-            _ => self.refused(delivery, lease, "its proof is wrong"),
+            _ => self.forged(delivery, lease, "its proof is wrong"),
         }
     }
 
-    fn refused(&self, delivery: &Incoming, lease: Option<Lease>, reason: &'static str) -> Copied {
+    fn forged(&self, delivery: &Incoming, lease: Option<Lease>, reason: &'static str) -> Copied {
         metrics::counter!("cap_retry_copies_refused_total").increment(1);
         let (group, row) = (&*self.group.name, lease.map(|lease| lease.id));
         let user = verified_user(&delivery.properties);
-        if self.inbox.engine.repeated.is_first(Event::CopyRefused, &self.group.name, reason) {
+        if self.inbox.engine.repeated.is_first(Event::CopyRejected, &self.group.name, reason) {
             tracing::warn!(
                 group,
                 row,
                 user,
                 reason,
-                "retry copy dropped: the broker brought one that is not ours"
+                "retry copy dropped: it was not sent by a node of this storage"
             );
         } else {
             tracing::debug!(group, row, user, reason, "retry copy dropped");
@@ -73,8 +74,9 @@ impl GroupInbox {
         Copied::Forged
     }
 
-    /// Goes on with messages that came back from a delay. Their bodies are read from the store, and nobody knows how large
-    /// they are: one first, then as many at once as fit into a batch, while there is room for them.
+    /// Claims the rows that retry copies name, acknowledges the copies, and passes the messages on. Their bodies are read
+    /// from the storage and their sizes are not known before that. So it claims one row first, then as many at a time as
+    /// are likely to fit into a batch, and waits for room in memory before each claim.
     pub(super) async fn keep_retries(
         &self,
         consumer: &mut dyn DynConsumer,
@@ -93,8 +95,8 @@ impl GroupInbox {
         Ok(())
     }
 
-    /// Claims the rows of messages that came back from a delay, and gives back those that are still wanted. A store
-    /// that cannot be asked is not waited for: the rows become due by themselves.
+    /// Claims the rows that retry copies name, and returns those that still wait for that attempt. If the storage is
+    /// unavailable it does not retry, since the rows become due by themselves.
     async fn resume(&self, leases: &[Lease]) -> Vec<Received> {
         let claimed = match claim(&self.inbox.engine, leases).await {
             Ok(claimed) => claimed,
@@ -120,7 +122,7 @@ impl GroupInbox {
     }
 }
 
-/// The row and the claim that a copy names.
+/// Parses the lease that a retry copy names: row id and epoch.
 fn lease(text: &str) -> Option<Lease> {
     let (id, epoch) = text.split_once(':')?;
     Some(Lease { id: id.parse().ok()?, epoch: epoch.parse().ok()? })
@@ -128,6 +130,6 @@ fn lease(text: &str) -> Option<Lease> {
 
 pub(super) async fn claim(engine: &Engine, leases: &[Lease]) -> Result<Vec<Option<Claimed>>, StorageError> {
     let claimed = engine.storage.claim_waiting(&engine.storage.owner, leases);
-    let late = || Err(engine.storage.unavailable(format!("a claim took longer than {LIMIT:?}")));
-    timeout(LIMIT, claimed).await.unwrap_or_else(|_| late())
+    let late = || Err(engine.storage.unavailable(format!("a claim took longer than {CLAIM_TIMEOUT:?}")));
+    timeout(CLAIM_TIMEOUT, claimed).await.unwrap_or_else(|_| late())
 }

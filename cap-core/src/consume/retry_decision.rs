@@ -1,4 +1,4 @@
-//! What follows from a handler's outcome: a pure decision, so that it can be tested by table.
+//! Decides what follows from a handler's failure. A pure function, so that it can be tested by table.
 
 use std::time::Duration;
 
@@ -6,26 +6,27 @@ use crate::handlers::{HandlerError, HandlerErrorKind};
 use crate::storage::Reason;
 use crate::{NextAttempt, RetryPolicy};
 
-/// What is to become of a message whose handler did not succeed.
+/// What to do with a message whose handler did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The attempt counts; another is made at once, by this node.
+    /// Count the attempt; this node makes another one at once.
     Again,
-    /// The attempt counts; another is made after this pause, by any node.
+    /// Count the attempt; any node makes another one after this pause.
     Later(Duration),
-    /// The attempt counts; the broker brings the message back after this pause.
+    /// Count the attempt; the broker delivers the message again after this pause.
     AtBroker(Duration),
-    /// No more attempts.
+    /// Make no more attempts.
     GiveUp(Reason),
-    /// Nothing counts; it is due again after this pause.
-    GiveBack(Duration),
+    /// Do not count the attempt; the message is due again after this pause.
+    Release(Duration),
 }
 
-/// How long a message rests whose handler called its work off while the bus was running, so that one that always
-/// does so does not spin.
-const REST: Duration = Duration::from_secs(1);
+/// The pause after a handler has cancelled its work while the bus was running, so that a handler that always does so is
+/// not called in a busy loop.
+const PAUSE_AFTER_CANCELLATION: Duration = Duration::from_secs(1);
 
-/// Decides what follows. `failed` is the number of failed attempts, this one included, that the policy counts.
+/// Decides what follows from a failure. `failed` is the number of failed attempts that the policy counts, including this
+/// one.
 pub(crate) fn decide(
     error: &HandlerError,
     failed: u32,
@@ -37,15 +38,15 @@ pub(crate) fn decide(
     match error.kind() {
         HandlerErrorKind::Permanent => Decision::GiveUp(Reason::Permanent),
         HandlerErrorKind::Undecodable => Decision::GiveUp(Reason::Undecodable),
-        HandlerErrorKind::Cancelled if stopping => Decision::GiveBack(Duration::ZERO),
-        HandlerErrorKind::Cancelled => Decision::GiveBack(error.pause().unwrap_or(REST)),
+        HandlerErrorKind::Cancelled if stopping => Decision::Release(Duration::ZERO),
+        HandlerErrorKind::Cancelled => Decision::Release(error.pause().unwrap_or(PAUSE_AFTER_CANCELLATION)),
         // `Failed`, and kinds that this engine does not know.
         _ => match (policy.next(failed, jitter), error.pause()) {
             (NextAttempt::GiveUp, _) => Decision::GiveUp(Reason::Exhausted),
-            // Not at the broker: a delay queue for each pause that anyone may ask for would be a queue each.
+            // Not at the broker, where each pause that a handler asks for would need a delay queue of its own.
             (NextAttempt::After(_) | NextAttempt::AtBroker(_), Some(asked)) => Decision::Later(asked),
             (NextAttempt::AtBroker(pause), None) => Decision::AtBroker(pause),
-            // A bus that stops leaves the next attempt to another node, or to the next start.
+            // A stopping bus leaves the next attempt to another node, or to its next start.
             (NextAttempt::After(Duration::ZERO), None) if !stopping => Decision::Again,
             (NextAttempt::After(pause), None) => Decision::Later(pause),
         },
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_error_has_its_consequence() {
+    fn decide_maps_each_error_to_what_follows() {
         let policy = RetryPolicy::default();
         let ten = Duration::from_secs(10);
         let decide = |error: HandlerError, failed, stopping| decide(&error, failed, &policy, stopping, 0.0);
@@ -75,7 +76,7 @@ mod tests {
         assert_eq!(decide(failed().permanently(), 1, false), Decision::GiveUp(Reason::Permanent));
         assert_eq!(decide(HandlerError::permanent("x"), 1, false), Decision::GiveUp(Reason::Permanent));
         assert_eq!(decide(HandlerError::undecodable("x"), 1, false), Decision::GiveUp(Reason::Undecodable));
-        assert_eq!(decide(HandlerError::cancelled(), 1, false), Decision::GiveBack(REST));
-        assert_eq!(decide(HandlerError::cancelled(), 1, true), Decision::GiveBack(Duration::ZERO));
+        assert_eq!(decide(HandlerError::cancelled(), 1, false), Decision::Release(PAUSE_AFTER_CANCELLATION));
+        assert_eq!(decide(HandlerError::cancelled(), 1, true), Decision::Release(Duration::ZERO));
     }
 }

@@ -1,8 +1,9 @@
-//! Messages that may be to blame for the death of a process: one at a time, with a mark in the storage before each.
+//! Suspects: messages that may have crashed a process. Within a group they run one at a time, and each start is marked in
+//! the storage before the handler begins.
 //!
-//! A crash is counted for a message only if it was the only suspect that ran in the process that died. In a group suspects
-//! run one after the other anyway. Those of several groups run side by side, marked as such; one that was marked before
-//! runs while no other does. Messages that are no suspects go on all the while, and are never marked.
+//! A crash is counted for a message only if it was the only suspect that ran in the process that died. Suspects of
+//! different groups may run at the same time and are marked as not alone; a suspect whose start was marked before runs
+//! while no other suspect does. Messages that are not suspects are handled as usual and are never marked.
 
 use std::collections::VecDeque;
 
@@ -13,18 +14,19 @@ use super::received::Received;
 use crate::runtime::backoff::Backoff;
 use crate::storage::{Lease, Side};
 
-/// The suspects of one group: one has its turn, the others wait.
+/// The suspects of one group: at most one has its turn, the others wait.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     pub(super) waiting: VecDeque<Received>,
     pub(super) has_turn: bool,
 }
 
-/// Notes in the storage that a suspect's handler starts; `false` if it must not, as the lease is lost or the bus
-/// stops. Waits for a storage that is away. Those that start at the same time are noted by one statement: whoever comes
-/// first writes for all, and the others find that it is done.
+/// Marks in the storage that a suspect's handler starts. Returns `false` if it must not start, because the lease is lost
+/// or the bus stops. While the storage is unavailable it retries. Suspects that start at the same time are marked by one
+/// statement: the first one writes the marks of all, and the others find that theirs is written.
 pub(super) async fn mark_started(inbox: &Inbox, lease: Lease) -> bool {
-    // Before the mark can be there, as its answer may be lost: should the lease be lost too, this process says that it lives.
+    // Recorded before the mark can be in the storage, since the answer to that write may be lost. If the lease is lost as
+    // well, this process then withdraws the crash that another node counts for it.
     inbox.engine.storage.leases.started(lease);
     inbox.suspects.join(lease);
     let _marking = inbox.suspects.marking.lock().await;

@@ -88,7 +88,7 @@ impl Registration {
         let patterns = self.callbacks_to.as_ref().or(options.callbacks_to.as_ref());
         CallbackPolicy {
             allowed: patterns.map(|patterns| callback_patterns(patterns).unwrap_or_default()),
-            refused: self.callback_not_allowed.unwrap_or(options.callback_not_allowed),
+            not_allowed: self.callback_not_allowed.unwrap_or(options.callback_not_allowed),
             reply_to_unit: self.reply_to_unit.unwrap_or(options.reply_to_unit),
         }
     }

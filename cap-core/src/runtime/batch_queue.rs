@@ -108,11 +108,7 @@ mod tests {
         let drain = CancellationToken::new();
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [1, 2, 3]);
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [90, 10]);
-        assert_eq!(
-            queue.gather(&drain, 3, 100, size).await.unwrap(),
-            [1],
-            "the next item does not fit"
-        );
+        assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [1], "the next item does not fit");
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [500], "alone");
         assert_eq!(queue.gather(&drain, 3, 100, size).await.unwrap(), [5]);
         for size in [99usize, 7] {

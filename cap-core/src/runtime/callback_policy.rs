@@ -23,7 +23,7 @@ pub enum CallbackNotAllowed {
 pub(crate) struct CallbackPolicy {
     /// The topics that a sender may ask replies to be sent to, with their prefix; `None` for any.
     pub(crate) allowed: Option<Vec<TopicPattern>>,
-    pub(crate) refused: CallbackNotAllowed,
+    pub(crate) not_allowed: CallbackNotAllowed,
     /// Whether a handler that returns `()` sends a reply with an empty body.
     pub(crate) reply_to_unit: bool,
 }
@@ -36,7 +36,7 @@ impl CallbackPolicy {
 
     /// Whether a message that asks for a reply to this topic is parked instead of handled.
     pub(crate) fn parks(&self, topic: &str) -> bool {
-        self.refused == CallbackNotAllowed::Park && !self.allows(topic)
+        self.not_allowed == CallbackNotAllowed::Park && !self.allows(topic)
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     fn patterns_are_those_of_subscriptions() {
         let policy = |patterns: Option<&[&str]>| CallbackPolicy {
             allowed: patterns.map(|patterns| callback_patterns(patterns).unwrap()),
-            refused: CallbackNotAllowed::Park,
+            not_allowed: CallbackNotAllowed::Park,
             reply_to_unit: true,
         };
         let some = policy(Some(&["reply.#", "shop.*.done"]));

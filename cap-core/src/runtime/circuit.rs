@@ -93,7 +93,9 @@ impl CircuitBreaker {
     /// Says which setting is out of range, if one is.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self {
-            Self { failures: 0, .. } => Some("has `failures` of 0; the circuit would always be open and its handler never run"),
+            Self { failures: 0, .. } => {
+                Some("has `failures` of 0; the circuit would always be open and its handler never run")
+            }
             Self { pause, .. } if pause.is_zero() => Some("has a pause of zero, so it would never pause"),
             Self { pause, longest, .. } if pause > longest => {
                 Some("has a first pause that is longer than its longest pause")
@@ -200,7 +202,7 @@ impl Circuit {
 
     /// Takes the outcome of an attempt into account. If the attempt is not to be counted, returns how long its message
     /// is released to the storage for.
-    pub(crate) fn hear(&mut self, now: Instant, sign: Sign, probe: bool) -> Option<Duration> {
+    pub(crate) fn record(&mut self, now: Instant, sign: Sign, probe: bool) -> Option<Duration> {
         match (sign, self.state) {
             (Sign::Up, _) => {
                 self.run = 0;
@@ -246,9 +248,9 @@ mod tests {
     fn open() -> (Circuit, Instant) {
         let mut circuit = Circuit::new(CircuitBreaker::after(2).pause(SECOND).longest(3 * SECOND));
         let now = Instant::now();
-        assert_eq!(circuit.hear(now, Sign::Down, false), None);
+        assert_eq!(circuit.record(now, Sign::Down, false), None);
         assert_eq!(circuit.admit(now), Admission::Run);
-        assert_eq!(circuit.hear(now, Sign::Down, false), None, "the failure that opens it counts");
+        assert_eq!(circuit.record(now, Sign::Down, false), None, "the failure that opens it counts");
         (circuit, now)
     }
 
@@ -257,19 +259,19 @@ mod tests {
         let mut circuit = Circuit::new(CircuitBreaker::after(2));
         let now = Instant::now();
         for sign in [Sign::Down, Sign::Up, Sign::Down, Sign::None] {
-            assert_eq!(circuit.hear(now, sign, false), None);
+            assert_eq!(circuit.record(now, sign, false), None);
             assert_eq!(circuit.admit(now), Admission::Run);
         }
-        circuit.hear(now, Sign::Down, false);
+        circuit.record(now, Sign::Down, false);
         assert_eq!(circuit.admit(now), Admission::Rest(default_pause()));
     }
 
     #[test]
     fn failures_while_it_is_open_are_not_counted() {
         let (mut circuit, now) = open();
-        assert_eq!(circuit.hear(now, Sign::Down, false), Some(SECOND));
+        assert_eq!(circuit.record(now, Sign::Down, false), Some(SECOND));
         assert_eq!(circuit.admit(now + SECOND), Admission::Probe);
-        assert_eq!(circuit.hear(now + SECOND, Sign::Down, false), Some(SECOND), "it is not the probe");
+        assert_eq!(circuit.record(now + SECOND, Sign::Down, false), Some(SECOND), "it is not the probe");
         assert_eq!(circuit.state(), CircuitState::Probing);
     }
 
@@ -280,21 +282,21 @@ mod tests {
         for pause in [2, 3, 3] {
             assert_eq!(circuit.admit(now), Admission::Probe);
             assert_eq!(circuit.admit(now), Admission::Wait);
-            assert_eq!(circuit.hear(now, Sign::Down, true), None, "a probe counts");
+            assert_eq!(circuit.record(now, Sign::Down, true), None, "a probe counts");
             assert_eq!(circuit.admit(now), Admission::Rest(pause * SECOND));
             now += pause * SECOND;
         }
         assert_eq!(circuit.admit(now), Admission::Probe);
-        assert_eq!(circuit.hear(now, Sign::None, true), None);
+        assert_eq!(circuit.record(now, Sign::None, true), None);
         assert_eq!(circuit.admit(now), Admission::Probe, "the outcome said nothing: the next is the probe");
-        assert_eq!(circuit.hear(now, Sign::Up, true), None);
+        assert_eq!(circuit.record(now, Sign::Up, true), None);
         assert_eq!(circuit.admit(now), Admission::Run);
     }
 
     #[test]
     fn a_late_success_closes_it() {
         let (mut circuit, now) = open();
-        circuit.hear(now, Sign::Up, false);
+        circuit.record(now, Sign::Up, false);
         assert_eq!(circuit.admit(now), Admission::Run);
     }
 }

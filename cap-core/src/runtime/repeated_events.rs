@@ -36,7 +36,7 @@ pub(crate) enum Event {
     /// A reply was not sent because its topic is not allowed.
     ReplyNotSent,
     /// A retry copy was received without a valid proof that a node of this storage sent it.
-    CopyRefused,
+    CopyRejected,
 }
 
 impl Event {
@@ -46,7 +46,7 @@ impl Event {
             Self::AttemptFailed => "handler failed",
             Self::FailedForGood => "message failed for good",
             Self::ReplyNotSent => "reply not sent",
-            Self::CopyRefused => "retry copy dropped",
+            Self::CopyRejected => "retry copy dropped",
         }
     }
 }

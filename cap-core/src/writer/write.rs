@@ -21,10 +21,14 @@ pub(super) async fn write(engine: &Engine, batch: &WriteBatch) -> Result<WriteRe
 }
 
 /// Writes a batch without recording the result in the storage's health.
-pub(super) async fn write_unrecorded(engine: &Engine, batch: &WriteBatch) -> Result<WriteReport, StorageError> {
+pub(super) async fn write_unrecorded(
+    engine: &Engine,
+    batch: &WriteBatch,
+) -> Result<WriteReport, StorageError> {
     let marks = batch.outgoing.is_empty() && batch.incoming.is_empty();
     point(if marks { "mark.before" } else { "insert.before" }).await;
-    let written = tokio::time::timeout(WRITE_TIMEOUT, engine.storage.write(&engine.storage.owner, batch)).await;
+    let written =
+        tokio::time::timeout(WRITE_TIMEOUT, engine.storage.write(&engine.storage.owner, batch)).await;
     point(if marks { "mark.after" } else { "insert.after" }).await;
     written.unwrap_or_else(|_| Err(too_long(engine, &format!("a write of {} items", batch.len()))))
 }
