@@ -1,7 +1,7 @@
-//! Takes what is due out of the store: retries, delayed messages, what overflowed, and what a dead node left.
+//! Claims rows that are due: retries, delayed messages, messages that memory had no room for, and those of dead nodes.
 //!
-//! Nothing here polls for work of this process: due times are noted when they are made, and the store says when the
-//! next one is. The slow poll is for work of other processes that died before they could say anything.
+//! It does not poll for the work of this process: due times are recorded when they are set, and a claim returns the next
+//! one. The slow poll finds the work of other processes that died before they could announce it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,8 +22,8 @@ use crate::runtime::in_flight::InFlight;
 use crate::runtime::notifier::FailedMessage;
 use crate::storage::{ClaimRequest, Claimed, Claims, RowOutcome, Side};
 
-/// A claim that takes longer is given up and tried again.
-const LIMIT: Duration = Duration::from_mins(1);
+/// The timeout of a claim, after which it is retried.
+const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Claims outbox rows for the relay until intake stops.
 pub(crate) async fn run_outbox_claims(outbox: Arc<Outbox>) {
@@ -45,14 +45,14 @@ pub(crate) async fn run_outbox_claims(outbox: Arc<Outbox>) {
     task.run_until_cancelled(claims).await;
 }
 
-/// One claim for the relay, as much as it has room for. Gives back when to look again.
+/// Claims as many rows for the relay as it has room for. Returns when the next row is due, if that is known.
 async fn claim_outbox(outbox: &Outbox) -> Result<Option<Duration>, StorageError> {
-    // Never more than open transactions have to leave free.
+    // Never more places than open transactions must leave free, or reserving them could wait for a transaction to end.
     let most = outbox.relay.sender().max_capacity().div_ceil(2).min(outbox.engine.options.batch_size);
     let room = outbox.relay.sender().capacity().min(most);
-    // Places are taken before rows are, so that no claimed row waits for one. Late commits may have all of them, and
-    // only this task resumes those: it must not wait for a place without looking for them. Nothing is lost with the arm
-    // that is dropped: places are taken all at once, and a late commit stays until it is resumed.
+    // Places are reserved before rows are claimed, so that no claimed row waits for a place. Late commits may occupy all
+    // places, and only this task resumes them, so that it must also wake up for those. Dropping either arm loses nothing:
+    // places are reserved all at once, and a late commit stays until it is resumed.
     let places = tokio::select! {
         biased;
         places = outbox.relay.sender().reserve_many(room.max(1)) => places,
@@ -65,19 +65,19 @@ async fn claim_outbox(outbox: &Outbox) -> Result<Option<Duration>, StorageError>
     outbox.relay.set_backlog(!caught_up);
     for claimed in claims.rows {
         match (&claimed.notice, places.next()) {
-            (Some(_), _) => notice(outbox, Side::Outbox, claimed).await,
+            (Some(_), _) => notify(outbox, Side::Outbox, claimed).await,
             (None, Some(place)) => {
                 outbox.engine.storage.leases.add(Side::Outbox, claimed.lease, None);
                 place.send(InFlight::claimed(claimed));
             }
-            // No store gives more than it was asked for; were it to, the lease would run out.
+            // A storage returns no more rows than requested. If one did, their leases would expire.
             (None, None) => {}
         }
     }
     Ok(claims.next_due)
 }
 
-/// A group's intake, as the claims see it.
+/// A group to claim inbox rows for.
 #[derive(Debug)]
 pub(crate) struct InboxTarget {
     pub(crate) group: Arc<str>,
@@ -99,7 +99,7 @@ pub(crate) async fn run_inbox_claims(outbox: Arc<Outbox>, targets: Vec<InboxTarg
             let claimed = claim_for(&outbox, &mut rounds).await;
             let next = rounds.iter().map(|(_, next)| next.saturating_duration_since(Instant::now())).min();
             if pause(&outbox, Side::Inbox, claimed.map(|()| next), &mut backoff).await == Woken::ByWork {
-                // Whose it is nobody says.
+                // The wake-up does not say which group has a row that is due: claim for all of them.
                 outbox.engine.storage.due.forget(Side::Inbox);
                 for (_, next) in &mut rounds {
                     *next = Instant::now();
@@ -110,7 +110,7 @@ pub(crate) async fn run_inbox_claims(outbox: Arc<Outbox>, targets: Vec<InboxTarg
     task.run_until_cancelled(claims).await;
 }
 
-/// Claims for each group whose time has come, and notes when that is again.
+/// Claims rows for each group whose next claim is due, and sets when its next one is.
 async fn claim_for(outbox: &Outbox, rounds: &mut [(&InboxTarget, Instant)]) -> Result<(), StorageError> {
     let poll = outbox.engine.options.poll_interval;
     let now = Instant::now();
@@ -121,25 +121,25 @@ async fn claim_for(outbox: &Outbox, rounds: &mut [(&InboxTarget, Instant)]) -> R
     Ok(())
 }
 
-/// One claim for a group, as much as it has room for; none if it has no room, so that a slow group holds up no
-/// other.
+/// Claims as many rows for a group as it has room for. Does not wait for room, so that a slow group does not delay the
+/// others. Returns when the next row is due, if that is known.
 async fn claim_inbox(outbox: &Outbox, target: &InboxTarget) -> Result<Option<Duration>, StorageError> {
-    /// When a group without room is looked at again; its handlers are busy meanwhile.
-    const FULL: Duration = Duration::from_millis(100);
+    /// The pause before the next claim for a group without room; its handlers are busy meanwhile.
+    const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(100);
     let room = target.intake.capacity().min(outbox.engine.options.batch_size);
-    let Ok(mut places) = target.intake.try_reserve_many(room) else { return Ok(Some(FULL)) };
-    // Suspects run one at a time. Whoever has enough of them to do leaves further ones to other nodes; what is delivered
-    // goes on.
+    let Ok(mut places) = target.intake.try_reserve_many(room) else { return Ok(Some(PAUSE_WITHOUT_ROOM)) };
+    // Suspects run one at a time. A node that has many of them waiting leaves further ones to other nodes; deliveries from
+    // the broker are handled all the same.
     let suspects = target.gauge.suspects.load(Ordering::Relaxed);
     if room == 0 || target.budget.free().is_none() || suspects >= usize::from(outbox.engine.options.prefetch)
     {
-        return Ok(Some(FULL));
+        return Ok(Some(PAUSE_WITHOUT_ROOM));
     }
     let request = ClaimRequest { side: Side::Inbox, groups: vec![Arc::clone(&target.group)], limit: room };
     let claims = claim(outbox, &request).await?;
     for claimed in claims.rows {
         match (&claimed.notice, places.next()) {
-            (Some(_), _) => notice(outbox, Side::Inbox, claimed).await,
+            (Some(_), _) => notify(outbox, Side::Inbox, claimed).await,
             (None, Some(place)) => {
                 let cancelled = outbox.engine.lifecycle.stop.handlers.child_token();
                 outbox.engine.storage.leases.add(Side::Inbox, claimed.lease, Some(cancelled.clone()));
@@ -153,15 +153,15 @@ async fn claim_inbox(outbox: &Outbox, target: &InboxTarget) -> Result<Option<Dur
 
 async fn claim(outbox: &Outbox, request: &ClaimRequest) -> Result<Claims, StorageError> {
     if !catch_up(&outbox.engine, request.side).await {
-        let text = "leases could not be renewed, and nothing is claimed before they are";
+        let text = "could not renew leases; no rows are claimed until they are renewed";
         return Err(outbox.engine.storage.unavailable(text));
     }
     point("claim.before").await;
     let claimed =
-        tokio::time::timeout(LIMIT, outbox.engine.storage.claim(&outbox.engine.storage.owner, request)).await;
+        tokio::time::timeout(CLAIM_TIMEOUT, outbox.engine.storage.claim(&outbox.engine.storage.owner, request)).await;
     point("claim.after").await;
     let result = claimed.unwrap_or_else(|_| {
-        let text = format!("a claim took longer than {LIMIT:?}");
+        let text = format!("a claim took longer than {CLAIM_TIMEOUT:?}");
         Err(outbox.engine.storage.unavailable(text))
     });
     match &result {
@@ -172,14 +172,14 @@ async fn claim(outbox: &Outbox, request: &ClaimRequest) -> Result<Claims, Storag
                 tracing::debug!(side = ?request.side, count = claims.rows.len(), "claimed");
             }
             for claimed in &claims.rows {
-                note_crash(claimed);
+                report_crash(claimed);
             }
         }
     }
     result
 }
 
-fn note_crash(claimed: &Claimed) {
+fn report_crash(claimed: &Claimed) {
     let Some(node) = claimed.suspect.as_ref().and_then(|suspect| suspect.crashed.as_deref()) else { return };
     metrics::counter!("cap_process_crashes_total").increment(1);
     tracing::warn!(
@@ -193,8 +193,8 @@ fn note_crash(claimed: &Claimed) {
     );
 }
 
-/// A row that has failed for good and of which nobody may have been told, as its node died.
-async fn notice(outbox: &Outbox, side: Side, claimed: Claimed) {
+/// Notifies an operator of a row that has failed for good. The node where it failed may have died before it could do that.
+async fn notify(outbox: &Outbox, side: Side, claimed: Claimed) {
     let Some((reason, error)) = claimed.notice else { return };
     let Claimed { lease, message, group, attempts, .. } = claimed;
     if outbox.engine.notifier.has_callback() {
@@ -205,7 +205,7 @@ async fn notice(outbox: &Outbox, side: Side, claimed: Claimed) {
     }
 }
 
-/// Waits until there may be work again, and says why.
+/// Waits until there may be rows to claim, and returns why the wait ended.
 async fn pause(
     outbox: &Outbox,
     side: Side,
@@ -220,7 +220,7 @@ async fn pause(
     let poll = outbox.engine.options.poll_interval;
     let wait = next_due.map_or(poll, |next| next.min(poll));
     if wait.is_zero() {
-        // More is due than one claim took; others get their turn between two.
+        // More rows are due than one claim took. Yield, so that other tasks run between two claims.
         tokio::task::yield_now().await;
     }
     outbox.engine.storage.due.wait(side, Instant::now() + wait).await

@@ -1,4 +1,4 @@
-//! Deletes messages whose time is over, in bounded batches.
+//! Deletes expired messages, in bounded batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::faults::point;
 use crate::runtime::engine::Engine;
 use crate::storage::Expiry;
 
-/// Between two batches, so that a long clean-up leaves the store to others.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause between two batches, so that deleting many messages does not occupy the storage.
+const PAUSE_BETWEEN_BATCHES: Duration = Duration::from_millis(100);
 
-/// Collects at the start and then at every interval, until intake stops.
+/// Deletes expired messages at the start and then at every interval, until intake stops.
 pub(crate) async fn run_collector(engine: Arc<Engine>) {
     let stop = engine.lifecycle.stop.intake.clone();
     let rounds = async {
@@ -44,11 +44,11 @@ async fn collect(engine: &Engine, expiry: &Expiry) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "expired messages could not be deleted; the next round tries again");
+                tracing::warn!(%error, "could not delete expired messages; retrying at the next interval");
                 break;
             }
         }
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(PAUSE_BETWEEN_BATCHES).await;
     }
     metrics::counter!("cap_expired_total").increment(total);
     if total > 0 {

@@ -1,4 +1,4 @@
-//! Renews the leases of everything in this process's hands, and gives them back at the end.
+//! Renews the leases of the messages that this process is working on, and releases them at shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
 use crate::storage::{Lease, RowCompletion, RowOutcome, Side, WriteBatch};
 
-/// So many leases are renewed or given back in one call.
+/// How many leases are renewed or released in one call.
 const CHUNK: usize = 1000;
 
-/// How busy each handler is.
+/// How busy each handler is, to name those that may block the runtime.
 pub(crate) type Activities = Arc<[Arc<Activity>]>;
 
-/// Renews leases three times in a lease's time until everything stops. A lease that is lost has its handler told. When a
-/// thread renews them, only what it did not come to.
+/// Renews all leases, three times within the lease duration, until everything stops. The handler of a lost lease is
+/// cancelled. If a separate thread renews leases, this task renews only those that the thread did not.
 pub(crate) async fn run_heartbeat(engine: Arc<Engine>, activities: Activities, has_thread: bool) {
     let everything = engine.lifecycle.stop.everything.clone();
     let beats = async {
@@ -39,7 +39,7 @@ pub(crate) async fn run_heartbeat(engine: Arc<Engine>, activities: Activities, h
     everything.run_until_cancelled(beats).await;
 }
 
-/// Renews everything once.
+/// Renews all leases once.
 pub(super) async fn beat(engine: &Engine, storage: &dyn DynStorage) {
     for side in [Side::Outbox, Side::Inbox] {
         renew_all(engine, storage, side).await;
@@ -47,7 +47,7 @@ pub(super) async fn beat(engine: &Engine, storage: &dyn DynStorage) {
     withdraw_crashes(engine, storage).await;
 }
 
-/// When leases are renewed.
+/// The schedule of renewals.
 #[derive(Debug)]
 pub(super) struct Beats {
     ticks: Interval,
@@ -61,7 +61,7 @@ impl Beats {
         Self { ticks, due: Instant::now() }
     }
 
-    /// Waits for the next time, and gives back by how much it was missed. That the storage took long does not count.
+    /// Waits for the next renewal, and returns how late it is. Time that the storage took for the last one does not count.
     pub(super) async fn next(&mut self) -> Duration {
         self.due = self.due.max(Instant::now());
         self.ticks.tick().await;
@@ -71,9 +71,9 @@ impl Beats {
     }
 }
 
-/// Says that leases may have run out before they were renewed, and which handlers may be why.
+/// Warns if leases may have expired before they were renewed, and names the handlers that may be the cause.
 pub(super) fn warn_if_late(engine: &Engine, activities: &[Arc<Activity>], late: Duration) {
-    // The last renewal was a third of a lease before this one was due.
+    // The previous renewal was a third of the lease before this one was due, so that two thirds were left then.
     let is_over = late > engine.storage.owner.lease * 2 / 3;
     if is_over && [Side::Outbox, Side::Inbox].iter().any(|side| !engine.storage.leases.all(*side).is_empty())
     {
@@ -86,14 +86,15 @@ pub(super) fn warn_if_late(engine: &Engine, activities: &[Arc<Activity>], late: 
     forgive(activities);
 }
 
-/// Renews every lease of a side if that is overdue, as after an outage; `false` if it could not be done. Claims ask for
-/// it: this node would otherwise claim its own rows, whose leases have run out, and begin anew what it is at already.
+/// Renews all leases of a side if that is overdue, for example after an outage. Returns `false` if they could not be
+/// renewed. Claims call it first: this node would otherwise claim its own rows, whose leases have expired, and handle
+/// messages again that it is already handling.
 pub(super) async fn catch_up(engine: &Engine, side: Side) -> bool {
     !engine.storage.leases.is_stale(side, engine.storage.owner.lease / 2)
         || renew_all(engine, &**engine.storage.shared(), side).await
 }
 
-/// Renews every lease of a side, and says whether the store has heard of each.
+/// Renews all leases of a side, and returns whether the storage has processed each of them.
 async fn renew_all(engine: &Engine, storage: &dyn DynStorage, side: Side) -> bool {
     let at = Instant::now();
     for leases in engine.storage.leases.all(side).chunks(CHUNK) {
@@ -114,7 +115,7 @@ async fn renew(engine: &Engine, storage: &dyn DynStorage, side: Side, leases: &[
         Ok(Ok(held)) => {
             engine.storage.health.up();
             for (lease, _) in leases.iter().zip(held).filter(|(_, held)| !held) {
-                // One that was completed meanwhile is out of the book already.
+                // A lease that was completed meanwhile is no longer in the book, and is not lost.
                 if engine.storage.leases.holds(side, *lease) {
                     tracing::warn!(row = lease.id, ?side, "lease lost: another node now owns this message");
                     engine.storage.leases.lose(side, *lease);
@@ -128,8 +129,8 @@ async fn renew(engine: &Engine, storage: &dyn DynStorage, side: Side, leases: &[
     false
 }
 
-/// Takes back the crashes that others have counted for leases that this process has lost: it lives, and was paused, blocked
-/// or cut off. What cannot be said now is said at the next beat.
+/// Withdraws the crashes that other nodes have counted for leases that this process has lost: it did not crash, it was
+/// paused, blocked or disconnected. If that fails, it is retried at the next renewal.
 async fn withdraw_crashes(engine: &Engine, storage: &dyn DynStorage) {
     let leases = engine.storage.leases.take_lost_after_start();
     if leases.is_empty() {
@@ -141,7 +142,7 @@ async fn withdraw_crashes(engine: &Engine, storage: &dyn DynStorage) {
     }
 }
 
-/// Gives back what is still in hand when the bus has stopped, so that others need not wait for the leases' end.
+/// Releases all remaining leases once the bus has stopped, so that other nodes need not wait for them to expire.
 pub(crate) async fn release_leases(outbox: &Outbox, limit: Duration) {
     let complete = |lease: &Lease| RowCompletion {
         lease: *lease,

@@ -1,8 +1,8 @@
-//! Renews leases and the worker id on a thread and a runtime of their own, on storages that offer connections for it, so
-//! that a handler that blocks the bus's runtime does not lose what it is at.
+//! Renews leases and the worker id on a separate thread with its own runtime, for storages that offer connections for it,
+//! so that a handler that blocks the bus's runtime does not lose its lease.
 //!
-//! The thread asks the bus's runtime for a sign of life at each renewal. One that gives none for too long counts as dead, and
-//! other nodes get its work.
+//! At each renewal the thread checks that the bus's runtime responds. A runtime that has not responded for too long counts
+//! as dead: its leases are no longer renewed, and other nodes take over its messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,17 +25,18 @@ use crate::runtime::erased::DynStorage;
 use crate::runtime::health::Phase;
 use crate::storage::NodeRequest;
 
-/// How long the thread waits at its end for what its runtime cannot break off, such as a look-up of a host's name.
-const LAST: Duration = Duration::from_secs(1);
+/// How long the thread waits at its end for operations that its runtime cannot cancel, such as a DNS lookup.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// By which the bus's runtime shows that it lives.
+/// The health check between the thread and the bus's runtime.
 #[derive(Debug, Default)]
 struct Pulse {
     asked: Notify,
     answers: AtomicU64,
 }
 
-/// Starts the thread, if the storage offers what it needs, and the task that owns it. `false` if there is none.
+/// Starts the thread, and the task that owns it, if the storage offers connections for it. Returns `false` if there is no
+/// such thread.
 pub(crate) fn spawn_renewal(
     engine: &Arc<Engine>,
     activities: Activities,
@@ -44,7 +45,7 @@ pub(crate) fn spawn_renewal(
 ) -> bool {
     let Some(storage) = engine.storage.apart() else { return false };
     let pulse = Arc::new(Pulse::default());
-    // Ends with everything, and with the task that owns the thread: it is dropped with the bus's runtime.
+    // Cancelled with everything else, and also when the task that owns the thread is dropped with the bus's runtime.
     let over = engine.lifecycle.stop.everything.child_token();
     let (ending, ended) = oneshot::channel::<()>();
     let renewal = Renewal {
@@ -61,17 +62,17 @@ pub(crate) fn spawn_renewal(
         drop(ending);
     });
     if let Err(error) = spawned {
-        tracing::warn!(%error, "no thread for lease renewal: a handler that blocks its thread loses its lease");
+        tracing::warn!(%error, "cannot start the lease renewal thread; a handler that blocks its thread loses its lease");
         return false;
     }
     tasks.spawn(answer(Arc::clone(engine), pulse, over, ended));
     true
 }
 
-/// Answers on the bus's runtime until everything stops, and then waits for the thread's end.
+/// Answers the thread on the bus's runtime until everything stops, then waits for the thread to end.
 ///
-/// The thread's question wakes this from outside of the runtime, so it never waits behind a handler that blocks one thread
-/// of many.
+/// The thread wakes this task from outside of the runtime, so that it does not queue behind a handler that blocks one of
+/// several worker threads.
 async fn answer(
     engine: Arc<Engine>,
     pulse: Arc<Pulse>,
@@ -87,17 +88,17 @@ async fn answer(
     };
     engine.lifecycle.stop.everything.run_until_cancelled(answers).await;
     drop(over);
-    // It sends nothing; its end closes the channel.
+    // Nothing is sent: the channel is closed when the thread ends.
     let _ = ended.await;
 }
 
-/// Has a thread log to where the one that made it does. A log that is set for all threads needs nothing, also if it is set
+/// Makes a thread log to the subscriber of the thread that started it. A global subscriber needs no help, even if it is set
 /// later.
 fn logged_to(log: &Dispatch, work: impl FnOnce()) {
     if log.is::<NoSubscriber>() { work() } else { dispatcher::with_default(log, work) }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Renewal {
     engine: Arc<Engine>,
     activities: Activities,
@@ -112,18 +113,18 @@ impl Renewal {
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                tracing::warn!(%error, "no runtime for lease renewal: a handler that blocks its thread loses its lease");
+                tracing::warn!(%error, "cannot start the lease renewal runtime; a handler that blocks its thread loses its lease");
                 return;
             }
         };
         runtime.block_on(async move {
             let over = self.over.clone();
-            // A renewal that is broken off has been done or not; either way the lease is given back, or runs out.
+            // A renewal that is cancelled may have been applied or not; either way the lease is released, or it expires.
             over.run_until_cancelled(self.beats()).await;
-            // Its connections, too, are dropped while there is a runtime.
+            // Dropped here, because its connections must be dropped within the runtime.
             drop(self);
         });
-        runtime.shutdown_timeout(LAST);
+        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     }
 
     async fn beats(&self) {
@@ -135,7 +136,7 @@ impl Renewal {
             let late = beats.next().await;
             warn_if_late(engine, &self.activities, late);
             let answers = self.pulse.answers.load(Ordering::Relaxed);
-            watch.look(answers, late > period, || busy(&self.activities));
+            watch.check(answers, late > period, || busy(&self.activities));
             self.pulse.asked.notify_one();
             if watch.is_dead {
                 continue;
@@ -148,13 +149,13 @@ impl Renewal {
     }
 }
 
-/// What the thread knows of the bus's runtime.
+/// What the thread knows about the bus's runtime.
 #[derive(Debug)]
 struct Watch {
     lease: Duration,
     dead_after: Duration,
     answers: u64,
-    /// Since when there was no answer.
+    /// When the runtime last answered.
     since: Instant,
     is_late: bool,
     is_dead: bool,
@@ -166,9 +167,9 @@ impl Watch {
         Self { lease, dead_after, answers: 0, since: Instant::now(), is_late: false, is_dead: false }
     }
 
-    /// Looks whether there was an answer. Nothing is held against the runtime that this thread missed itself, as when the
-    /// whole process was paused.
-    fn look(&mut self, answers: u64, missed: bool, busy: impl Fn() -> String) {
+    /// Checks whether the runtime has answered, and logs changes. If this thread itself was late, as when the whole process
+    /// was paused, the time until now does not count.
+    fn check(&mut self, answers: u64, missed: bool, busy: impl Fn() -> String) {
         let silent = self.since.elapsed();
         if answers != self.answers {
             if self.is_dead {
@@ -203,22 +204,21 @@ impl Watch {
 mod tests {
     use super::*;
 
-    /// Issue 8, row 10.
     #[tokio::test(start_paused = true)]
-    async fn a_runtime_is_dead_when_it_was_silent_for_too_long_and_lives_when_it_answers() {
+    async fn runtime_is_dead_after_a_long_silence_until_it_answers() {
         let second = Duration::from_secs(1);
         let mut watch = Watch::new(second, 3);
-        let mut look = async |after: Duration, answers, missed| {
+        let mut check = async |after: Duration, answers, missed| {
             tokio::time::advance(after).await;
-            watch.look(answers, missed, String::new);
+            watch.check(answers, missed, String::new);
             (watch.is_late, watch.is_dead)
         };
-        assert_eq!(look(second, 1, false).await, (false, false));
-        assert_eq!(look(second * 2, 1, false).await, (true, false));
+        assert_eq!(check(second, 1, false).await, (false, false));
+        assert_eq!(check(second * 2, 1, false).await, (true, false));
         // The process was paused.
-        assert_eq!(look(second * 60, 1, true).await, (true, false));
-        assert_eq!(look(second * 4, 1, false).await, (true, true));
-        assert_eq!(look(second * 60, 1, true).await, (true, true));
-        assert_eq!(look(second, 2, false).await, (false, false));
+        assert_eq!(check(second * 60, 1, true).await, (true, false));
+        assert_eq!(check(second * 4, 1, false).await, (true, true));
+        assert_eq!(check(second * 60, 1, true).await, (true, true));
+        assert_eq!(check(second, 2, false).await, (false, false));
     }
 }

@@ -1,4 +1,5 @@
-//! What keeps a bus going beside its traffic: claims of what is due, heartbeats, expiry, the worker id.
+//! Background tasks beside the message traffic: claiming due rows, renewing leases, deleting expired messages, and keeping
+//! the worker id.
 
 mod claims;
 mod collector;

@@ -1,4 +1,4 @@
-//! This node's place among the others: waits for the store, draws a worker id, keeps it.
+//! Joins the other nodes of the storage: waits for the storage, obtains a worker id, and renews it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,24 @@ use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
 use crate::storage::{NodeRequest, SharedKey};
 
-/// How long a worker id stays a node's own when it falls silent: long enough that a paused node seldom loses
-/// it, short enough that crashing nodes do not use up the 1024.
-const NUMBER_LEASE: Duration = Duration::from_mins(10);
-/// One try to reach the store takes no longer.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a worker id stays reserved for a node that no longer renews it: long enough that a paused node seldom loses
+/// it, short enough that crashing nodes do not use up all 1024.
+const WORKER_ID_LEASE: Duration = Duration::from_mins(10);
+/// The timeout of one attempt to join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a node of this bus makes itself known, with the worker id that it was configured with.
+/// Creates the request by which this node joins, with the configured worker id, if any.
 pub(crate) fn node_request(engine: &Engine, worker: Option<u16>) -> NodeRequest {
     NodeRequest {
         node: Arc::clone(&engine.storage.owner.node),
         worker,
-        lease: NUMBER_LEASE,
+        lease: WORKER_ID_LEASE,
         succeeded_expire_after: engine.options.succeeded_expire_after,
     }
 }
 
-/// Brings the bus from starting to running, and keeps its number until everything stops. The groups' names, and what they
-/// subscribe to, are checked first. `started` learns of the
-/// first error that waiting cannot repair, or of success.
+/// Takes the bus from starting to running, then renews its worker id until everything stops. The names of the groups and
+/// of what they subscribe to are checked first. `started` receives success, or the first error that waiting cannot fix.
 pub(crate) async fn run_node(
     engine: Arc<Engine>,
     request: NodeRequest,
@@ -42,51 +41,52 @@ pub(crate) async fn run_node(
     let life = async {
         let mut started = Some(started);
         let mut backoff = Backoff::default();
-        let number = loop {
-            match enter(&engine, &request, &names).await {
-                Ok(number) => break number,
+        let worker = loop {
+            match join(&engine, &request, &names).await {
+                Ok(worker) => break worker,
                 Err(error) => {
                     engine.storage.health.down(&error);
-                    let hopeless = error.kind() == StorageErrorKind::Unusable;
-                    if let Some(started) = started.take_if(|_| hopeless) {
-                        // Nobody listens when start has given up waiting; health tells it too.
+                    let requires_operator = error.kind() == StorageErrorKind::Unusable;
+                    if let Some(started) = started.take_if(|_| requires_operator) {
+                        // The receiver is gone if the start has timed out. Health reports the error as well.
                         let _ = started.send(Err(error));
                     }
                 }
             }
             tokio::time::sleep(backoff.next()).await;
         };
-        engine.ids.set_worker(number);
+        engine.ids.set_worker(worker);
         engine.storage.health.up();
-        tracing::info!(node = &*request.node, worker = number, store = engine.storage.name(), "joined");
+        tracing::info!(node = &*request.node, worker, store = engine.storage.name(), "joined");
         engine.lifecycle.phase.is_up();
         if let Some(started) = started {
             let _ = started.send(Ok(()));
         }
-        // A thread that keeps the number may fail to; then this is often enough.
-        let pause = if has_thread { NUMBER_LEASE / 3 } else { engine.storage.owner.lease / 3 };
+        // The renewal thread, if there is one, renews the worker id as well. This task then runs only often enough to
+        // keep the id if the thread fails to.
+        let pause = if has_thread { WORKER_ID_LEASE / 3 } else { engine.storage.owner.lease / 3 };
         loop {
             tokio::time::sleep(pause).await;
-            keep(&engine, &**engine.storage.shared(), &request, LIMIT).await;
+            keep(&engine, &**engine.storage.shared(), &request, JOIN_TIMEOUT).await;
         }
     };
     everything.run_until_cancelled(life).await;
 }
 
-async fn enter(engine: &Engine, request: &NodeRequest, names: &[String]) -> Result<u16, StorageError> {
-    let entered = async {
+async fn join(engine: &Engine, request: &NodeRequest, names: &[String]) -> Result<u16, StorageError> {
+    let joined = async {
         point("schema.before").await;
         engine.storage.initialize().await?;
         point("schema.after").await;
         let ours = [&*engine.storage.owner.version, &*request.node];
         let names: Vec<&str> = ours.into_iter().chain(names.iter().map(String::as_str)).collect();
         engine.storage.check_names(&names).await?;
-        let number = engine.storage.join(request).await?;
+        let worker = engine.storage.join(request).await?;
         engine.broker.retry_proofs.set(engine.storage.shared_key(&fresh_key(engine)?).await?);
-        Ok(number)
+        Ok(worker)
     };
-    tokio::time::timeout(LIMIT, entered).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {LIMIT:?}");
+    tokio::time::timeout(JOIN_TIMEOUT, joined).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {JOIN_TIMEOUT:?}");
         Err(engine.storage.unavailable(text))
     })
 }
@@ -94,21 +94,21 @@ async fn enter(engine: &Engine, request: &NodeRequest, names: &[String]) -> Resu
 fn fresh_key(engine: &Engine) -> Result<SharedKey, StorageError> {
     let mut bytes = [0; SharedKey::LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| {
-        let text = "cannot make a key for retries at the broker: the operating system has no random numbers";
+        let text = "cannot create a key for retries at the broker: the operating system returns no random bytes";
         engine.storage.unavailable(text).with_source(error)
     })?;
     Ok(SharedKey::new(bytes))
 }
 
-/// Renews the number; a node that has lost it draws another.
+/// Renews the worker id; if this node has lost it, obtains another one.
 pub(super) async fn keep(engine: &Engine, storage: &dyn DynStorage, request: &NodeRequest, limit: Duration) {
-    let number = engine.ids.worker();
+    let worker = engine.ids.worker();
     let renewed = async {
-        if storage.keep_alive(request, number).await? {
+        if storage.keep_alive(request, worker).await? {
             return Ok(());
         }
         let drawn = storage.join(request).await?;
-        tracing::warn!(lost = number, drawn, "worker id lost: this node did not renew it in time");
+        tracing::warn!(lost = worker, drawn, "worker id lost: this node did not renew it in time");
         engine.ids.set_worker(drawn);
         Ok::<_, StorageError>(())
     };
