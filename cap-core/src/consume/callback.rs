@@ -34,10 +34,10 @@ pub(crate) fn reply(
     let written = asked.get(names::CALLBACK_NAME).filter(|topic| !topic.is_empty());
     let topic = match (control.callback, written) {
         (Callback::To(topic), _) if !topic.is_empty() => composer.options.answered_callback(&topic),
-        (Callback::AsAsked, Some(_)) if response.is_none() && !policy.reply_to_unit => {
+        (Callback::AsRequested, Some(_)) if response.is_none() && !policy.reply_to_unit => {
             return Ok(Reply::None);
         }
-        (Callback::AsAsked, Some(topic)) => {
+        (Callback::AsRequested, Some(topic)) => {
             let topic = composer.options.answered_callback(topic);
             if !policy.allows(&topic) {
                 return Ok(Reply::NotAllowed(topic));

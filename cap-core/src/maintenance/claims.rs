@@ -157,8 +157,11 @@ async fn claim(outbox: &Outbox, request: &ClaimRequest) -> Result<Claims, Storag
         return Err(outbox.engine.storage.unavailable(text));
     }
     point("claim.before").await;
-    let claimed =
-        tokio::time::timeout(CLAIM_TIMEOUT, outbox.engine.storage.claim(&outbox.engine.storage.owner, request)).await;
+    let claimed = tokio::time::timeout(
+        CLAIM_TIMEOUT,
+        outbox.engine.storage.claim(&outbox.engine.storage.owner, request),
+    )
+    .await;
     point("claim.after").await;
     let result = claimed.unwrap_or_else(|_| {
         let text = format!("a claim took longer than {CLAIM_TIMEOUT:?}");

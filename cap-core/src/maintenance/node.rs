@@ -94,7 +94,8 @@ async fn join(engine: &Engine, request: &NodeRequest, names: &[String]) -> Resul
 fn fresh_key(engine: &Engine) -> Result<SharedKey, StorageError> {
     let mut bytes = [0; SharedKey::LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| {
-        let text = "cannot create a key for retries at the broker: the operating system returns no random bytes";
+        let text =
+            "cannot create a key for retries at the broker: the operating system returns no random bytes";
         engine.storage.unavailable(text).with_source(error)
     })?;
     Ok(SharedKey::new(bytes))

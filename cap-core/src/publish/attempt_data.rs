@@ -1,4 +1,4 @@
-//! What the engine keeps with each attempt of a delivery, beside what its handler sees.
+//! The engine's own data of an attempt, which travels with its delivery.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,34 +9,34 @@ use super::composer::Composer;
 use crate::message::Headers;
 use crate::storage::NewOutgoing;
 
-/// What a handler has said about its answer.
+/// What a handler has set for its reply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResponseControl {
-    /// Headers to put on the answer.
+    /// Headers of the reply.
     pub(crate) headers: Headers,
     pub(crate) callback: Callback,
 }
 
-/// Where the answer goes.
+/// Where the reply is sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Callback {
-    /// Where the sender asked for it, if it did.
+    /// To the topic that the sender requested, if any.
     #[default]
-    AsAsked,
-    /// Here.
+    AsRequested,
+    /// To this topic.
     To(String),
-    /// Nowhere.
+    /// No reply is sent.
     None,
 }
 
-/// What the engine keeps with one attempt.
+/// The engine's own data of an attempt.
 pub(crate) struct AttemptData {
     composer: Arc<Composer>,
     response: Mutex<ResponseControl>,
     publishes: Mutex<Publishes>,
 }
 
-/// What a handler publishes, until it ends.
+/// The messages that a handler has published.
 #[derive(Default)]
 struct Publishes {
     rows: Vec<NewOutgoing>,
@@ -48,7 +48,7 @@ impl AttemptData {
         Arc::new(Self { composer, response: Mutex::default(), publishes: Mutex::default() })
     }
 
-    /// The part of a delivery; `None` if another engine than this one has made it.
+    /// The data of a delivery; `None` if the delivery was created by another engine.
     pub(crate) fn of(delivery: &Delivery) -> Option<&Self> {
         delivery.parts().engine.downcast_ref()
     }
@@ -57,8 +57,8 @@ impl AttemptData {
         &self.composer
     }
 
-    /// Adds messages that leave if and only if this delivery succeeds. `false` if its handler has ended: what it
-    /// published may have been taken by then.
+    /// Adds messages that are published if and only if this attempt succeeds. Returns `false` and adds nothing if its
+    /// handler has finished, since the messages may already have been taken.
     #[must_use]
     pub(crate) fn add_publishes(&self, rows: Vec<NewOutgoing>) -> bool {
         let mut publishes = lock(&self.publishes);
@@ -68,7 +68,7 @@ impl AttemptData {
         !publishes.ended
     }
 
-    /// Says that the handler has ended, or was given up.
+    /// Records that the handler has finished or was cancelled, so that no more messages are added.
     pub(crate) fn end(&self) {
         lock(&self.publishes).ended = true;
     }
@@ -82,7 +82,7 @@ impl AttemptData {
     }
 }
 
-/// The same message for its next attempt: nothing of this one is left on it.
+/// Creates the delivery for the next attempt, without any data of this one.
 pub(crate) fn next_attempt(delivery: &Delivery) -> Delivery {
     let mut parts: DeliveryParts = delivery.parts().clone();
     parts.attempt += 1;
@@ -92,7 +92,7 @@ pub(crate) fn next_attempt(delivery: &Delivery) -> Delivery {
     Delivery::new(parts)
 }
 
-/// These locks guard plain data that no panic leaves half-changed.
+/// Locks, ignoring poisoning: no panic can leave these plain values half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Makes a message to be published out of what the caller said: headers, id, times, checks.
+//! Composes the message to be stored from what the caller has set: headers, id, times, checks.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::runtime::erased::DynTransport;
 use crate::runtime::options::CapOptions;
 use crate::storage::NewOutgoing;
 
-/// What is needed to make messages: prefixes, limits, ids.
+/// Composes messages with the bus's prefixes, limits and ids.
 #[derive(Debug)]
 pub(crate) struct Composer {
     pub(crate) options: Arc<CapOptions>,
     pub(crate) ids: Arc<IdGenerator>,
-    /// Whether the broker can keep messages.
+    /// Whether the broker can delay messages.
     pub(crate) can_delay: bool,
-    /// Which knows what the broker can never take.
+    /// Checks whether the broker could ever accept a message.
     pub(crate) transport: Arc<dyn DynTransport>,
 }
 
-/// What the caller said about a message.
+/// What the caller has set for a message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Draft {
     pub(crate) topic: String,
@@ -37,15 +37,15 @@ pub(crate) struct Draft {
     pub(crate) headers: Headers,
     pub(crate) callback: Option<String>,
     pub(crate) delay: Option<Duration>,
-    /// For how long the broker keeps it.
+    /// How long the broker delays it.
     pub(crate) broker_delay: Option<Duration>,
     pub(crate) id: Option<String>,
-    /// Sent as given, without the topic prefix: a callback's topic is the sender's word.
+    /// Whether the topic is used as given, without the topic prefix, as for a callback topic that the sender has named.
     pub(crate) verbatim_topic: bool,
 }
 
 impl Composer {
-    /// Makes the message. The header order is CAP's (cap-compat section 1).
+    /// Composes the message. The headers are in CAP's order (cap-compat section 1).
     pub(crate) fn compose(&self, draft: Draft) -> Result<NewOutgoing, PublishError> {
         let name =
             if draft.verbatim_topic { draft.topic.clone() } else { self.options.full_topic(&draft.topic) };
@@ -53,7 +53,7 @@ impl Composer {
         let row = self.ids.next_id();
         let mut headers = draft.headers;
         check_callers_headers(&draft.topic, &headers)?;
-        // As a header it is .NET CAP's way of saying it.
+        // .NET CAP sets the callback as a header.
         let callback = draft.callback.or_else(|| headers.get(names::CALLBACK_NAME).map(str::to_owned));
         headers.remove(names::CALLBACK_NAME);
         let callback = callback.map(|topic| self.options.written_callback(&topic));
@@ -103,7 +103,7 @@ impl Composer {
     }
 }
 
-/// The headers that the bus writes itself cannot be given.
+/// Checks the caller's headers: names, values, and that none of them is written by the bus itself.
 fn check_callers_headers(topic: &str, headers: &Headers) -> Result<(), PublishError> {
     const RESERVED: [&str; 12] = [
         names::MESSAGE_NAME,
@@ -124,7 +124,7 @@ fn check_callers_headers(topic: &str, headers: &Headers) -> Result<(), PublishEr
     };
     for (name, value) in headers.iter() {
         if RESERVED.contains(&name) {
-            return fail(name, "is written by the bus and cannot be given");
+            return fail(name, "is written by the bus and cannot be set");
         }
         if name.is_empty() || name.len() > 255 {
             return fail(name, "has a name that is empty or longer than 255 bytes");
@@ -141,7 +141,7 @@ fn checked_id(topic: &str, id: String) -> Result<String, PublishError> {
         return Err(PublishError::Header {
             topic: topic.to_owned(),
             name: names::MESSAGE_ID.to_owned(),
-            reason: "is empty, longer than 200 bytes, or has a NUL character",
+            reason: "is empty, longer than 200 bytes, or contains a NUL character",
         });
     }
     Ok(id)
@@ -156,13 +156,14 @@ fn move_to_end(headers: &mut Headers, which: &[&'static str]) {
     }
 }
 
-/// `MM/dd/yyyy HH:mm:ss`. .NET writes its local time without a zone; ours is UTC, and nobody reads it back.
+/// Formats the sent time as `MM/dd/yyyy HH:mm:ss`. .NET writes local time without a zone; we write UTC. It is only
+/// informational.
 fn sent_time(now: SystemTime, delay: Option<Duration>) -> String {
     const FORM: &[BorrowedFormatItem<'_>] =
         format_description!("[month]/[day]/[year] [hour]:[minute]:[second]");
     let due = now.checked_add(delay.unwrap_or_default()).unwrap_or(now);
     let latest = time::macros::datetime!(9999-12-31 23:59:59 UTC);
-    // A delay of thousands of years is a mistake, but not one to panic on.
+    // A delay of thousands of years is a mistake, but no reason to panic.
     let due = due
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()
@@ -172,7 +173,7 @@ fn sent_time(now: SystemTime, delay: Option<Duration>) -> String {
     due.format(FORM).unwrap_or_default()
 }
 
-/// The .NET `TimeSpan` form "c": `[d.]hh:mm:ss[.fffffff]`.
+/// Formats a duration in the "c" format of a .NET `TimeSpan`: `[d.]hh:mm:ss[.fffffff]`.
 fn time_span(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_stand_in_caps_order() {
+    fn headers_are_in_caps_order() {
         let new = composer(|_| ()).compose(draft("order.created")).unwrap();
         let names: Vec<_> = new.message.headers.iter().map(|(name, _)| name).collect();
         assert_eq!(
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn time_spans_are_dot_nets() {
+    fn time_spans_have_the_format_of_dot_net() {
         for (span, text) in [
             (Duration::from_secs(90), "00:01:30"),
             (Duration::from_millis(1500), "00:00:01.5000000"),
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_stands_before_topics_but_not_before_a_senders_callback() {
+    fn topics_get_the_prefix_unless_they_are_verbatim() {
         let composer = composer(|options| options.topic_prefix = Some("shop".to_owned()));
         assert_eq!(composer.compose(draft("a")).unwrap().message.name(), Some("shop.a"));
         let verbatim = Draft { verbatim_topic: true, ..draft("a") };

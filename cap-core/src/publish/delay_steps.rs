@@ -1,16 +1,16 @@
-//! What is left of a delay that the broker is to keep a message for.
+//! The remaining delay of a message that is to be delayed at the broker.
 
 use std::time::Duration;
 
 use crate::message::headers::names;
 use crate::runtime::in_flight::InFlight;
 
-/// A broker has a queue for each different delay, and these are the fewest that delays are told apart by.
+/// The smallest difference between two remaining delays. A broker has a queue for each different delay.
 const SHORTEST_STEP: Duration = Duration::from_secs(1);
-/// A delay has so many steps at most.
+/// The most steps that a delay is divided into.
 const STEPS: u32 = 32;
 
-/// A delay that was asked for, and how much of it is over.
+/// The requested delay of a message, and how much of it has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokerDelay {
     asked: Duration,
@@ -18,19 +18,19 @@ pub(crate) struct BrokerDelay {
 }
 
 impl BrokerDelay {
-    /// `None` when it is over.
+    /// Returns `None` if the delay is over.
     pub(crate) fn new(asked: Duration, waited: Duration) -> Option<Self> {
         (waited < asked).then_some(Self { asked, waited })
     }
 
-    /// What is left, to the point.
+    /// The exact remaining delay.
     pub(crate) fn left(self) -> Duration {
         self.asked.saturating_sub(self.waited)
     }
 
-    /// What is left, rounded up so that few different delays come of each that was asked for: what was waited counts in
-    /// whole steps, of a second or a 32nd of the delay, whichever is longer. After an outage thousands of messages
-    /// have waited for a different time each, and a delay queue for each of them would be the next outage.
+    /// The remaining delay, rounded up so that each requested delay leads to few different ones: the time that has passed
+    /// counts in whole steps of a second or a 32nd of the delay, whichever is longer. After an outage, thousands of
+    /// messages have each waited for a different time, and a delay queue for each of them would cause the next outage.
     pub(crate) fn in_steps(self) -> Duration {
         let step = SHORTEST_STEP.max(self.asked / STEPS);
         let steps = u32::try_from(self.waited.as_nanos() / step.as_nanos()).unwrap_or(STEPS);
@@ -38,7 +38,7 @@ impl BrokerDelay {
     }
 }
 
-/// For how long the broker is to keep a message from now on; `None` if it goes out at once.
+/// The delay at the broker that a message has left; `None` if it is to be sent at once.
 pub(super) fn broker_delay(message: &InFlight) -> Option<BrokerDelay> {
     let milliseconds = message.message.headers.get(names::BROKER_DELAY)?.parse().ok()?;
     BrokerDelay::new(Duration::from_millis(milliseconds), message.age_now())
@@ -52,7 +52,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn what_was_waited_counts_in_whole_steps() {
+    fn elapsed_time_counts_in_whole_steps() {
         for (asked, waited, expected) in [
             (200, 0, Some(200)),
             (200, 199, Some(200)),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_has_few_queues_however_long_each_message_waited() {
+    fn a_requested_delay_leads_to_few_different_queues() {
         for asked in [1, 999, 1000, 1001, 30_000, 32_001, 60_000, 86_400_000].map(|asked| MS * asked) {
             let waits = (0..10_000).filter_map(|part| BrokerDelay::new(asked, asked * part / 9_999));
             let mut delays = HashSet::new();

@@ -1,4 +1,4 @@
-//! Topics whose messages the broker cannot place: a queue is full and rejects, or fails.
+//! Topics whose messages the broker rejects, because a queue is full or failing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,36 +9,36 @@ use tokio::time::Instant;
 use crate::error::TransportError;
 use crate::runtime::health::FullDestination;
 
-/// So many topics are followed, and so many messages of each. Of more than that nothing is counted, and each waits for
-/// the first pause only.
-const TOPICS: usize = 1000;
-const MESSAGES: usize = 10_000;
+/// How many topics are tracked, and how many messages of each. Further topics are not tracked, and their messages always
+/// wait for the first pause; further messages are not counted.
+const TOPIC_LIMIT: usize = 1000;
+const MESSAGE_LIMIT: usize = 10_000;
 
-/// The pauses double from the first to the longest, and each is lengthened by up to a quarter at random, so that not all
-/// messages become due at once.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+/// The pauses double from the first to the longest, and each is lengthened by up to a quarter at random, so that messages
+/// do not all become due at once.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A message of which nothing was heard for so long is not this node's any more: another one has sent it, or an operator
-/// has deleted it.
-const FORGOTTEN: Duration = Duration::from_mins(2);
+/// A message that this node has not tried to send for this long is no longer counted: another node has sent it, or an
+/// operator has deleted it.
+const FORGET_AFTER: Duration = Duration::from_mins(2);
 
-/// How often the log is reminded of a topic that stays full.
-const REMINDER: Duration = Duration::from_mins(5);
+/// How often a topic that stays full is logged again.
+const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The topics that the broker has answered with a negative confirm, and since when. It has neither a reason nor the
-/// queue's name; with one exchange to a transport, the topic is all that there is to go by. The pauses are in the memory
-/// of this node alone: another node, or this one after a restart, tries at once, and finds out for itself.
+/// The topics that the broker has answered with a negative confirm, and since when. A negative confirm has neither a reason
+/// nor the name of the queue, and a transport has only one exchange, so that the topic is all that is known. The pauses are
+/// only in the memory of this node: another node, or this one after a restart, tries at once and finds out for itself.
 #[derive(Debug, Default)]
 pub(crate) struct FullDestinations(Mutex<HashMap<Box<str>, Full>>);
 
 #[derive(Debug)]
 struct Full {
     since: SystemTime,
-    /// Nothing is sent before this.
+    /// No messages are sent to it before this.
     until: Instant,
     tries: u32,
-    /// The messages that wait for room, and when each was last heard of.
+    /// The messages that wait for room, each with the last time that it was due here.
     waiting: HashMap<i64, Instant>,
     error: String,
     reminded: Instant,
@@ -46,14 +46,14 @@ struct Full {
 
 impl Full {
     fn note(&mut self, row: i64, now: Instant) {
-        if self.waiting.len() < MESSAGES || self.waiting.contains_key(&row) {
+        if self.waiting.len() < MESSAGE_LIMIT || self.waiting.contains_key(&row) {
             self.waiting.insert(row, now);
         }
     }
 }
 
 impl FullDestinations {
-    /// For how long a message to this topic is not sent, as others were rejected a moment ago; `None` if it may be.
+    /// How long a message to this topic must wait because others were rejected recently; `None` if it can be sent.
     pub(crate) fn pause(&self, topic: &str, row: i64) -> Option<Duration> {
         let mut topics = self.lock();
         let full = topics.get_mut(topic)?;
@@ -63,12 +63,12 @@ impl FullDestinations {
         Some(spread(left))
     }
 
-    /// The broker has rejected a message: gives back for how long it waits.
+    /// Records that the broker has rejected a message. Returns how long the message must wait.
     pub(crate) fn rejected(&self, topic: &str, row: i64, error: &TransportError) -> Duration {
         let mut topics = self.lock();
         let now = Instant::now();
-        if topics.len() >= TOPICS && !topics.contains_key(topic) {
-            return spread(FIRST);
+        if topics.len() >= TOPIC_LIMIT && !topics.contains_key(topic) {
+            return spread(FIRST_PAUSE);
         }
         let full = topics.entry(topic.into()).or_insert_with(|| {
             tracing::warn!(topic, %error, "destination full or failing: messages to it are retried with growing pauses");
@@ -76,12 +76,12 @@ impl FullDestinations {
             Full { since, until: now, tries: 0, waiting: HashMap::new(), error, reminded: now }
         });
         full.note(row, now);
-        // The others of a batch that was rejected together wait for the same pause.
+        // The pause grows once for a whole batch that was rejected together.
         if full.until <= now {
-            full.until = now + FIRST.saturating_mul(1 << full.tries.min(10)).min(LONGEST);
+            full.until = now + FIRST_PAUSE.saturating_mul(1 << full.tries.min(10)).min(LONGEST_PAUSE);
             full.tries += 1;
         }
-        if full.reminded.elapsed() >= REMINDER {
+        if full.reminded.elapsed() >= REMINDER_INTERVAL {
             full.reminded = now;
             let count = full.waiting.len();
             tracing::warn!(topic, count, error = full.error, "destination still full or failing");
@@ -89,10 +89,10 @@ impl FullDestinations {
         spread(full.until.saturating_duration_since(now))
     }
 
-    /// The broker has taken a message: there is room again, perhaps not for all.
+    /// Records that the broker has accepted a message: there is room again, though perhaps not for all messages.
     pub(crate) fn taken(&self, topic: &str, row: i64) {
         let mut topics = self.lock();
-        // The usual case: nothing is full.
+        // In the usual case nothing is full.
         let Some(full) = topics.get_mut(topic) else { return };
         full.waiting.remove(&row);
         full.tries = 0;
@@ -103,11 +103,11 @@ impl FullDestinations {
         }
     }
 
-    /// What is full now.
+    /// The topics that are full now.
     pub(crate) fn all(&self) -> Vec<FullDestination> {
         let mut topics = self.lock();
         topics.retain(|_, full| {
-            full.waiting.retain(|_, heard| heard.elapsed() < FORGOTTEN);
+            full.waiting.retain(|_, last_due| last_due.elapsed() < FORGET_AFTER);
             !full.waiting.is_empty()
         });
         let mut all: Vec<_> = topics
@@ -130,7 +130,7 @@ impl FullDestinations {
     }
 }
 
-/// Never zero, which would mean: as long due as it is old.
+/// Lengthens a pause at random. The result is never zero, which would mean that the row is due since it was stored.
 fn spread(pause: Duration) -> Duration {
     pause.max(Duration::from_millis(50)).mul_f64(1.0 + 0.25 * fastrand::f64())
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_for_a_topic_and_end_with_its_messages() {
+    async fn pauses_grow_until_all_messages_of_the_topic_are_sent() {
         let full = FullDestinations::default();
         let mut longest = Duration::ZERO;
         for _ in 0..20 {
@@ -158,7 +158,7 @@ mod tests {
             longest = longest.max(pause);
             tokio::time::sleep(pause).await;
         }
-        assert!(longest >= LONGEST && longest <= LONGEST.mul_f64(1.25), "{longest:?}");
+        assert!(longest >= LONGEST_PAUSE && longest <= LONGEST_PAUSE.mul_f64(1.25), "{longest:?}");
         assert_eq!(full.pause("a", 1), None);
         assert_eq!(full.all()[0].waiting, 3);
         for row in 1..=3 {
@@ -169,23 +169,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_another_node_has_sent_is_forgotten() {
+    async fn messages_sent_by_another_node_are_forgotten() {
         let full = FullDestinations::default();
         rejected(&full, "a", 1);
-        tokio::time::sleep(FORGOTTEN).await;
+        tokio::time::sleep(FORGET_AFTER).await;
         assert!(full.all().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
+    async fn tracked_topics_and_messages_are_bounded() {
         let full = FullDestinations::default();
         for row in 0..20_000 {
             rejected(&full, "a", row);
         }
-        assert_eq!(full.all()[0].waiting, MESSAGES);
+        assert_eq!(full.all()[0].waiting, MESSAGE_LIMIT);
         for topic in 0..2000 {
             rejected(&full, &topic.to_string(), 1);
         }
-        assert_eq!(full.all().len(), TOPICS);
+        assert_eq!(full.all().len(), TOPIC_LIMIT);
     }
 }

@@ -1,5 +1,5 @@
-//! Sending over a transport of this process, which keeps nothing: a message counts as sent when the groups that want it
-//! have it in their inboxes, those of this bus and those of other buses in the process.
+//! Sending over an in-process transport, which keeps no messages: a message counts as sent once every subscribed group has
+//! it in its inbox, both the groups of this bus and those of other buses in the process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,31 +17,32 @@ use crate::runtime::engine::Engine;
 use crate::runtime::in_flight::InFlight;
 use crate::transport::{Confirmed, Outbound, Sent};
 
-/// The first pause of a message that a group of another bus has not stored. A message rests for as long as it is old.
+/// The limits of the pause before a message is sent again that a group of another bus has not stored. In between, the
+/// pause is as long as the message is old.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How many messages are remembered that some groups have and others have not. One that is forgotten is stored a second
-/// time, which the inboxes notice.
-const REMEMBERED: usize = 10_000;
+/// How many messages are remembered that some groups have stored and others have not. Further ones are stored again in all
+/// groups, and the inboxes recognize them as duplicates.
+const REMEMBERED_LIMIT: usize = 10_000;
 
-/// How often the log says that messages wait for another bus.
-const REMINDER: Duration = Duration::from_mins(1);
+/// How often it is logged that messages wait for another bus.
+const REMINDER_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A group of this bus, as the relay sees it.
 pub(crate) trait OwnGroup: Send + Sync {
     /// The full name of the group.
     fn name(&self) -> &Arc<str>;
 
-    /// Whether the group takes this topic from the bus itself.
+    /// Whether the bus stores messages of this topic in the group's inbox itself.
     fn wants(&self, topic: &str) -> bool;
 
-    /// Stores messages in the group's inbox. Gives back one answer for each, in order. Storing one again does nothing, as
-    /// long as the inbox knows it.
+    /// Stores messages in the group's inbox. Returns one result for each, in order. Storing a message again has no effect
+    /// as long as the inbox recognizes it as a duplicate.
     fn take_in<'a>(&'a self, messages: &'a [Arc<Message>]) -> BoxFuture<'a, Vec<Result<(), StorageError>>>;
 }
 
-/// The groups of this bus, and which groups have what must be sent again.
+/// The groups of this bus, and which groups already have the messages that must be sent again.
 pub(crate) struct InProcess {
     own: Vec<Box<dyn OwnGroup>>,
     partly: Mutex<Partly>,
@@ -49,7 +50,7 @@ pub(crate) struct InProcess {
 
 #[derive(Default)]
 struct Partly {
-    /// By the outbox row, the groups that have its message though it is not sent to all.
+    /// For outbox rows that are not sent to all groups yet: the groups that have the message.
     groups: HashMap<i64, Vec<Arc<str>>>,
     reminded: Option<Instant>,
 }
@@ -59,21 +60,21 @@ impl InProcess {
         Self { own, partly: Mutex::default() }
     }
 
-    /// Sends a batch; an answer for each, in order. Cancel safe: what was stored already is recognized when it is stored
-    /// again.
+    /// Sends a batch, and returns one answer for each message, in order. Cancel safe: messages that were already stored are
+    /// recognized as duplicates when they are stored again.
     pub(super) async fn send(&self, engine: &Engine, batch: &[InFlight]) -> Vec<Answer> {
         if let Err(error) = engine.broker.probe().await {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         let parts: Vec<Part> = batch.iter().filter_map(|item| self.part(item)).collect();
         let outbound: Vec<Outbound> = parts.iter().map(Part::outbound).collect();
-        // At the same time: neither a slow bus holds up this one's groups, nor the other way round.
-        let (refused, confirmed) =
+        // Concurrently, so that neither a slow bus delays this one's groups nor the other way round.
+        let (rejected, confirmed) =
             tokio::join!(self.take_in(&parts), engine.broker.send_confirmed(&outbound));
         let mut confirmed = confirmed.into_iter();
-        let mut answers = parts.into_iter().zip(refused).map(|(part, refused)| {
+        let mut answers = parts.into_iter().zip(rejected).map(|(part, rejected)| {
             let confirmed = confirmed.next().unwrap_or_else(|| Err(engine.broker.no_answer()));
-            self.answer(engine, part, refused, confirmed)
+            self.answer(engine, part, rejected, confirmed)
         });
         batch
             .iter()
@@ -84,7 +85,7 @@ impl InProcess {
             .collect()
     }
 
-    /// Who gets a message; nobody yet if it is delayed.
+    /// Determines which groups get a message; `None` if it is delayed.
     fn part<'a>(&'a self, item: &'a InFlight) -> Option<Part<'a>> {
         if broker_delay(item).is_some() {
             return None;
@@ -95,8 +96,8 @@ impl InProcess {
         Some(Part { item, own, have })
     }
 
-    /// Stores messages in the inboxes of this bus's groups. Gives back for each the error of a group that could not
-    /// take it.
+    /// Stores messages in the inboxes of this bus's groups. Returns for each message the error of a group that could not
+    /// store it, if any.
     async fn take_in(&self, parts: &[Part<'_>]) -> Vec<Option<StorageError>> {
         let groups = self.own.iter().map(async |group| {
             let (places, messages): (Vec<usize>, Vec<Arc<Message>>) = parts
@@ -108,24 +109,24 @@ impl InProcess {
             let answers = group.take_in(&messages).await;
             places.into_iter().zip(answers)
         });
-        let mut refused: Vec<Option<StorageError>> = parts.iter().map(|_| None).collect();
+        let mut errors: Vec<Option<StorageError>> = parts.iter().map(|_| None).collect();
         for (place, answer) in join_all(groups).await.into_iter().flatten() {
             if let Err(error) = answer {
-                refused[place] = Some(error);
+                errors[place] = Some(error);
             }
         }
-        refused
+        errors
     }
 
-    /// What becomes of a message, by what the groups have said.
+    /// Determines the answer for a message from the results of all groups.
     fn answer(
         &self,
         engine: &Engine,
         part: Part<'_>,
-        refused: Option<StorageError>,
+        rejected: Option<StorageError>,
         confirmed: Result<Confirmed, TransportError>,
     ) -> Answer {
-        if let Some(error) = refused {
+        if let Some(error) = rejected {
             let kind = if error.is_refused() {
                 TransportErrorKind::Refused
             } else {
@@ -149,7 +150,7 @@ impl InProcess {
         }
         self.remember(item.lease.id, have);
         self.remind(item, &confirmed.pending);
-        // After a restart it need not rest.
+        // While the bus stops there is no pause, so that the message is due at once after a restart.
         let stopping = engine.lifecycle.stop.intake.is_cancelled();
         let pause =
             if stopping { Duration::ZERO } else { item.age_now().clamp(SHORTEST_PAUSE, LONGEST_PAUSE) };
@@ -158,7 +159,8 @@ impl InProcess {
 
     fn remember(&self, row: i64, groups: Vec<Arc<str>>) {
         let mut partly = self.partly();
-        if !groups.is_empty() && (partly.groups.len() < REMEMBERED || partly.groups.contains_key(&row)) {
+        if !groups.is_empty() && (partly.groups.len() < REMEMBERED_LIMIT || partly.groups.contains_key(&row))
+        {
             partly.groups.insert(row, groups);
         }
     }
@@ -170,16 +172,16 @@ impl InProcess {
             topic,
             row,
             ?pending,
-            "not stored by every group yet, sending it again later"
+            "message not stored by every group yet; sending it again later"
         );
         let mut partly = self.partly();
-        if partly.reminded.is_none_or(|at| at.elapsed() >= REMINDER) {
+        if partly.reminded.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) {
             partly.reminded = Some(Instant::now());
             drop(partly);
             tracing::info!(
                 topic,
                 ?pending,
-                "messages wait for groups of another bus in this process; they are sent again until it stores them"
+                "messages wait for groups of another bus in this process; retrying until it stores them"
             );
         }
     }
@@ -195,10 +197,10 @@ impl fmt::Debug for InProcess {
     }
 }
 
-/// A message, and who gets it.
+/// A message, and the groups that get it.
 struct Part<'a> {
     item: &'a InFlight,
-    /// The groups of this bus that want it.
+    /// The groups of this bus that subscribe to it.
     own: Vec<&'a dyn OwnGroup>,
     /// The groups that have it from an earlier attempt.
     have: Vec<Arc<str>>,
@@ -211,7 +213,7 @@ impl Part<'_> {
         Outbound { message: Arc::clone(&self.item.message), except }
     }
 
-    /// Whether this group of this bus is still to get it.
+    /// Whether this group of this bus subscribes to the message and does not have it yet.
     fn lacks(&self, group: &dyn OwnGroup) -> bool {
         let name = group.name();
         self.own.iter().any(|own| own.name() == name) && !self.have.contains(name)

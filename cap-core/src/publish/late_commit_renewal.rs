@@ -1,4 +1,4 @@
-//! Renews the leases of messages that were committed late, before they are sent.
+//! Renews the leases of messages that were committed late before passing them to the relay.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::error::StorageError;
 use crate::runtime::in_flight::InFlight;
 use crate::storage::{Lease, RowOutcome, Side};
 
-/// Renews the leases of what was committed late, and gives the relay what this node still has. To be called before
-/// anything is claimed: a claim would take the rows from this node itself.
+/// Renews the leases of messages that were committed late, and passes those that this node still leases to the relay. It
+/// must be called before rows are claimed, since a claim could take the rows of this very node.
 ///
-/// Cancel safe: a row stays among the late ones until its lease is renewed.
+/// Cancel safe: a row stays among the late commits until its lease is renewed.
 pub(crate) async fn resume_late_commits(outbox: &Outbox) -> Result<(), StorageError> {
     let storage = &outbox.engine.storage;
     loop {
@@ -46,7 +46,7 @@ async fn relay(outbox: &Outbox, lease: Lease, late: Late) {
     if let Some(place) = place {
         place.send(InFlight::stored(lease, message, since));
     } else {
-        // Whoever has room claims it.
+        // No room here: release it, so that any node with room claims it.
         let outcome = RowOutcome::Release { after: Duration::ZERO };
         outbox.outcomes.write(Side::Outbox, lease, outcome).await;
     }

@@ -1,5 +1,5 @@
-//! Messages that were committed late, or perhaps: their rows are leased by this node, and the lease is renewed before
-//! they are sent.
+//! Messages that were committed late, or whose commit is uncertain. Their rows are leased by this node, and the leases are
+//! renewed before the messages are sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +13,27 @@ use crate::message::Message;
 use crate::runtime::backoff::Backoff;
 use crate::storage::Lease;
 
-/// So many leases are renewed in one call.
+/// How many leases are renewed in one call.
 const CHUNK: usize = 1000;
 
-/// Rows of the outbox that this node has inserted as leased by itself, and whose leases are to be renewed before the
-/// relay gets them: their transaction was open for long, or nobody knows whether it committed. Those that are certain
-/// have a place in the relay's queue, which bounds them; of the others there are as many at most.
+/// Outbox rows that this node has inserted as leased by itself and whose leases must be renewed before the relay gets
+/// them, because their transaction was open for long or it is not known whether it committed. Those that are certain have
+/// a place in the relay's queue, which bounds their number; the others are bounded by `limit`.
 pub(crate) struct LateCommits {
     limit: usize,
     rows: Mutex<BTreeMap<i64, Late>>,
-    /// Something was added since somebody last waited for it.
+    /// Notified when a message is added.
     added: Notify,
 }
 
-/// One of them.
+/// A message that was committed late, or whose commit is uncertain.
 pub(crate) struct Late {
     pub(super) message: Arc<Message>,
-    /// `None` if the commit is not certain.
+    /// `None` if the commit is uncertain.
     pub(super) place: Option<Place>,
-    /// When the row was inserted at the earliest.
+    /// The row was inserted no earlier than this.
     pub(super) since: Instant,
-    /// When the storage is asked for it.
+    /// When to try to renew its lease.
     next: Instant,
     backoff: Backoff,
 }
@@ -49,31 +49,31 @@ impl Late {
 }
 
 impl LateCommits {
-    /// With room for so many whose commit is not certain.
+    /// Creates an empty set with room for `limit` messages whose commit is uncertain.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, rows: Mutex::default(), added: Notify::new() }
     }
 
     pub(super) fn add(&self, id: i64, late: Late) {
         let mut rows = self.lock();
-        // One more is claimed when its lease is over.
+        // A message that is not added is claimed once its lease has expired.
         if late.is_certain() || rows.len() < self.limit {
             rows.insert(id, late);
             self.added.notify_one();
         }
     }
 
-    /// Waits until one is added, or returns at once if that happened since the last wait. Cancel safe.
+    /// Waits until a message is added, or returns at once if one was added since the last wait. Cancel safe.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
     }
 
-    /// Every lease, to be released when the bus stops.
+    /// All leases, to be released when the bus stops.
     pub(crate) fn all(&self) -> Vec<Lease> {
         self.lock().keys().map(|id| Lease { id: *id, epoch: 1 }).collect()
     }
 
-    /// The leases to be renewed now. Those that are over are forgotten: the rows are due, and claimed.
+    /// The leases to renew now. Removes those that have expired: their rows are due and will be claimed.
     pub(super) fn to_renew(&self, lease: Duration) -> Vec<Lease> {
         let mut rows = self.lock();
         rows.retain(|_, late| late.since.elapsed() < lease);
@@ -82,8 +82,8 @@ impl LateCommits {
         due.take(CHUNK).map(|(id, _)| Lease { id: *id, epoch: 1 }).collect()
     }
 
-    /// Takes a row out whose lease was renewed. Without that it is another node's or was undone; or it is not
-    /// committed yet, and asked for again.
+    /// Takes out a row whose lease was renewed. If it could not be renewed, the row was claimed by another node or rolled
+    /// back and is removed; unless its commit is uncertain, when it is tried again.
     pub(super) fn renewed(&self, id: i64, is_held: bool) -> Option<Late> {
         let mut rows = self.lock();
         let late = rows.get_mut(&id)?;
@@ -94,7 +94,7 @@ impl LateCommits {
         None
     }
 
-    /// How long until one is to be asked for.
+    /// How long until the next renewal is due.
     pub(super) fn next(&self) -> Option<Duration> {
         let next = self.lock().values().map(|late| late.next).min()?;
         Some(next.saturating_duration_since(Instant::now()))

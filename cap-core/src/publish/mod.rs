@@ -1,4 +1,4 @@
-//! From the caller's word to the broker's confirm: the outbox side.
+//! Everything between the caller's `publish` and the broker's confirm: the outbox side of the engine.
 
 pub(crate) mod attempt_data;
 pub(crate) mod composer;

@@ -1,4 +1,4 @@
-//! Looks for the commits of plain transactions, and gives the relay what they have committed.
+//! Checks which plain transactions have committed, and passes their messages to the relay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +12,23 @@ use crate::error::StorageError;
 use crate::runtime::backoff::Backoff;
 use crate::storage::Side;
 
-/// A look that takes longer is given up and tried again.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The timeout of a check, after which it is retried.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Looks for messages in plain transactions until the relay drains; what is still open then is released with all else.
+/// Checks for committed messages of plain transactions until the relay drains. The leases of messages whose transactions
+/// are still open then are released at shutdown.
 pub(crate) async fn run_open_commits(outbox: Arc<Outbox>) {
     let task = outbox.engine.lifecycle.stop.relay.clone();
-    let looking = async {
+    let checks = async {
         let mut backoff = Backoff::default();
         let mut last_announcement = Instant::now();
         loop {
             outbox.open_commits.wait(last_announcement).await;
-            let mut result = look(&outbox).await;
+            let mut result = check(&outbox).await;
             if outbox.open_commits.take_announcement(last_announcement) {
                 last_announcement = Instant::now();
-                result =
-                    result.and(within_limit(&outbox, outbox.engine.storage.announce(Side::Outbox)).await);
+                let announced = within_timeout(&outbox, outbox.engine.storage.announce(Side::Outbox)).await;
+                result = result.and(announced);
             }
             match result {
                 Ok(()) => backoff.reset(),
@@ -38,20 +39,20 @@ pub(crate) async fn run_open_commits(outbox: Arc<Outbox>) {
             }
         }
     };
-    task.run_until_cancelled(looking).await;
+    task.run_until_cancelled(checks).await;
 }
 
-/// Looks at what is due, and hands over what is committed.
-async fn look(outbox: &Arc<Outbox>) -> Result<(), StorageError> {
+/// Checks the transactions that are due for a check, and passes on the messages of those that have committed.
+async fn check(outbox: &Arc<Outbox>) -> Result<(), StorageError> {
     let (transactions, rows) = outbox.open_commits.due();
     if transactions.is_empty() {
         return Ok(());
     }
-    let looked = within_limit(outbox, outbox.engine.storage.look_for(&transactions, &rows)).await?;
+    let found = within_timeout(outbox, outbox.engine.storage.look_for(&transactions, &rows)).await?;
     let rows = rows.into_iter().collect();
-    for Open { entries, waiting, .. } in outbox.open_commits.looked(&transactions, &rows, &looked) {
-        // Of an ended transaction a row that is not there was undone with it, or with a savepoint.
-        let there = entries.into_iter().filter(|entry| looked.stored.contains(&entry.lease().id));
+    for Open { entries, waiting, .. } in outbox.open_commits.take_ended(&transactions, &rows, &found) {
+        // The transaction has ended: a row that is not stored was rolled back with it, or with a savepoint.
+        let there = entries.into_iter().filter(|entry| found.stored.contains(&entry.lease().id));
         PendingCommit::of(Arc::clone(outbox), there.collect()).committed();
         if let Some(due) = waiting {
             outbox.engine.storage.due.note(Side::Outbox, due.saturating_duration_since(Instant::now()));
@@ -61,11 +62,11 @@ async fn look(outbox: &Arc<Outbox>) -> Result<(), StorageError> {
     Ok(())
 }
 
-async fn within_limit<T>(
+async fn within_timeout<T>(
     outbox: &Outbox,
     call: impl Future<Output = Result<T, StorageError>>,
 ) -> Result<T, StorageError> {
-    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {
-        Err(outbox.engine.storage.unavailable("looking for committed messages took too long"))
+    tokio::time::timeout(CHECK_TIMEOUT, call).await.unwrap_or_else(|_| {
+        Err(outbox.engine.storage.unavailable("checking for committed messages took too long"))
     })
 }

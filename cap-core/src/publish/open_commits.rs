@@ -1,4 +1,4 @@
-//! Messages in plain transactions of the application's, whose commit nobody tells this node of: it looks for them.
+//! Messages in plain transactions of the application, whose commit is not reported to this node: it checks for them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,32 +11,34 @@ use tokio::time::Instant;
 use super::uncommitted::Uncommitted;
 use crate::storage::{Lease, LookedFor, TransactionId};
 
-/// Between the first looks at a transaction, and between two announcements to other nodes.
-const SHORTEST: Duration = Duration::from_millis(1);
-/// Between two looks at a transaction that stays open.
-const LONGEST: Duration = Duration::from_secs(1);
-/// So many announcements become one.
-const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_millis(20);
-/// A transaction that is open for longer is left to the claims, which find what is due.
-const GIVE_UP: Duration = Duration::from_hours(1);
+/// The pause before the first checks of a transaction.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between two checks of a transaction that stays open.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two announcements to other nodes; those requested meanwhile become one.
+const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a transaction is checked. One that is open for longer is left to the claims, which find its rows when they are
+/// due.
+const WATCHED_FOR: Duration = Duration::from_hours(1);
 
-/// Plain transactions in which messages of this node were stored. The storage is asked which of them have ended, in one
-/// call for all, after a millisecond and then at intervals that grow with the age of each.
+/// The plain transactions in which messages of this node were stored. The storage is asked which of them have ended, in
+/// one call for all, after a millisecond and then at intervals that grow with the age of each transaction.
 ///
-/// A transaction that would announce its messages itself, by `NOTIFY`, would hold up every other commit of the server.
+/// The transactions do not announce their messages themselves, by `NOTIFY`, because that would serialize them with every
+/// other such commit of the server.
 pub(crate) struct OpenCommits {
     open: Mutex<BTreeMap<TransactionId, Open>>,
-    /// Other nodes are to look for work.
+    /// Whether other nodes are to be notified of new work.
     announces: AtomicBool,
-    /// Something was added.
+    /// Notified when a transaction or an announcement is added.
     changed: Notify,
 }
 
-/// A transaction that was open at the last look.
+/// A transaction that was open at its last check.
 pub(super) struct Open {
-    /// Those that have a place in the relay's queue, which bounds them.
+    /// The messages that have a place in the relay's queue, which bounds their number.
     pub(super) entries: Vec<Uncommitted>,
-    /// When the first of the others is due.
+    /// When the first of its other messages is due.
     pub(super) waiting: Option<Instant>,
     since: Instant,
     next: Instant,
@@ -47,11 +49,11 @@ impl OpenCommits {
         Self { open: Mutex::default(), announces: AtomicBool::new(false), changed: Notify::new() }
     }
 
-    /// Looks for these messages from now on: they are stored in a transaction that may still be open.
+    /// Adds messages that are stored in a transaction that may still be open, to be checked for from now on.
     pub(super) fn watch(&self, transaction: TransactionId, messages: Vec<Uncommitted>) {
         let now = Instant::now();
         let mut all = self.lock();
-        let new = || Open { entries: Vec::new(), waiting: None, since: now, next: now + SHORTEST };
+        let new = || Open { entries: Vec::new(), waiting: None, since: now, next: now + FIRST_PAUSE };
         let open = all.entry(transaction).or_insert_with(new);
         for entry in messages {
             match entry.waits_until() {
@@ -59,33 +61,33 @@ impl OpenCommits {
                 Some(due) => open.waiting = Some(open.waiting.map_or(due, |waiting| waiting.min(due))),
             }
         }
-        // The message may be the last one before the commit.
-        open.next = open.next.min(now + SHORTEST);
+        // Checked soon even if the transaction is old: this may be its last message before the commit.
+        open.next = open.next.min(now + FIRST_PAUSE);
         drop(all);
         self.changed.notify_one();
     }
 
-    /// Has other nodes look for work in the outbox, soon.
+    /// Requests that other nodes be notified soon of new work in the outbox.
     pub(super) fn announce(&self) {
         if !self.announces.swap(true, Ordering::Relaxed) {
             self.changed.notify_one();
         }
     }
 
-    /// Whether other nodes are to be told to look for work now; not asked again before that is due again.
+    /// Takes the request to notify other nodes, if there is one and the last announcement is long enough ago.
     pub(super) fn take_announcement(&self, last: Instant) -> bool {
-        last.elapsed() >= BETWEEN_ANNOUNCEMENTS && self.announces.swap(false, Ordering::Relaxed)
+        last.elapsed() >= ANNOUNCEMENT_PAUSE && self.announces.swap(false, Ordering::Relaxed)
     }
 
-    /// Every lease, to be released when the bus stops.
+    /// All leases, to be released when the bus stops.
     pub(crate) fn all(&self) -> Vec<Lease> {
         self.lock().values().flat_map(|open| open.entries.iter().map(Uncommitted::lease)).collect()
     }
 
-    /// The transactions to look at now, with their rows.
+    /// The transactions to check now, and their rows.
     pub(super) fn due(&self) -> (Vec<TransactionId>, Vec<i64>) {
-        // A look that is due within a moment is done along.
-        let now = Instant::now() + SHORTEST;
+        // Checks that are due within a moment are made now as well.
+        let now = Instant::now() + FIRST_PAUSE;
         let mut rows = Vec::new();
         let mut transactions = Vec::new();
         for (id, open) in self.lock().iter().filter(|(_, open)| open.next <= now) {
@@ -95,12 +97,12 @@ impl OpenCommits {
         (transactions, rows)
     }
 
-    /// Takes out what was looked at and has ended, and says when to look at the others again.
-    pub(super) fn looked(
+    /// Takes out the checked transactions that have ended, and sets when to check the others again.
+    pub(super) fn take_ended(
         &self,
         transactions: &[TransactionId],
         rows: &HashSet<i64>,
-        looked: &LookedFor,
+        found: &LookedFor,
     ) -> Vec<Open> {
         let mut all = self.lock();
         let now = Instant::now();
@@ -108,16 +110,17 @@ impl OpenCommits {
         for id in transactions {
             let Some(open) = all.get_mut(id) else { continue };
             let age = now.duration_since(open.since);
-            open.next = now + (age / 4).clamp(SHORTEST, LONGEST);
-            if !looked.ended.contains(id) && age <= GIVE_UP {
+            open.next = now + (age / 4).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            if !found.ended.contains(id) && age <= WATCHED_FOR {
                 continue;
             }
             let Some(mut open) = all.remove(id) else { continue };
-            // Of what was stored during the look nothing is known, and the transaction may have ended since.
+            // Messages that were added while the check ran are checked again: it does not say whether they are stored, and
+            // the transaction may have ended since.
             let (seen, later) = open.entries.into_iter().partition(|entry| rows.contains(&entry.lease().id));
             open.entries = seen;
-            if age <= GIVE_UP {
-                all.extend(later_look(*id, later, open.since, now));
+            if age <= WATCHED_FOR {
+                all.extend(later_check(*id, later, open.since, now));
             }
             out.push(open);
         }
@@ -128,11 +131,12 @@ impl OpenCommits {
         self.lock().values().map(|open| open.next).min()
     }
 
-    /// Waits until something is to be done. Cancel safe.
+    /// Waits until a check or an announcement is due. Cancel safe: it only waits.
     pub(super) async fn wait(&self, last_announcement: Instant) {
         loop {
             let is_due = self.announces.load(Ordering::Relaxed);
-            let announcing = is_due.then(|| last_announcement + BETWEEN_ANNOUNCEMENTS);
+            let announcing = is_due.then(|| last_announcement + ANNOUNCEMENT_PAUSE);
+            // A permit of `notify_one` is kept, so that what is added before this is polled still ends the wait.
             let changed = self.changed.notified();
             match self.next().into_iter().chain(announcing).min() {
                 None => changed.await,
@@ -152,7 +156,7 @@ impl OpenCommits {
     }
 }
 
-fn later_look(
+fn later_check(
     id: TransactionId,
     entries: Vec<Uncommitted>,
     since: Instant,

@@ -1,4 +1,4 @@
-//! What publishing and relaying share.
+//! The state that publishing and relaying share.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::relay_queue::RelayQueue;
 use crate::runtime::engine::Engine;
 use crate::writer::{InsertItem, OutcomeQueue};
 
-/// What publishing and relaying share.
+/// The state that publishing and relaying share.
 pub(crate) struct Outbox {
     pub(crate) engine: Arc<Engine>,
     pub(crate) composer: Arc<Composer>,
-    /// To the insert writer of those who publish.
+    /// The queue of the publishers' insert writer.
     pub(crate) inserts: mpsc::Sender<InsertItem>,
     pub(crate) outcomes: OutcomeQueue,
     pub(crate) relay: RelayQueue,
-    /// The topics for which the broker has no room.
+    /// The topics whose messages the broker rejects for lack of room.
     pub(crate) full_destinations: FullDestinations,
-    /// Messages that were committed late, or perhaps.
+    /// Messages that were committed late, or whose commit is uncertain.
     pub(crate) late_commits: LateCommits,
-    /// Messages that were stored in plain transactions.
+    /// Messages that are stored in plain transactions.
     pub(crate) open_commits: OpenCommits,
 }
 

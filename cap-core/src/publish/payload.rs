@@ -1,9 +1,9 @@
-//! How a payload becomes the body of a message.
+//! Serializes a payload as the body of a message.
 
 use bytes::Bytes;
 use serde::Serialize;
 
-/// The wire form of a payload: JSON, and nothing at all for null.
+/// Serializes a payload as JSON; null becomes an empty body.
 pub(crate) fn serialize<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, serde_json::Error> {
     let json = serde_json::to_vec(value)?;
     Ok(if json == b"null" { Bytes::new() } else { json.into() })

@@ -1,4 +1,4 @@
-//! Messages on their way from the store to the relay, waiting for a commit.
+//! Dispatch after commit: messages that are passed to the relay once they are committed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,58 +14,60 @@ use crate::runtime::in_flight::InFlight;
 use crate::storage::{Lease, NewOutgoing, Side};
 use crate::writer::{AfterWrite, has_generated_id};
 
-/// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
+/// Messages that are passed to the relay in memory once they are committed, so that nothing polls for them.
 ///
-/// The engine's side of a [`AfterCommit`], which says what its caller has to do.
+/// This is the engine's side of an [`AfterCommit`], whose documentation says what its caller has to do.
 pub(crate) struct PendingCommit {
     outbox: Arc<Outbox>,
     entries: Vec<Uncommitted>,
-    /// Whether the storage may have the rows: from the moment when it is told to commit until its answer.
+    /// Whether the storage may have the rows: from the moment when the commit is requested until its answer.
     may_be_stored: bool,
-    /// Whether other nodes are to be told of what this one does not hold: nobody does it within a transaction.
+    /// Whether to notify other nodes of messages that this node does not lease. That is so for transactions of the
+    /// application, which announce nothing themselves.
     announces: bool,
 }
 
 impl PendingCommit {
-    /// For messages that the storage announces itself.
+    /// Creates one for messages that the storage announces itself.
     pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
         Self { outbox, entries: Vec::new(), may_be_stored: false, announces: false }
     }
 
-    /// For messages that are stored in a transaction of the application's, within which nothing is announced.
+    /// Creates one for messages that are stored in a transaction of the application, within which nothing is announced.
     pub(crate) fn of_transaction(outbox: Arc<Outbox>) -> Self {
         Self { outbox, entries: Vec::new(), may_be_stored: false, announces: true }
     }
 
-    /// Of messages that another had.
+    /// Creates one for messages taken [out of](Self::into_uncommitted) another.
     pub(super) fn of(outbox: Arc<Outbox>, entries: Vec<Uncommitted>) -> Self {
         Self { outbox, entries, may_be_stored: false, announces: true }
     }
 
-    /// The messages, for somebody else to see to.
+    /// Returns the messages, without dispatching them.
     pub(super) fn into_uncommitted(mut self) -> Vec<Uncommitted> {
         self.may_be_stored = false;
         std::mem::take(&mut self.entries)
     }
 
-    /// The engine's side of what an adapter's transaction keeps.
+    /// The engine's side of the value that an adapter's transaction keeps.
     pub(crate) fn behind(after_commit: &mut AfterCommit) -> Option<&mut Self> {
         after_commit.engine_mut().downcast_mut()
     }
 
-    /// Takes a message in before it is stored, and decides whether this node will hold it: it does if it is due
-    /// now, the relay has a place for it, and no older message waits in the store.
+    /// Adds a message before it is stored, and decides whether its row is inserted as leased by this node. It is if the
+    /// message is due now, the relay has a place for it, and no older message waits in the storage.
     pub(crate) fn admit(&mut self, row: &mut NewOutgoing) {
         self.admit_if(row, RelayQueue::place);
     }
 
-    /// As [`admit`](Self::admit), for a transaction of the application's, which may stay open for long.
+    /// Does the same as [`admit`](Self::admit) for a transaction of the application, which may stay open for long.
     pub(crate) fn admit_open(&mut self, row: &mut NewOutgoing) {
         self.admit_if(row, RelayQueue::open_place);
     }
 
-    /// As [`admit`](Self::admit), for messages that are stored with an outcome. Whether the id of one was taken already is
-    /// not reported: under an id of the application's there may be no row to be sent, and the claims look.
+    /// Does the same as [`admit`](Self::admit) for messages that are stored with an outcome. That write does not report
+    /// duplicates: for a message id that the application has set there may be no new row to send, so that such messages are
+    /// left to the claims.
     pub(crate) fn admit_completed(&mut self, rows: &mut [NewOutgoing]) {
         for row in rows {
             if has_generated_id(row) {
@@ -92,9 +94,9 @@ impl PendingCommit {
         self.entries.push(Uncommitted { row: row.clone(), place, since: Instant::now(), is_part: true });
     }
 
-    /// Takes over what another has admitted, before that is stored on the same transaction; gives back how many there
-    /// were before. Until [`confirm`](Self::confirm) nobody knows whether they are part of it: the caller may drop the
-    /// future that stores them, and commit.
+    /// Takes over the messages that another one has admitted, before they are stored in the same transaction. Returns how
+    /// many messages there were before. Until [`confirm`](Self::confirm) is called it is uncertain whether the new ones
+    /// are part of the transaction: the caller may drop the future that stores them, and then commit.
     pub(crate) fn absorb(&mut self, mut other: Self) -> usize {
         let before = self.entries.len();
         let entries = std::mem::take(&mut other.entries);
@@ -102,30 +104,30 @@ impl PendingCommit {
         before
     }
 
-    /// What was [absorbed](Self::absorb) after these is stored on the transaction.
+    /// Records that the messages [absorbed](Self::absorb) after the first `before` ones are stored in the transaction.
     pub(crate) fn confirm(&mut self, before: usize) {
         for entry in self.entries.iter_mut().skip(before) {
             entry.is_part = true;
         }
     }
 
-    /// What was [absorbed](Self::absorb) after these is no part of the transaction.
+    /// Removes the messages [absorbed](Self::absorb) after the first `before` ones: they are not part of the transaction.
     pub(crate) fn retract(&mut self, before: usize) {
         self.entries.truncate(before);
     }
 
-    /// The commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) nobody knows
-    /// whether the messages are stored.
+    /// Records that the commit begins. Until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) is
+    /// called it is uncertain whether the messages are stored.
     pub(crate) fn committing(&mut self) {
         self.may_be_stored = true;
     }
 
-    /// The rows are inserted by a call that begins now: for a transaction that keeps them until its commit.
+    /// Records that the rows are inserted by a call that begins now, for a transaction that keeps them until its commit.
     pub(crate) fn inserting(&mut self) {
         self.inserted(Instant::now());
     }
 
-    /// As [`inserting`](Self::inserting) and [`committing`](Self::committing), for a try that may not be the first.
+    /// Does the same as [`inserting`](Self::inserting) and [`committing`](Self::committing) for a call that may be a retry.
     pub(crate) fn trying(&mut self) {
         if !self.may_be_stored {
             self.inserting();
@@ -133,20 +135,20 @@ impl PendingCommit {
         }
     }
 
-    /// The rows were inserted by a call that began at this time, and no earlier.
+    /// Records that the rows were inserted by a call that began at this time, and not by an earlier one.
     pub(crate) fn inserted(&mut self, since: Instant) {
         for entry in &mut self.entries {
             entry.since = since;
         }
     }
 
-    /// The messages are not stored, and never will be.
+    /// Drops the messages: they are not stored and never will be.
     pub(crate) fn not_committed(mut self) {
         self.may_be_stored = false;
     }
 
-    /// The transaction is committed, but some of the messages may have been undone in it, as with a savepoint. The
-    /// storage is asked which are there, and those leave.
+    /// Dispatches the messages of a committed transaction in which some of them may have been rolled back, as with a
+    /// savepoint. The storage is asked which of them are stored, and those are sent.
     pub(crate) fn committed_in_part(mut self) {
         for entry in &mut self.entries {
             entry.is_part = false;
@@ -154,10 +156,10 @@ impl PendingCommit {
         self.committed();
     }
 
-    /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
+    /// Dispatches the messages after the commit: passes them to the relay, and records when the delayed ones are due.
     ///
-    /// How long the transaction was open makes no difference. Once half of the lease is over, the rows are leased anew
-    /// before they are sent; once all of it is, whoever claims them first sends them.
+    /// The transaction may have been open for any length of time. If half of the lease is over, the leases are renewed
+    /// before the messages are sent; if the lease has expired, the node that claims them first sends them.
     pub(crate) fn committed(mut self) {
         let entries = std::mem::take(&mut self.entries);
         self.dispatch(entries, true);
@@ -175,22 +177,22 @@ impl PendingCommit {
                 (_, Some(delay)) => engine.storage.due.note(Side::Outbox, delay.saturating_sub(age)),
                 (Some(place), None) if is_certain && is_part && age < lease / 2 => {
                     let lease = Lease { id: row.id, epoch: 1 };
-                    // Without a place the row is released with all else that this node holds when it stops.
+                    // Without a place, because the relay drains, the lease is released with all others at shutdown.
                     if engine.storage.leases.add(Side::Outbox, lease, None)
                         && let Some(place) = place.permit()
                     {
                         place.send(InFlight::stored(lease, row.message, since));
                     }
                 }
-                // Within the lease nobody else can have claimed it. It is renewed before it is sent, as it may be over
-                // sooner than the next renewal of all leases.
+                // The lease has not expired, so that no other node can have claimed the row. It is renewed before the message
+                // is sent, since it may expire before the next regular renewal.
                 (Some(place), None) if age < lease => {
-                    // What may not be there takes up no place.
+                    // A message that may not be stored does not occupy a place.
                     let place = is_certain.then_some(place);
                     outbox.late_commits.add(row.id, Late::new(row.message, place, since));
                     engine.storage.wake(Side::Outbox);
                 }
-                // Due already, here as everywhere: the first claim decides who sends it.
+                // Not leased, or no longer: the row is due on every node, and the first claim decides which one sends it.
                 (_, None) => engine.storage.wake(Side::Outbox),
             }
         }

@@ -1,4 +1,4 @@
-//! Asking the broker whether it is there, while no message tells.
+//! Probes the broker while no messages are sent, to keep its health up to date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use crate::error::TransportError;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::engine::Engine;
 
-/// A probe that takes longer is given up, and counts as no answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The timeout of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Answer = Result<(), TransportError>;
 
-/// Asks the broker whether it is there: at the start, then as often as leases are renewed; more often while it is away.
+/// Probes the broker at the start, then as often as leases are renewed, and more often while it is unavailable.
 pub(super) struct Probing {
     engine: Arc<Engine>,
-    /// One at most. A task of its own, so that it goes on, or lets go of what it holds, whatever the relay waits for.
+    /// At most one probe. It is a task of its own, so that it continues, or releases its resources, while the relay waits
+    /// for something else.
     under_way: JoinSet<Answer>,
     next: Instant,
     backoff: Backoff,
-    /// Who waits for the first answer.
+    /// Receives the first answer.
     first: Option<oneshot::Sender<Answer>>,
 }
 
@@ -33,7 +34,8 @@ impl Probing {
         Self { engine, under_way, next: Instant::now(), backoff: Backoff::default(), first: Some(first) }
     }
 
-    /// Waits until it is time, asks, and gives back the answer. Cancel safe.
+    /// Waits until the next probe is due, probes, and returns the answer. Cancel safe: a probe that is under way continues
+    /// in its task.
     pub(super) async fn answer(&mut self) -> Answer {
         if self.under_way.is_empty() {
             tokio::time::sleep_until(self.next).await;
@@ -41,7 +43,7 @@ impl Probing {
         }
         let answer = match self.under_way.join_next().await {
             Some(Ok(answer)) => answer,
-            _ => Err(no_answer(&self.engine, "the probe broke off")),
+            _ => Err(no_answer(&self.engine, "the probe was aborted")),
         };
         let pause = if answer.is_ok() {
             self.backoff.reset();
@@ -50,28 +52,28 @@ impl Probing {
             self.backoff.next()
         };
         self.next = Instant::now() + pause;
-        self.tell(&answer);
+        self.report(&answer);
         answer
     }
 
-    /// A message has told how the broker is: nobody need ask for a while.
+    /// Postpones the next probe, since sending a message has shown whether the broker is available.
     pub(super) fn put_off(&mut self, answer: &Answer) {
-        self.tell(answer);
-        // Dropping the old one ends its task.
+        self.report(answer);
+        // Dropping the `JoinSet` aborts the probe.
         if !self.under_way.is_empty() {
             self.under_way = JoinSet::new();
         }
         self.next = Instant::now() + self.interval();
     }
 
-    fn tell(&mut self, answer: &Answer) {
+    fn report(&mut self, answer: &Answer) {
         if let Some(first) = self.first.take() {
-            // Nobody listens when start has given up waiting.
+            // The receiver is gone if the start has timed out.
             let _ = first.send(answer.clone());
         }
     }
 
-    /// Asks now, unless an answer is awaited already.
+    /// Makes a probe due now, unless one is under way.
     pub(super) fn at_once(&mut self) {
         self.next = Instant::now();
     }
@@ -82,8 +84,8 @@ impl Probing {
 }
 
 async fn probe(engine: Arc<Engine>) -> Answer {
-    let answer = tokio::time::timeout(LIMIT, engine.broker.probe()).await;
-    answer.unwrap_or_else(|_| Err(no_answer(&engine, &format!("no answer within {LIMIT:?}"))))
+    let answer = tokio::time::timeout(PROBE_TIMEOUT, engine.broker.probe()).await;
+    answer.unwrap_or_else(|_| Err(no_answer(&engine, &format!("no answer within {PROBE_TIMEOUT:?}"))))
 }
 
 fn no_answer(engine: &Engine, text: &str) -> TransportError {

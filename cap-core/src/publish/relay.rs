@@ -1,5 +1,5 @@
-//! From the outbox to the broker: sends what it is handed in batches, several under way at once, and marks each
-//! message by what the broker said of it.
+//! The relay: sends messages from the outbox to the broker in batches, several of them at the same time, and completes each
+//! message according to the broker's answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,31 +28,31 @@ use crate::storage::{Lease, Reason, RowOutcome, Side};
 use crate::transport::{Delayed, Destination, Sent};
 use crate::writer::OutcomeItem;
 
-/// So many batches are on their way to the broker at once: while one waits for its confirms the next is written.
-const WINDOW: usize = 4;
+/// How many batches are sent at the same time: while one waits for its confirms, the next is written.
+const BATCHES_IN_FLIGHT: usize = 4;
 
-/// How often somebody is told that nothing is sent, as long as that is so.
-const REMINDER: Duration = Duration::from_mins(5);
+/// How often it is logged that publishing is paused, for as long as it is.
+const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
 type Sending = BoxFuture<'static, Vec<(InFlight, Answer)>>;
 
 struct Relay {
     outbox: Arc<Outbox>,
-    /// How messages are sent on a transport that keeps nothing.
+    /// Sends the messages instead of the broker if the transport is an in-process one.
     in_process: Option<Arc<InProcess>>,
     sending: FuturesUnordered<Sending>,
-    /// Waiting for another try: the broker was away, or refused with an attempt due at once.
+    /// Messages to send again: the broker was unavailable, or rejected them and the next attempt is immediate.
     again: VecDeque<InFlight>,
     backoff: Backoff,
-    /// Nothing is sent before this.
+    /// No messages are sent before this.
     pause: Option<Instant>,
     probing: Probing,
     queues: Queues,
-    /// When an operator is told that queues are late.
-    patience: Instant,
+    /// When to log next that queues are not declared yet.
+    next_reminder: Instant,
 }
 
-/// Whether the broker has heard of every group of this bus; before that nothing is sent.
+/// Whether the queues of all groups of this bus are declared at the broker. Until then no messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Queues {
     Awaited,
@@ -60,8 +60,8 @@ enum Queues {
     Declared,
 }
 
-/// Runs until it is drained, or everything stops. A broker that is away while it drains is not waited for. `connected`
-/// hears whether the broker is there at the start.
+/// Runs until it is drained, or everything stops. While draining it does not wait for an unavailable broker. `connected`
+/// receives the broker's first answer.
 pub(crate) async fn run_relay(
     outbox: Arc<Outbox>,
     in_process: Option<InProcess>,
@@ -72,7 +72,7 @@ pub(crate) async fn run_relay(
     let relay = Relay {
         probing: Probing::new(Arc::clone(&outbox.engine), connected),
         queues: Queues::Awaited,
-        patience: Instant::now() + outbox.engine.options.start_timeout,
+        next_reminder: Instant::now() + outbox.engine.options.start_timeout,
         outbox,
         in_process: in_process.map(Arc::new),
         sending: FuturesUnordered::new(),
@@ -80,7 +80,7 @@ pub(crate) async fn run_relay(
         backoff: Backoff::default(),
         pause: None,
     };
-    // What is dropped half-way keeps its lease, which shutdown gives back.
+    // Messages that are dropped half-way keep their leases, which are released at shutdown.
     everything.run_until_cancelled(relay.run(queue.into())).await;
 }
 
@@ -92,7 +92,7 @@ impl Relay {
         let (mut open, mut draining) = (true, false);
         while open || !self.sending.is_empty() || !self.again.is_empty() {
             let declared = self.queues == Queues::Declared;
-            let may_send = declared && self.sending.len() < WINDOW && self.pause.is_none();
+            let may_send = declared && self.sending.len() < BATCHES_IN_FLIGHT && self.pause.is_none();
             let idle = self.sending.is_empty() && self.again.is_empty();
             if may_send && !self.again.is_empty() {
                 let count = self.again.len().min(limit);
@@ -101,6 +101,9 @@ impl Relay {
                 continue;
             }
             let size = |item: &InFlight| item.message.size();
+            // Biased: answers come first, since they free places and decide whether to pause; then the queue, and only then the
+            // stop signals and the probe. Dropping an arm loses nothing: `next` and `gather` take something only when they
+            // complete, and a probe continues in its own task.
             tokio::select! {
                 biased;
                 Some(answers) = self.sending.next(), if !self.sending.is_empty() => self.answered(answers).await,
@@ -113,10 +116,10 @@ impl Relay {
                 () = drain.cancelled(), if !declared || self.pause.is_some() => break,
                 () = drain.cancelled(), if !draining => {
                     draining = true;
-                    // Nobody knows when the transactions end that have taken them.
+                    // Otherwise the relay would wait for open transactions, and it is not known when those end.
                     self.outbox.relay.close_open_places();
                 }
-                () = tokio::time::sleep_until(self.patience), if !declared => self.late(),
+                () = tokio::time::sleep_until(self.next_reminder), if !declared => self.late(),
                 answer = self.probing.answer(), if idle => self.probed(answer),
             }
         }
@@ -129,23 +132,23 @@ impl Relay {
 
     fn late(&mut self) {
         if self.queues == Queues::Late {
-            tracing::warn!("{}", self.without_queues());
+            tracing::warn!("{}", self.missing_queues());
         }
         self.queues = Queues::Late;
-        self.patience = Instant::now() + REMINDER;
+        self.next_reminder = Instant::now() + REMINDER_INTERVAL;
         self.probing.at_once();
     }
 
-    fn without_queues(&self) -> String {
+    fn missing_queues(&self) -> String {
         let groups = *self.outbox.engine.broker.undeclared.borrow();
-        format!("nothing is sent, as groups of this bus have no queue at the broker yet: {groups}")
+        format!("publishing paused: {groups} consumer group queues are not declared yet")
     }
 
-    /// What the broker said while there was nothing to send.
+    /// Updates the broker's health with the answer to a probe.
     fn probed(&self, answer: Result<(), TransportError>) {
         match answer {
             Ok(()) if self.queues == Queues::Late => {
-                self.outbox.engine.broker.health.down(&self.without_queues().as_str());
+                self.outbox.engine.broker.health.down(&self.missing_queues().as_str());
             }
             Ok(()) => self.outbox.engine.broker.health.up(),
             Err(error) => self.outbox.engine.broker.health.down(&error),
@@ -160,7 +163,7 @@ impl Relay {
         let outbox = Arc::clone(&self.outbox);
         let in_process = self.in_process.clone();
         self.sending.push(Box::pin(async move {
-            let batch = leave_out_full(&outbox, batch).await;
+            let batch = release_full(&outbox, batch).await;
             if batch.is_empty() {
                 return Vec::new();
             }
@@ -183,7 +186,7 @@ impl Relay {
 
     async fn answered(&mut self, answers: Vec<(InFlight, Answer)>) {
         if answers.is_empty() {
-            // Nothing was sent, and so nothing is known of the broker.
+            // No message was sent, so that this says nothing about the broker.
             return;
         }
         let mut away = None;
@@ -206,7 +209,7 @@ impl Relay {
                 }
                 Err(error) => match broker_delay(&item) {
                     Some(delay) if error.kind() != TransportErrorKind::Invalid => {
-                        self.keep_in_store(&item, delay, &error).await;
+                        self.keep_in_storage(&item, delay, &error).await;
                     }
                     _ => self.failed(item, &error).await,
                 },
@@ -233,7 +236,7 @@ impl Relay {
             Sent::Unrouted => {
                 metrics::counter!("cap_unrouted_total").increment(1);
                 if self.outbox.engine.options.unrouted == Unrouted::Fail {
-                    let text = "no queue wanted the message (unrouted)";
+                    let text = "no queue is bound for the topic of the message (unrouted)";
                     let error = TransportError::new(
                         TransportErrorKind::Refused,
                         self.outbox.engine.broker.name(),
@@ -256,8 +259,9 @@ impl Relay {
         complete(&outbox, item.lease, RowOutcome::Succeeded { retention, reason }).await;
     }
 
-    /// Has the storage keep a message that the broker could not place, for a while. Nothing is known against it: nothing
-    /// is counted, and it takes up no place here. One that the broker was to delay goes out in time without that.
+    /// Releases a message to the storage that the broker has rejected for lack of room. The message is not at fault: no
+    /// attempt is counted. Meanwhile it occupies no place in the relay. One that was to be delayed at the broker is sent
+    /// on time without its help.
     async fn rejected(&mut self, item: &InFlight, error: &TransportError) {
         metrics::counter!("cap_rejected_total").increment(1);
         let (message_id, topic) = (item.message.id(), item.message.name().unwrap_or_default());
@@ -269,9 +273,9 @@ impl Relay {
         complete(&self.outbox, item.lease, RowOutcome::Release { after }).await;
     }
 
-    /// Has the store keep a message that the broker will not delay, which says nothing of the message: it goes out in
-    /// time without the broker's help, and nothing is counted.
-    async fn keep_in_store(&mut self, item: &InFlight, delay: BrokerDelay, error: &TransportError) {
+    /// Releases a message to the storage that the broker cannot delay. The message is not at fault: no attempt is counted,
+    /// and it is sent on time without the broker's help.
+    async fn keep_in_storage(&mut self, item: &InFlight, delay: BrokerDelay, error: &TransportError) {
         let (message_id, row) = (item.message.id(), item.lease.id);
         tracing::warn!(message_id, row, %error, "broker cannot keep a delayed message; the storage keeps it");
         complete(&self.outbox, item.lease, RowOutcome::Release { after: delay.left() }).await;
@@ -286,7 +290,7 @@ impl Relay {
         metrics::counter!("cap_publish_failed_total").increment(1);
         let row = item.lease.id;
         tracing::warn!(message_id, topic, row, attempt = attempts, error, "publishing failed");
-        // No further attempt could succeed: the policy is for what may.
+        // No further attempt can succeed, whatever the retry policy says.
         let (next, reason) = if kind == TransportErrorKind::Invalid {
             (NextAttempt::GiveUp, Reason::Permanent)
         } else {
@@ -331,12 +335,12 @@ impl Relay {
     }
 }
 
-/// Gives those back to the storage whose topic is full for the moment, and gives back the others.
-async fn leave_out_full(outbox: &Outbox, batch: Vec<InFlight>) -> Vec<InFlight> {
+/// Releases the messages to the storage whose topic is full at the moment, and returns the others.
+async fn release_full(outbox: &Outbox, batch: Vec<InFlight>) -> Vec<InFlight> {
     let mut rest = Vec::with_capacity(batch.len());
     for item in batch {
         let pause = if broker_delay(&item).is_some() {
-            // It goes to another queue.
+            // It is sent to a delay queue, which is another one.
             None
         } else {
             outbox.full_destinations.pause(item.message.name().unwrap_or_default(), item.lease.id)
@@ -349,7 +353,8 @@ async fn leave_out_full(outbox: &Outbox, batch: Vec<InFlight>) -> Vec<InFlight> 
     rest
 }
 
-/// Sends a batch, those that the broker is to keep apart from the others; an answer for each, in order.
+/// Sends a batch, with the messages to be delayed at the broker in a call of their own. Returns one answer for each
+/// message, in order.
 async fn send(outbox: &Outbox, batch: &[InFlight]) -> Vec<Answer> {
     let (mut plain, mut delayed) = (Vec::new(), Vec::new());
     let at_once: Vec<bool> = batch
@@ -399,7 +404,7 @@ async fn complete_and_wait(outbox: &Outbox, lease: Lease, outcome: RowOutcome, f
 }
 
 async fn all_declared(undeclared: &mut watch::Receiver<usize>) {
-    // The sender is in the context, which outlives this.
+    // This cannot fail: the sender is in the engine, which outlives the relay.
     let _ = undeclared.wait_for(|groups| *groups == 0).await;
 }
 

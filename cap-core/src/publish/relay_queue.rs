@@ -1,4 +1,4 @@
-//! The way to the relay, with its places for messages that wait for a commit.
+//! The queue to the relay, and the places in it that are reserved for messages whose commit is pending.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,23 +7,24 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 
 use crate::runtime::in_flight::InFlight;
 
-/// The way to the relay.
+/// The sending end of the queue to the relay.
 pub(crate) struct RelayQueue {
     sender: mpsc::Sender<InFlight>,
     /// The places that open transactions have taken.
     open: OpenPlaces,
-    /// More is waiting in the storage than the relay may hold: new messages queue up behind it there.
+    /// Whether older messages wait in the storage because the relay has no room for them. New messages then wait behind
+    /// them there.
     backlog: AtomicBool,
 }
 
-/// A place in the queue, taken before a message is stored.
+/// A place in the queue, reserved before its message is stored.
 pub(super) enum Place {
     Own(OwnedPermit<InFlight>),
     Open(OpenPlace),
 }
 
 impl RelayQueue {
-    /// A queue with room for so many messages, and its other end.
+    /// Creates a queue with room for `capacity` messages, and its receiving end.
     pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<InFlight>) {
         let (sender, receiver) = mpsc::channel(capacity);
         let open = OpenPlaces { limit: capacity / 2, taken: Arc::new(Mutex::new(Some(Vec::new()))) };
@@ -44,7 +45,7 @@ impl RelayQueue {
         self.backlog.store(backlog, Ordering::Relaxed);
     }
 
-    /// A place, if there is one.
+    /// Reserves a place, if one is free.
     pub(super) fn place(&self) -> Option<Place> {
         self.permit().map(Place::Own)
     }
@@ -53,19 +54,19 @@ impl RelayQueue {
         self.sender.clone().try_reserve_owned().ok()
     }
 
-    /// A place for a message of a transaction that may stay open for long, if there is one.
+    /// Reserves a place for a message of a transaction that may stay open for long, if one is free.
     pub(super) fn open_place(&self) -> Option<Place> {
         self.open.take(&self.sender).map(Place::Open)
     }
 
-    /// Takes back the places of open transactions for good: nobody knows when those end.
+    /// Takes back the places of open transactions for good: the relay drains, and it is not known when they end.
     pub(super) fn close_open_places(&self) {
         *self.open.lock() = None;
     }
 }
 
 impl Place {
-    /// `None` if the relay, which drains, has taken it back.
+    /// Converts it into a permit to send; `None` if the relay has taken the place back to drain.
     pub(super) fn permit(self) -> Option<OwnedPermit<InFlight>> {
         match self {
             Self::Own(permit) => Some(permit),
@@ -74,21 +75,21 @@ impl Place {
     }
 }
 
-/// The relay's places that messages of open transactions have taken: half of all at most, as nobody knows for how long
-/// a transaction stays open, and the claims must always find room. They are kept here and not with the transactions, so
-/// that the relay need not wait for those when it ends.
+/// The places that messages of open transactions have taken. These are at most half of all places, since it is not known
+/// how long a transaction stays open and the claims must always find room. The permits are kept here and not with the
+/// transactions, so that the relay need not wait for those when it ends.
 #[derive(Clone)]
 struct OpenPlaces {
     limit: usize,
-    /// `None` once the relay drains. Which place is whose does not matter.
+    /// `None` once the relay drains. The permits are interchangeable.
     taken: Arc<Mutex<Option<Vec<OwnedPermit<InFlight>>>>>,
 }
 
-/// One of them, given back when it is dropped.
+/// A place that an open transaction has taken; dropping it frees the place.
 pub(super) struct OpenPlace(Option<OpenPlaces>);
 
 impl OpenPlaces {
-    /// Takes a place, if there is one.
+    /// Takes a place, if one is free.
     fn take(&self, relay: &mpsc::Sender<InFlight>) -> Option<OpenPlace> {
         let mut taken = self.lock();
         let places = taken.as_mut().filter(|places| places.len() < self.limit)?;
@@ -102,18 +103,18 @@ impl OpenPlaces {
 }
 
 impl OpenPlace {
-    /// The place in the queue; `None` if the relay has taken it back.
+    /// Converts it into a permit to send; `None` if the relay has taken the place back.
     fn permit(mut self) -> Option<OwnedPermit<InFlight>> {
-        self.give_back()
+        self.take_permit()
     }
 
-    fn give_back(&mut self) -> Option<OwnedPermit<InFlight>> {
+    fn take_permit(&mut self) -> Option<OwnedPermit<InFlight>> {
         self.0.take()?.lock().as_mut().and_then(Vec::pop)
     }
 }
 
 impl Drop for OpenPlace {
     fn drop(&mut self) {
-        drop(self.give_back());
+        drop(self.take_permit());
     }
 }

@@ -1,15 +1,15 @@
-//! What the broker, or the groups of this process, say of a message that was sent.
+//! The result of sending a message to the broker, or to the groups of this process.
 
 use std::time::Duration;
 
 use crate::error::TransportError;
 use crate::transport::Sent;
 
-/// What has become of a message that was to be sent.
+/// What happened to a message that was to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Taken {
     Sent(Sent),
-    /// It goes back to the store for so long, and nothing is counted.
+    /// It is released to the storage for this long, and no attempt is counted.
     Later(Duration),
 }
 

@@ -1,18 +1,18 @@
-//! One message that waits for its commit.
+//! A stored message whose transaction is not known to be committed yet.
 
 use tokio::time::Instant;
 
 use super::relay_queue::Place;
 use crate::storage::{Lease, NewOutgoing};
 
-/// One message that waits for its commit.
+/// A stored message whose transaction is not known to be committed yet.
 pub(super) struct Uncommitted {
     pub(super) row: NewOutgoing,
-    /// The place in the relay's queue; a message without one waits in the store.
+    /// Its place in the relay's queue. A message without one waits in the storage to be claimed.
     pub(super) place: Option<Place>,
-    /// No row is older: until a lease later nobody else can claim it.
+    /// The row was inserted no earlier than this. Until one lease later no other node can claim it.
     pub(super) since: Instant,
-    /// Whether the row is part of the transaction for certain.
+    /// Whether the row is certainly part of the transaction.
     pub(super) is_part: bool,
 }
 
@@ -22,7 +22,7 @@ impl Uncommitted {
         Lease { id: self.row.id, epoch: 1 }
     }
 
-    /// When it is due, if this node does not lease it.
+    /// When the claims can take it; `None` if this node leases it.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         match (&self.place, self.row.delay) {
             (Some(_), None) => None,
