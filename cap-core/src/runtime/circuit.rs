@@ -94,7 +94,7 @@ impl CircuitBreaker {
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self {
             Self { failures: 0, .. } => {
-                Some("has `failures` of 0; the circuit would always be open and its handler never run")
+                Some("has 0 failures, so it would always be open and the handler would never run")
             }
             Self { pause, .. } if pause.is_zero() => Some("has a pause of zero, so it would never pause"),
             Self { pause, longest, .. } if pause > longest => {
