@@ -274,7 +274,7 @@ async fn a_bus_without_queues_says_that_it_sends_nothing() {
     tokio::time::sleep(60 * SECOND).await;
     let health = cap.health().await.transport;
     assert!(
-        !health.up && health.error.as_ref().is_some_and(|error| error.contains("no queue")),
+        !health.up && health.error.as_ref().is_some_and(|error| error.contains("not declared yet")),
         "{health:?}"
     );
     assert_eq!(signs.lines(Level::WARN, "publishing paused").len(), 1);
