@@ -1,4 +1,4 @@
-//! What the engine needs of these types beyond their public face. Exempt from semantic versioning.
+//! Internals of these types that the engine needs. Exempt from semantic versioning.
 
 pub use crate::error::ShortTypeName;
 pub use crate::handler::{DeliveryParts, StorageView};

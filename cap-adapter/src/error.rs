@@ -1,4 +1,4 @@
-//! The errors of the bus. Each says what failed, on what, and what to do; none names a secret.
+//! The errors of the bus. Each says what failed, on what, and what to do; none contains a secret.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub use crate::error_text::{LONGEST_ERROR, error_chain, error_text, json_error_t
 /// Any error, boxed: what a handler may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A topic or a group has a name that no broker or store could hold.
+/// A topic or a group has a name that no broker or storage accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{kind} {name:?} {reason}")]
 pub struct NameError {
@@ -31,26 +31,26 @@ impl NameError {
     }
 }
 
-/// What kind of trouble a store reports; it decides what the bus does next.
+/// The kind of a storage error, which decides what the bus does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageErrorKind {
-    /// The store cannot be reached, is overloaded, or gave way to another transaction: the same call may succeed
-    /// later. The bus waits and tries again; nothing is counted as an attempt.
+    /// The storage cannot be reached, is overloaded, or aborted the call in favor of another transaction: the same
+    /// call may succeed later. The bus waits and retries; no attempt is counted.
     Unavailable,
-    /// The store refuses this data (a value too long, a text it cannot hold): the same call will never succeed.
-    /// In a batch the bus tries the items one by one, so that only the bad one fails.
+    /// The storage rejects this data (a value too long, a text that it cannot encode): the same call will never
+    /// succeed. The bus splits a batch, so that only the invalid item fails.
     Refused,
-    /// The store is not what this bus needs: no permission, a foreign or newer schema, a bad setting.
-    /// Start-up fails with it. A bus that runs already takes it as an outage that an operator must end, such as a grant
-    /// that was revoked: no message is at fault, and everything waits.
+    /// The storage is not usable without operator action: a missing privilege, a foreign or newer schema, an invalid
+    /// setting. `start` fails with it. A running bus treats it as an outage that an operator must end, such as a
+    /// revoked grant: messages wait and no attempt is counted.
     Unusable,
 }
 
-/// A store could not do what it was asked.
+/// An error of a storage.
 ///
-/// Its text says what its source says, where an adapter has put that into it; [`source`](std::error::Error::source) then
-/// gives what lies behind that, so that whoever prints the whole chain reads nothing twice.
+/// If the text already contains the text of its cause, [`source`](std::error::Error::source) returns the cause of
+/// that, so that printing the whole chain repeats nothing.
 #[derive(Debug)]
 pub struct StorageError {
     kind: StorageErrorKind,
@@ -77,40 +77,40 @@ impl std::error::Error for StorageError {
 }
 
 impl StorageError {
-    /// An error of the store named `store`. The message is shown to people: no secret belongs in it. It is bounded and
-    /// escaped as [`error_text`] does.
+    /// Creates an error of the storage named `store`. The message is logged and stored, so it must not contain a
+    /// secret. It is bounded and escaped by [`error_text`].
     pub fn new(kind: StorageErrorKind, store: &'static str, message: impl Into<String>) -> Self {
         Self { kind, store, message: error_text(message.into()), cause: None, is_full: false }
     }
 
-    /// Keeps the error that this one comes from.
+    /// Sets the cause of this error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.cause = Some(source.into());
         self
     }
 
-    /// Says that the storage has no room, or no connections, left: however large a message is that fails by it, the message
-    /// is not at fault and waits.
+    /// Marks the error as a lack of space or connections: a message that fails with it is not considered invalid,
+    /// however large it is, and waits.
     #[must_use]
     pub fn out_of_room(mut self) -> Self {
         self.is_full = true;
         self
     }
 
-    /// Whether the storage has no room left; see [`out_of_room`](Self::out_of_room).
+    /// Whether the storage is out of space or connections; see [`out_of_room`](Self::out_of_room).
     #[must_use]
     pub fn is_out_of_room(&self) -> bool {
         self.is_full
     }
 
-    /// The error that this one comes from, to be looked at by its type, whether or not the text says it already.
+    /// The cause of this error, to be examined by its type, whether or not the text already contains its text.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as _)
     }
 
-    /// What kind of trouble it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> StorageErrorKind {
         self.kind
@@ -122,13 +122,13 @@ impl StorageError {
         self.kind == StorageErrorKind::Unavailable
     }
 
-    /// Whether the data is at fault, so that the same call with other data would have succeeded.
+    /// Whether the storage rejected the data, so that the same call with other data would have succeeded.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.kind == StorageErrorKind::Refused
     }
 
-    /// The same error for another of those who wait, as a kind of its own; the causes are part of the text.
+    /// A copy of the error for another waiting caller, with its own kind; the causes are part of the text.
     #[doc(hidden)]
     #[must_use]
     pub fn retold(&self, kind: StorageErrorKind) -> Self {
@@ -138,28 +138,28 @@ impl StorageError {
     }
 }
 
-/// What kind of trouble a broker reports; it decides what the bus does next.
+/// The kind of a transport error, which decides what the bus does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransportErrorKind {
-    /// The broker cannot be reached, or did not answer in time: the outcome is unknown and the same call may
-    /// succeed later. The bus waits and tries again; nothing is counted as an attempt.
+    /// The broker cannot be reached or did not reply in time: the outcome is unknown and the same call may succeed
+    /// later. The bus waits and retries; no attempt is counted.
     Unavailable,
-    /// The broker refuses this message or this declaration: a body too large, a queue that exists with other
-    /// arguments. Counted as a failed attempt.
+    /// The broker rejects this message or this declaration: a body too large, a queue that exists with different
+    /// arguments. Counts as a failed attempt.
     Refused,
-    /// The broker could not place this message, and nothing is known against it: a negative confirm, since a queue is
-    /// full and rejects (`reject-publish`), or fails. The message waits in the storage and is sent again with growing
-    /// pauses; nothing is counted as an attempt. `Health` names the topic meanwhile.
+    /// The broker could not enqueue this message, which may be valid: a negative confirm, because a queue is full and
+    /// rejects (`reject-publish`), or fails. The message waits in the storage and is sent again with growing pauses;
+    /// no attempt is counted. `Health` names the topic meanwhile.
     DestinationFull,
-    /// This very message can never be sent, whoever tries it again: a header that the broker's protocol has no form
-    /// for, a body above the broker's limit. Parked at the first attempt.
+    /// This message can never be sent: a header that the broker's protocol cannot represent, a body above the
+    /// broker's limit. It is parked at the first attempt.
     Invalid,
-    /// The transport's own settings are wrong, such as a connection string that is none. Start-up fails with it.
+    /// The settings of the transport are wrong, such as an invalid connection string. `start` fails with it.
     Unusable,
 }
 
-/// A broker could not do what it was asked.
+/// An error of a transport.
 #[derive(Debug, Clone, Error)]
 #[error("{transport}: {message}")]
 pub struct TransportError {
@@ -170,33 +170,34 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// An error of the transport named `transport`. The message is shown to people: no secret belongs in it. It is
-    /// bounded and escaped as [`error_text`] does.
+    /// Creates an error of the transport named `transport`. The message is logged and stored, so it must not contain
+    /// a secret. It is bounded and escaped by [`error_text`].
     pub fn new(kind: TransportErrorKind, transport: &'static str, message: impl Into<String>) -> Self {
         Self { kind, transport, message: error_text(message.into()), operator: false }
     }
 
-    /// What kind of trouble it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> TransportErrorKind {
         self.kind
     }
 
-    /// Whether the same call may succeed later, with nothing known of this one.
+    /// Whether the same call may succeed later; the outcome of this one is unknown.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == TransportErrorKind::Unavailable
     }
 
-    /// Says that it stays so until an operator acts, such as a password that the broker refuses. The bus waits as in any
-    /// outage, but says so as an error.
+    /// Marks the error as one that lasts until an operator acts, such as a password that the broker rejects. The bus
+    /// waits as in any outage, but logs an error.
     #[must_use]
     pub fn requiring_operator(mut self) -> Self {
         self.operator = true;
         self
     }
 
-    /// Whether an operator must act: one that says so, and each that is not [`Unavailable`](TransportErrorKind).
+    /// Whether an operator must act: true for errors marked so, and for each that is not
+    /// [`Unavailable`](TransportErrorKind).
     #[must_use]
     pub fn requires_operator(&self) -> bool {
         self.operator || !self.is_unavailable()
@@ -209,19 +210,20 @@ impl TransportError {
     }
 }
 
-/// A bus could not start. Every mistake that can be found before the first message is found here.
+/// The error of a bus that could not start. Every mistake that can be detected before the first message is reported
+/// here.
 ///
-/// Its `Debug` form is its `Display` form: that is what a `main` that returns it shows.
+/// Its `Debug` output equals its `Display` output, since that is what a `main` that returns it prints.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No store was given to the builder.
-    #[error("no storage was given: call .storage(..), for instance with MemoryStorage::new()")]
+    /// The builder has no storage.
+    #[error("no storage: call .storage(..), for instance with MemoryStorage::new()")]
     NoStorage,
-    /// No transport was given to the builder.
-    #[error("no transport was given: call .transport(..), for instance with MemoryTransport::new()")]
+    /// The builder has no transport.
+    #[error("no transport: call .transport(..), for instance with MemoryTransport::new()")]
     NoTransport,
-    /// The subscriptions contradict each other or need what is not there. Each problem names its function.
+    /// The subscriptions contradict each other or need something that is missing. Each problem names its function.
     #[error("the subscriptions cannot be started:{}", bullets(.0))]
     Subscriptions(Vec<String>),
     /// An option is out of its range.
@@ -232,10 +234,10 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The store is not usable as it is.
+    /// The storage is not usable.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The transport is not usable as it is.
+    /// The transport is not usable.
     #[error(transparent)]
     Transport(#[from] TransportError),
 }
@@ -250,29 +252,29 @@ fn bullets(problems: &[String]) -> String {
     problems.iter().fold(String::new(), |text, problem| text + "\n  - " + problem)
 }
 
-/// A message was not published. Unless the variant says otherwise, nothing was stored.
+/// The error of a message that was not published. Unless the variant says otherwise, nothing was stored.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The topic or the callback's topic has a bad name.
+    /// The topic or the callback topic has an invalid name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A header that the bus writes itself was given, or a header or an id cannot be carried.
+    /// The message has a header that is reserved for the bus, or a header or an id that cannot be sent.
     #[error("header {name:?} of a message to {topic:?} {reason}")]
     Header {
         /// The topic published to.
         topic: String,
-        /// The header at fault.
+        /// The rejected header.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The payload has no JSON form.
+    /// The payload cannot be serialized to JSON.
     #[error("the payload for {topic:?} cannot be serialized: {reason}")]
     Payload {
         /// The topic published to.
         topic: String,
-        /// What the serialiser said.
+        /// The error of the serializer.
         reason: String,
     },
     /// Headers and body together are larger than the option `max_message_size`.
@@ -285,63 +287,64 @@ pub enum PublishError {
         /// The option's value.
         limit: usize,
     },
-    /// The transport can never send the message: a header that the broker does not take, or too many of them.
+    /// The transport can never send the message: the broker does not accept one of its headers, or there are too
+    /// many.
     #[error("a message to {topic:?} can never be sent: {reason}")]
     Unsendable {
         /// The topic published to.
         topic: String,
-        /// What the transport said: which part of the message, and what to do.
+        /// The transport's error: which part of the message, and what to do.
         reason: String,
     },
-    /// The broker was to keep the message for a while, and this transport cannot have it do that.
+    /// The message was to be delayed at the broker, which this transport does not support.
     #[error(
-        "a message to {topic:?} was to be delayed by the broker, and this transport cannot do that; use .delay(..), which the store does"
+        "message to {topic:?}: this transport does not support delay_at_broker; use .delay(..), which the storage provides"
     )]
     NoBrokerDelay {
         /// The topic published to.
         topic: String,
     },
-    /// A message of that id is in the outbox already.
+    /// A message with this id is already in the outbox.
     #[error("a message with the id {id} was published before and is still in the outbox")]
     DuplicateId {
-        /// The id at fault.
+        /// The id that is in use.
         id: MessageId,
     },
-    /// The bus has been shut down, or is being.
-    #[error("the bus is shut down: a message to {topic:?} was not accepted")]
+    /// The bus has been shut down or is shutting down.
+    #[error("the bus is shut down: message to {topic:?} not accepted")]
     ShutDown {
         /// The topic published to.
         topic: String,
     },
-    /// The transaction given to `within` is of another store than the bus's own.
-    #[error("this bus stores in {bus}; the transaction given to within(..) is not one of that store")]
+    /// The transaction given to `within` belongs to another storage than that of the bus.
+    #[error("this bus uses {bus} as storage; the transaction given to within(..) does not belong to it")]
     ForeignTransaction {
-        /// The bus's store.
+        /// The storage of the bus.
         bus: &'static str,
     },
-    /// A handler's `Publisher` publishes with the handler's own success; it cannot do so in
-    /// another transaction. Use the bus itself for that, as an argument of the type `Cap`.
+    /// A handler's `Publisher` publishes with the handler's success and cannot use another transaction. Use the bus
+    /// for that, as an argument of the type `Cap`.
     #[error(
-        "a message to {topic:?} is published with its handler's success and cannot be given to a transaction; take the \
-         bus itself as an argument of the handler (cap: Cap) and publish with that"
+        "a Publisher cannot publish to {topic:?} in another transaction; take the bus as an argument of the \
+         handler (cap: Cap) and publish with it"
     )]
     WithinDelivery {
         /// The topic published to.
         topic: String,
     },
-    /// A `Publisher` was used after its handler had returned, or had taken longer than its timeout:
-    /// what it published before has left with the handler's success by then, or is dropped.
+    /// A `Publisher` was used after its handler had finished or timed out. What it published before was sent with the
+    /// handler's success, or dropped.
     #[error(
-        "the handler whose success a message to {topic:?} was to leave with has ended; a task that outlives its handler \
-         publishes with the bus itself (cap: Cap)"
+        "cannot publish to {topic:?}: the handler of this Publisher has already finished; in a spawned task, \
+         publish with the bus (cap: Cap)"
     )]
     HandlerEnded {
         /// The topic published to.
         topic: String,
     },
-    /// The store did not answer within `publish_timeout`: whether the message is stored is not known.
+    /// The storage did not reply within `publish_timeout`: it is unknown whether the message is stored.
     #[error(
-        "storing a message to {topic:?} took longer than publish_timeout ({timeout:?}); it may or may not be stored"
+        "storing a message to {topic:?} took longer than publish_timeout ({timeout:?}); it is unknown whether it is stored"
     )]
     TimedOut {
         /// The topic published to.
@@ -349,14 +352,14 @@ pub enum PublishError {
         /// The option's value.
         timeout: std::time::Duration,
     },
-    /// The store failed. If it [was away](StorageError::is_unavailable), as when the bus was shut down over it,
-    /// whether the message is stored is not known.
+    /// The storage failed. If it was [unavailable](StorageError::is_unavailable), or the bus was shut down meanwhile,
+    /// it is unknown whether the message is stored.
     #[error("a message to {topic:?} could not be stored: {}", error_chain(.source))]
     Storage {
         /// The topic published to.
         topic: String,
-        /// What the store said, which is part of the text. So it is no [source](std::error::Error::source) that whoever
-        /// prints the whole chain would read again; the raw name tells the derive so.
+        /// The storage's error, which is part of the text. So it is not a [source](std::error::Error::source), which
+        /// printing the whole chain would repeat; the raw identifier tells the derive so.
         r#source: StorageError,
     },
 }

@@ -1,8 +1,8 @@
-//! Error texts as they are stored, logged and shown: bounded, on one line, and without what a message carried.
+//! Error texts as they are stored and logged: bounded, on one line, and without message contents.
 //!
-//! [`error_text`] is the one place through which every error goes before it is stored or logged. An error text may hold
-//! anything, since a sender's bytes get into it: a megabyte, a line break that forges a log line, an escape sequence that
-//! moves the cursor of whoever reads it.
+//! [`error_text`] processes every error before it is stored or logged. An error text may contain anything, since a
+//! sender's bytes get into it: a megabyte, a line break that forges a log line, an escape sequence that controls the
+//! terminal of its reader.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -10,13 +10,13 @@ use std::fmt::{self, Write};
 /// The largest error text that is stored or logged, in bytes.
 pub const LONGEST_ERROR: usize = 4096;
 
-/// Stands at the end of what was cut.
+/// The end of a truncated text.
 const CUT: &str = "…";
 
-/// An error text as it may be stored, logged and printed to a terminal: at most [`LONGEST_ERROR`] bytes, cut between two
-/// characters, with control characters, line separators and the marks that turn the direction of writing escaped.
+/// Makes an error text safe to store, log and print to a terminal: at most [`LONGEST_ERROR`] bytes, truncated between
+/// two characters, with control characters, line separators and bidirectional formatting characters escaped.
 ///
-/// A text that has been through it stays as it is.
+/// Applying it again changes nothing.
 ///
 /// ```
 /// use cap_core::error::error_text;
@@ -27,7 +27,7 @@ const CUT: &str = "…";
 #[must_use]
 pub fn error_text(error: impl fmt::Display) -> String {
     let mut bounded = Bounded::default();
-    // Neither fails: `Bounded` takes everything and drops what is too much.
+    // Neither fails: `Bounded` accepts everything and drops the excess.
     let _ = write!(bounded, "{error}");
     bounded.finish()
 }
@@ -80,20 +80,20 @@ impl Write for Bounded {
     }
 }
 
-/// Whether a terminal or a log viewer takes a character for more than itself.
+/// Whether a terminal or a log viewer may interpret a character as a control sequence.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// An error chain as one line: each cause behind a colon, unless the text before it says the same already. Bounded and
-/// escaped as [`error_text`] does.
+/// An error chain as one line: each cause after a colon, unless the text before it already contains it. Bounded and
+/// escaped by [`error_text`].
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     chain_of(error, |error| error_text(error))
 }
 
-/// As [`error_chain`], without what errors of serde quote of a message: see [`json_error_text`].
+/// Like [`error_chain`], without the message contents that errors of serde quote: see [`json_error_text`].
 pub(crate) fn error_chain_without_payload(error: &(dyn Error + 'static)) -> String {
     let quoting: Vec<&serde_json::Error> = causes(error).filter_map(|cause| cause.downcast_ref()).collect();
     chain_of(error, |error| {
@@ -122,15 +122,15 @@ fn chain_of(error: &(dyn Error + 'static), text_of: impl Fn(&(dyn Error + 'stati
     error_text(text)
 }
 
-/// The error and what lies behind it.
+/// The error and its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let next = |error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> { (*error).source() };
     std::iter::successors(Some(error), next)
 }
 
-/// What an error of `serde_json` says without what it quotes of the input: `invalid type: string, expected i64 at line 1
-/// column 20`. What a type's own code says while it is read ([`serde::de::Error::custom`]) is left out whole, since it may
-/// quote anything.
+/// The text of a `serde_json` error without the input that it quotes: `invalid type: string, expected i64 at line 1
+/// column 20`. Custom errors of a type ([`serde::de::Error::custom`]) are left out completely, since they may quote
+/// anything.
 ///
 /// ```
 /// use cap_core::error::json_error_text;
@@ -151,10 +151,10 @@ pub fn json_error_text(error: &serde_json::Error) -> String {
     error_text(reduced(said) + place)
 }
 
-/// Stands for what cannot be told without quoting the input.
+/// Replaces a text that cannot be shown without quoting the input.
 const OTHER_DATA: &str = "not what its type takes";
 
-/// What a text says, without what errors of serde in it quote.
+/// A text without the input that errors of serde in it quote.
 fn without_excerpts(text: &str) -> String {
     // The `Debug` form, as it stands in the text of a panic. What may follow it is left out.
     if let (Some(start), Some(end)) = (text.find("Error(\""), text.rfind("\", line: "))
@@ -180,7 +180,7 @@ fn without_excerpts(text: &str) -> String {
     }
 }
 
-/// Where a text has a clause of its own that begins so: at its start, or behind a colon.
+/// The position of a clause that begins with this text: at the start, or after a colon.
 fn clause(text: &str, beginning: &str) -> Option<usize> {
     if text.starts_with(beginning) {
         return Some(0);
@@ -188,7 +188,7 @@ fn clause(text: &str, beginning: &str) -> Option<usize> {
     text.find(&format!(": {beginning}")).map(|colon| colon + 2)
 }
 
-/// How serde's own messages begin.
+/// The beginnings of serde's messages.
 const KNOWN: [&str; 7] = [
     "invalid type: ",
     "invalid value: ",
@@ -199,10 +199,10 @@ const KNOWN: [&str; 7] = [
     "duplicate field `",
 ];
 
-/// How serde's own messages begin that quote the input.
+/// The beginnings of serde's messages that quote the input.
 const MARKS: [&str; 4] = ["invalid type: ", "invalid value: ", "unknown field `", "unknown variant `"];
 
-/// Messages of `serde_json` that quote nothing.
+/// The messages of `serde_json` that quote nothing.
 const SYNTAX: &[&str] = &[
     "EOF while parsing a list",
     "EOF while parsing an object",
@@ -232,7 +232,7 @@ fn last_place(text: &str) -> Option<usize> {
     is_place.then_some(place)
 }
 
-/// A message of serde that begins a text, without what it quotes.
+/// The serde message at the beginning of a text, without the input that it quotes.
 fn reduced(said: &str) -> String {
     for mark in ["missing field `", "duplicate field `"] {
         let name = said.strip_prefix(mark).and_then(|rest| rest.strip_suffix('`'));
@@ -266,7 +266,7 @@ fn reduced(said: &str) -> String {
     OTHER_DATA.to_owned()
 }
 
-/// Whether a text looks like what a type says of itself.
+/// Whether a text looks like a type's description of itself.
 fn is_plain(text: &str) -> bool {
     text.len() <= 500
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _`<>'().,:&-/$".contains(&byte))

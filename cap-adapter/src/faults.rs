@@ -1,11 +1,10 @@
-//! Where tests get hold of a message's path: named points at which a process can be stopped.
+//! Fault injection for tests: named points in a message's path at which a process can be stopped.
 //!
-//! Only with `--cfg cap_fault_points`, which this repository's `.cargo/config.toml` gives; without it all of this compiles to
-//! nothing. It is no feature, since any dependency of a service could switch that on.
+//! Only with `--cfg cap_fault_points`, which this repository's `.cargo/config.toml` gives; without it all of this
+//! compiles to nothing. It is not a feature, since any dependency of a service could enable that.
 
-/// Reports that a point of the path was reached. With `--cfg cap_fault_points`, a process that was told through
-/// `CAP_STOP_AT=point:count` says so on its standard output when it gets there for the count-th time, and waits
-/// there for good, to be killed.
+/// Reports that a point of the path was reached. With `--cfg cap_fault_points` and `CAP_STOP_AT=point:count`, the
+/// process prints a line when it reaches the point for the count-th time, and then waits there forever, to be killed.
 #[allow(clippy::unused_async, reason = "without the cfg it has nothing to wait for")]
 pub async fn point(name: &str) {
     #[cfg(cap_fault_points)]
@@ -14,14 +13,14 @@ pub async fn point(name: &str) {
     let _ = name;
 }
 
-/// Has the ids that this thread makes follow tokio's time, which a test may have paused, from now on: with
-/// `--cfg cap_fault_points`. What the same test does twice then has the same ids, in the same order.
+/// Makes the ids generated on this thread follow tokio's clock, which a test may have paused, with `--cfg
+/// cap_fault_points`. Two runs of the same test then generate the same ids in the same order.
 pub fn ids_follow_tokios_time() {
     #[cfg(cap_fault_points)]
     virtual_time::START.set(Some(tokio::time::Instant::now()));
 }
 
-/// The moment to make an id of, where a test has said so.
+/// The time to generate an id from, if a test has set it.
 pub(crate) fn virtual_ms() -> Option<u64> {
     #[cfg(cap_fault_points)]
     {

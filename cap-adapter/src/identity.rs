@@ -1,4 +1,4 @@
-//! Which received messages are one and the same: by message id and group, and by what they say.
+//! Which received messages are the same: by message id, group and content.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,15 +7,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::storage::{NewIncoming, Reason, Status};
 
-/// What the message ids of rows begin with that are stored [apart](Identity::apart). No received message may have such
-/// an id, so that nobody can take it in advance.
+/// The prefix of the message ids of rows that are stored [apart](Identity::apart). Received messages with such an id
+/// are rejected, so that a sender cannot occupy it in advance.
 pub const OWN_ID_PREFIX: &str = "cap-conflict:";
 
-/// A fingerprint of a message as it was received: the first 128 bits of SHA-256 over its topic and its body, and the
-/// user whom the broker has verified, where the option asks for that.
+/// A fingerprint of a message as it was received: the first 128 bits of SHA-256 over its topic, its body and, with
+/// the option `user_in_identity`, the user verified by the broker.
 ///
-/// Headers are not part of it: a sender may send a message again with another time in it. What an operator changes later
-/// does not change it.
+/// Headers are not part of it, since a sender may send a message again with a different send time. Later changes by
+/// an operator do not change it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 16]);
 
@@ -25,20 +25,20 @@ impl Digest {
     pub fn of(topic: &str, body: &[u8], user: Option<&str>) -> Self {
         let mut hash = Sha256::new();
         for part in [topic.as_bytes(), body].into_iter().chain(user.map(str::as_bytes)) {
-            // With its length before it, no part can pass for the end of the one before.
+            // Each part is prefixed by its length, so that no two messages with different parts have the same input.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(part);
         }
         Self(first_half(hash))
     }
 
-    /// A digest as a storage has kept it; `None` if it is not one.
+    /// Reads a digest from its stored bytes; `None` if they are not a digest.
     #[must_use]
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The bytes, for a storage to keep.
+    /// The bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -67,25 +67,25 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// What a received message is, besides its message id and its group.
+/// What identifies a received message besides its message id and group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// What the message says. `None` counts as the same as anything, as rows of older nodes have none.
+    /// The digest of the content. `None` matches any digest, since rows of older nodes have none.
     pub digest: Option<Digest>,
-    /// The message is stored under an id of its own, as another message has the one that it came with: see
-    /// [`own_message_id`](Self::own_message_id). The headers keep the id that it came with.
+    /// Whether the message is stored under a generated id, because another message has its own: see
+    /// [`own_message_id`](Self::own_message_id). The headers keep the original id.
     pub apart: bool,
 }
 
 impl Identity {
-    /// One that is stored under the message's id.
+    /// The identity of a message that is stored under its own id.
     #[must_use]
     pub fn new(digest: Digest) -> Self {
         Self { digest: Some(digest), apart: false }
     }
 
-    /// The id under which a message is stored whose own id belongs to another one: the same for every delivery of it,
-    /// so that it is stored once. `None` without a digest.
+    /// The generated id for a message whose own id belongs to another message. It is the same for every delivery, so
+    /// that the message is stored once. `None` without a digest.
     #[must_use]
     pub fn own_message_id(&self, message_id: &str) -> Option<String> {
         let mut hash = Sha256::new();
@@ -106,45 +106,45 @@ impl NewIncoming {
         }
     }
 
-    /// As [`Identity::own_message_id`], for this message.
+    /// Like [`Identity::own_message_id`], for this message.
     #[must_use]
     pub fn own_message_id(&self) -> Option<String> {
         self.identity.own_message_id(self.message.id()?)
     }
 }
 
-/// The row of the inbox that has a message id and a group for which another message has come.
+/// The existing inbox row with the message id and group of a received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Holder {
-    /// What it says.
+    /// Its digest.
     pub digest: Option<Digest>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// Why.
     pub reason: Option<Reason>,
     /// How many attempts have failed.
     pub attempts: u32,
-    /// How often an operator has re-run it.
+    /// How many times an operator has re-run it.
     pub reruns: u32,
-    /// How often it was claimed; one that was inserted as held starts at 1.
+    /// How many times it was claimed; a row that was inserted as leased starts at 1.
     pub epoch: i32,
 }
 
-/// What a storage does with a message whose id and group another row has.
+/// What a storage does with a message if another row has its id and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meeting {
-    /// It is the same message: nothing is stored.
+    /// It is a duplicate: nothing is stored.
     Same,
-    /// The row was parked on receipt and never handled. It keeps everything but the message id, and the new message
-    /// takes that.
+    /// The row was parked on receipt and never handled. The new message takes over its message id; the row keeps
+    /// everything else.
     TakesOver,
-    /// The row was, or will be, handled: nothing is stored, and the answer is
+    /// The row was handled or will be: nothing is stored, and the result is
     /// [`Stored::Conflict`](crate::storage::Stored::Conflict).
     Conflict,
 }
 
 impl Holder {
-    /// What follows when a message comes under this row's id.
+    /// Decides what happens to a message that arrives under this row's id.
     #[must_use]
     pub fn meets(&self, newcomer: &Identity) -> Meeting {
         match (self.digest, newcomer.digest) {
@@ -154,10 +154,10 @@ impl Holder {
         if self.was_never_handled() { Meeting::TakesOver } else { Meeting::Conflict }
     }
 
-    /// Whether it was parked as it came, and no handler ever ran on it. A row that was claimed again after its first
-    /// lease may have been handled by a node that died, so it is not one.
+    /// Whether it was parked on receipt and no handler ever ran on it. A row that was claimed again after its first
+    /// lease may have been handled by a node that died, so it does not count.
     fn was_never_handled(&self) -> bool {
-        // To find out that a body cannot be read counts as an attempt.
+        // Finding that a body cannot be decoded counts as an attempt.
         let counted = u32::from(self.reason == Some(Reason::Undecodable));
         self.status == Status::Failed
             && self.reason.is_some_and(Reason::is_of_receipt)

@@ -1,5 +1,5 @@
-//! The contract between cap's engine and what it runs on: what somebody implements who writes a storage, a transport, or
-//! an argument of handlers that lives on one.
+//! The contract between cap's engine and its adapters: what authors of a storage, a transport or a handler argument
+//! implement.
 //!
 //! | module | what is there |
 //! |---|---|
@@ -7,11 +7,11 @@
 //! | [`error`](mod@error) | the errors of storages, transports and publishing |
 //! | [`storage`], [`monitor`] | the two traits of a storage, and their data |
 //! | [`transport`] | the two traits of a transport, and their data |
-//! | [`handler`] | what an argument of a handler is taken from, and a transaction that a handler works in |
+//! | [`handler`] | what handler arguments are extracted from, and transactions of handlers |
 //! | [`within`] | publishing inside the caller's own transaction |
 //!
-//! A service depends on none of this directly: `cap-core` gives it everything under the same names. The suite that every
-//! adapter must pass is `cap-conformance`.
+//! Services do not depend on this crate directly: `cap-core` re-exports everything under the same names. The test
+//! suite that every adapter must pass is `cap-conformance`.
 
 #[doc(hidden)]
 pub mod engine;

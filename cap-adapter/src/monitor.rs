@@ -1,4 +1,4 @@
-//! What an operator may ask of a store, and do: find a message, see its attempts, re-run, cancel, delete.
+//! Operations for operators: find a message, list its attempts, re-run, cancel, delete.
 
 use std::future::Future;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::message::headers::names;
 use crate::message::{IdGenerator, Message};
 use crate::storage::{Reason, Side, Status};
 
-/// Which messages to list, newest first. The default asks for everything, a hundred at a time.
+/// A query for messages, newest first. The default selects all messages, a hundred at a time.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// Which table.
@@ -23,27 +23,27 @@ pub struct Query {
     pub reason: Option<Reason>,
     /// Only those without this reason.
     pub without: Option<Reason>,
-    /// Only those of this bus version. Without it those of every version and service that share the store.
+    /// Only those of this bus version. If unset, those of all versions and services that share the storage.
     pub version: Option<String>,
-    /// Only those of this topic, exactly and in full, as [`Row::name`] tells it: with its prefix, if it has one.
+    /// Only those of this full topic, as in [`Row::name`]: with its prefix, if it has one.
     pub topic: Option<String>,
-    /// Only those of this full group name, exactly. Only the inbox has groups.
+    /// Only those of this full group name. Only the inbox has groups.
     pub group: Option<String>,
-    /// Only those whose last error has this text in it, exactly.
+    /// Only those whose last error contains this text.
     pub error: Option<String>,
-    /// Only those stored at this time or later, by the store's clock. One that had to wait for longer than a day until it
-    /// could be stored may be left out.
+    /// Only those stored at this time or later, by the storage's clock. A message that waited longer than a day to be
+    /// stored may be left out.
     pub since: Option<SystemTime>,
-    /// Only those stored before this time, by the store's clock.
+    /// Only those stored before this time, by the storage's clock.
     pub until: Option<SystemTime>,
-    /// Only those whose row id is smaller: the last id of the page before.
+    /// Only those with a smaller row id: the last id of the previous page.
     pub before: Option<i64>,
-    /// At most so many.
+    /// The maximum number.
     pub limit: usize,
 }
 
 impl Query {
-    /// Everything in one table.
+    /// Selects everything in one table.
     #[must_use]
     pub fn new(side: Side) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Query {
         self
     }
 
-    /// Only messages of this topic, in full: with its prefix, if it has one.
+    /// Only messages of this full topic: with its prefix, if it has one.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
@@ -104,7 +104,7 @@ impl Query {
         self
     }
 
-    /// Only messages whose last error has this text in it, exactly as written.
+    /// Only messages whose last error contains this text, case-sensitive.
     #[must_use]
     pub fn error(mut self, part: impl Into<String>) -> Self {
         self.error = Some(part.into());
@@ -132,16 +132,16 @@ impl Query {
         self
     }
 
-    /// At most so many.
+    /// The maximum number.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Among which row ids the messages are that can match. For stores, which need not go through a whole table to find
-    /// few: row ids rise with the time at which they were made, by the clock of the node that made them. So the range is
-    /// wider than the times, which a store must still compare.
+    /// The range of row ids that can match. It lets storages avoid a scan of the whole table: row ids increase with
+    /// the time at which they were generated, by the clock of the generating node. So the range is wider than the
+    /// times, which a storage must still compare.
     #[must_use]
     pub fn row_ids(&self) -> Range<i64> {
         let made_from = |since: SystemTime| since.checked_sub(STORED_WITHIN + CLOCKS_DIFFER_BY);
@@ -152,66 +152,67 @@ impl Query {
     }
 }
 
-/// So long after its row id was made a message is stored at the latest: a received one waits while the store is away.
+/// The longest time from the generation of a row id to its insert: a received message waits while the storage is
+/// unavailable.
 const STORED_WITHIN: Duration = Duration::from_hours(24);
 
-/// How far a node's clock may be from the store's.
+/// How far a node's clock may differ from the storage's.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_hours(1);
 
 /// A message as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The row's id, by which every action names it.
+    /// The row's id, which identifies it in every action.
     pub id: i64,
     /// Which table it is in.
     pub side: Side,
     /// The bus version it belongs to.
     pub version: String,
-    /// The topic; empty if the delivery named none.
+    /// The topic; empty if the delivery had none.
     pub name: String,
     /// The receiving group; empty for the outbox.
     pub group: Arc<str>,
     /// The message.
     pub message: Arc<Message>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// Why, where there is something to say.
+    /// The reason for the status, if there is one.
     pub reason: Option<Reason>,
-    /// Attempts that failed.
+    /// The number of failed attempts.
     pub attempts: u32,
     /// How many times an operator re-ran it.
     pub reruns: u32,
     /// The last error, also after a later success.
     pub last_error: Option<String>,
-    /// When it was stored, by the store's clock.
+    /// When it was stored, by the storage's clock.
     pub added: SystemTime,
-    /// When it is due next; the end of the lease while somebody works on it.
+    /// When it is due next; the end of the lease while a node is working on it.
     pub due: Option<SystemTime>,
-    /// When it will be deleted, where that is fixed already.
+    /// When it will be deleted, if that is known already.
     pub expires: Option<SystemTime>,
-    /// The node that works on it.
+    /// The node that is working on it.
     pub owner: Option<String>,
 }
 
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedAttempt {
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
-    /// When it ended, by the store's clock.
+    /// When it ended, by the storage's clock.
     pub at: SystemTime,
     /// The node that made it.
     pub node: String,
-    /// What went wrong.
+    /// The error.
     pub error: String,
-    /// When the next attempt was due then; `None` if there was to be none.
+    /// When the next attempt was due; `None` if it was the last one.
     pub next: Option<SystemTime>,
 }
 
-/// Which of the rows that an action names it is for.
+/// Which of the named rows an action applies to.
 ///
-/// Between the look at a list and the action somebody else may have acted. A store looks at the row again under its
-/// lock, in the transaction of the action, so that of two people who re-run the same failure only one does.
+/// Another operator may act between the listing and the action. A storage checks the row again under its lock, in the
+/// transaction of the action, so that of two operators who re-run the same failure only one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Among {
     /// All of them, whatever their state.
@@ -220,26 +221,26 @@ pub enum Among {
     Failed,
 }
 
-/// What an operator changes in stored messages as they re-run them. The default changes nothing.
+/// The changes that an operator makes to stored messages when re-running them. The default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// A line that says who did what and when. It is added to the header `cap-audit`, which is never sent.
+    /// A line with operator, action and time, which is added to the header `cap-audit`. That header is never sent.
     pub audit: Option<String>,
     /// The new body.
     pub body: Option<Bytes>,
 }
 
 impl Change {
-    /// So many lines of the header `cap-audit` are kept, the latest.
+    /// The number of lines kept in the header `cap-audit`, the latest ones.
     pub const AUDIT_LINES: usize = 20;
 
-    /// Whether it changes nothing.
+    /// Whether there is no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.audit.is_none() && self.body.is_none()
     }
 
-    /// The message as it is after the change. For stores, which write it in the place of the old one.
+    /// The message after the change. Storages replace the old one by it.
     #[must_use]
     pub fn apply(&self, message: &Message) -> Message {
         let mut changed = message.clone();
@@ -258,14 +259,14 @@ impl Change {
     }
 }
 
-/// How many messages there are of a kind.
+/// The number of messages of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     /// Which table.
     pub side: Side,
     /// The receiving group; empty for the outbox.
     pub group: String,
-    /// Where they stand. Messages that succeeded at once, and those that were cancelled, are not counted.
+    /// Their status. Messages that succeeded at the first attempt and cancelled ones are not counted.
     pub status: Status,
     /// How many.
     pub count: u64,
@@ -274,25 +275,26 @@ pub struct Count {
 /// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BoundedCounts {
-    /// How many messages there are of each kind, or at least so many.
+    /// The number of messages of each kind, or a lower bound of it.
     pub counts: Vec<Count>,
-    /// Not all rows were looked at: each count is a lower bound, and a kind with few rows may be missing.
+    /// Whether not all rows were counted: each count is then a lower bound, and a kind with few rows may be missing.
     pub is_capped: bool,
 }
 
-/// The part of a store that serves people. Every adapter implements it beside [`Storage`](crate::storage::Storage).
+/// The part of a storage that serves operators. Every adapter implements it together with
+/// [`Storage`](crate::storage::Storage).
 pub trait Monitor: Send + Sync + 'static {
     /// Lists messages, newest first, with their bodies.
     fn list(&self, query: &Query) -> impl Future<Output = Result<Vec<Row>, StorageError>> + Send;
 
-    /// The row ids of what [`list`](Self::list) would give, in its order. No body is read, so that a long page of large
-    /// messages takes no memory.
+    /// The row ids that [`list`](Self::list) would return, in the same order. No body is read, so that a long page of
+    /// large messages takes little memory.
     fn list_ids(&self, query: &Query) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
     /// One message by its row id.
     fn get(&self, side: Side, id: i64) -> impl Future<Output = Result<Option<Row>, StorageError>> + Send;
 
-    /// Every row of a message id: one in the outbox, or one for each group in the inbox.
+    /// All rows of a message id: one in the outbox, or one for each group in the inbox.
     fn find(
         &self,
         side: Side,
@@ -306,12 +308,11 @@ pub trait Monitor: Send + Sync + 'static {
         id: i64,
     ) -> impl Future<Output = Result<Vec<FailedAttempt>, StorageError>> + Send;
 
-    /// Makes rows due at once, all or those [among](Among) them that failed, unless somebody works on them right now
-    /// (they have an owner and `due` lies in the future). That an operator is still being told of a
-    /// [failure](Status::Failed) is not work. Failed attempts stay counted, but policies start anew: the row gets
-    /// [`Status::Scheduled`], no reason, no expiry, one re-run more. A delayed message is published now. Gives
-    /// back the ids for which it was done; other processes are woken too. The messages are changed in the same
-    /// transaction, as [`Change::apply`] says.
+    /// Makes rows due at once, all or the failed ones [among](Among) them, unless a node is working on them (they
+    /// have an owner and `due` is in the future). A pending failure callback of a [failed](Status::Failed) row does
+    /// not count as work. Failed attempts stay counted, but policies start over: the row gets [`Status::Scheduled`],
+    /// no reason, no expiry, and one more re-run. A delayed message is published now. Returns the ids of the affected
+    /// rows; other processes are woken too. The messages are changed in the same transaction by [`Change::apply`].
     fn rerun(
         &self,
         side: Side,
@@ -320,16 +321,16 @@ pub trait Monitor: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// Calls delayed messages off: [`Status::Failed`] with [`Reason::Cancelled`], kept for `keep`. Gives back the
-    /// ids for which it was done; one that is not delayed any more is left alone.
+    /// Cancels delayed messages: they get [`Status::Failed`] with [`Reason::Cancelled`] and are kept for `keep`.
+    /// Returns the ids of the cancelled ones; a message that is no longer delayed is left alone.
     fn cancel(
         &self,
         ids: &[i64],
         keep: std::time::Duration,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// Deletes messages with their state and attempts, all or those [among](Among) them that failed, unless somebody
-    /// works on them right now. Gives back the ids for which it was done.
+    /// Deletes messages with their state and attempts, all or the failed ones [among](Among) them, unless a node is
+    /// working on them. Returns the ids of the deleted ones.
     fn delete(
         &self,
         side: Side,
@@ -337,12 +338,12 @@ pub trait Monitor: Send + Sync + 'static {
         among: Among,
     ) -> impl Future<Output = Result<Vec<i64>, StorageError>> + Send;
 
-    /// Counts as [`counts`](Self::counts) does, but at a cost that does not grow with the number of rows: for a health
-    /// probe. Of each kind no more than about `limit` rows are looked at; if there are more, the counts are
-    /// [lower bounds](BoundedCounts::is_capped). `None` if the storage answers but the count takes too long; the storage
-    /// then ends it.
+    /// Counts like [`counts`](Self::counts), but at a cost that does not grow with the number of rows, for health
+    /// probes. At most about `limit` rows of each kind are counted; if there are more, the counts are [lower
+    /// bounds](BoundedCounts::is_capped). `None` if the storage is reachable but the count takes too long and was
+    /// cancelled.
     ///
-    /// By default the exact counts, for a storage to which they cost little.
+    /// The default returns the exact counts, for a storage where they are cheap.
     fn bounded_counts(
         &self,
         limit: u32,
@@ -351,8 +352,7 @@ pub trait Monitor: Send + Sync + 'static {
         async { Ok(Some(BoundedCounts { counts: self.counts().await?, is_capped: false })) }
     }
 
-    /// How many state rows there are of each kind, exactly. What was [cancelled](Reason::Cancelled) waits for nothing and
-    /// nobody, and is not counted.
+    /// The exact number of state rows of each kind. [Cancelled](Reason::Cancelled) messages are not counted.
     fn counts(&self) -> impl Future<Output = Result<Vec<Count>, StorageError>> + Send;
 }
 

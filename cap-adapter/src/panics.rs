@@ -1,18 +1,18 @@
-//! Panics in the application's code, as text: wherever the engine calls it outside of a handler's future.
+//! Turns panics of application code that runs outside of a handler's future into texts.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs code of the application; a panic in it becomes a text that says whose it was.
+/// Runs application code and turns a panic into a text that names the code.
 ///
 /// # Errors
 ///
-/// That text.
+/// The text of the panic.
 pub fn caught<T>(whose: &str, run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(whose, &*panic))
 }
 
-/// What a panic said, and whose it was.
+/// The text of a panic, with the name of the code.
 pub fn panic_text(whose: &str, panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     match text {

@@ -1,24 +1,24 @@
-//! When a failed message is tried again: a pure function from the count of failures to the next pause.
+//! Retry policies: pure functions from the number of failures to the next pause.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What follows a failed attempt.
+/// What happens after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextAttempt {
-    /// Another attempt after this pause; none at all for zero.
+    /// Another attempt after this pause; at once if it is zero.
     After(Duration),
-    /// Another attempt after this pause, for which the broker keeps the message if it can.
+    /// Another attempt after this pause, during which the broker keeps the message if it can.
     AtBroker(Duration),
-    /// No more: the message waits for an operator.
+    /// No further attempt: the message waits for an operator.
     GiveUp,
 }
 
-/// When a failed message is tried again, and how often.
+/// When and how often a failed message is retried.
 ///
-/// The default is the policy that CAP documents: three attempts at once, the fourth four minutes later, then one
-/// each minute, fifty in all.
+/// The default is the policy that CAP documents: 3 immediate attempts, the next after 4 minutes, then one a minute,
+/// 50 in all.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum NextAttempt {
 /// assert_eq!(policy.next(50, 0.0), NextAttempt::GiveUp);
 /// ```
 ///
-/// In a configuration it is an object with the shape's name as its key:
+/// In a configuration file a policy is an object with the policy's name as its key:
 ///
 /// ```
 /// # use cap_core::RetryPolicy;
@@ -42,17 +42,17 @@ pub enum NextAttempt {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum RetryPolicy {
-    /// Some attempts at once, a long pause, then attempts at a steady pace: CAP's shape.
+    /// Some immediate attempts, a long pause, then attempts at a steady interval: the form of CAP's policy.
     Stepped {
-        /// Attempts without a pause, the first one included.
+        /// The number of immediate attempts, including the first.
         at_once: u32,
-        /// The pause after those.
+        /// The pause after the immediate attempts.
         #[serde(with = "humantime_serde")]
         then_after: Duration,
-        /// The pause after each later one.
+        /// The pause after each later attempt.
         #[serde(with = "humantime_serde")]
         every: Duration,
-        /// All attempts, the first one included.
+        /// The number of all attempts, including the first.
         attempts: u32,
     },
     /// The same pause after each attempt.
@@ -60,11 +60,11 @@ pub enum RetryPolicy {
         /// The pause.
         #[serde(with = "humantime_serde")]
         every: Duration,
-        /// All attempts, the first one included.
+        /// The number of all attempts, including the first.
         attempts: u32,
     },
-    /// Pauses that double, up to a limit, each shortened by up to a quarter at random so that what failed
-    /// together does not come back together.
+    /// Pauses that double up to a limit, each shortened at random by up to a quarter, so that messages that failed
+    /// together are not retried together.
     Exponential {
         /// The first pause.
         #[serde(with = "humantime_serde")]
@@ -72,15 +72,15 @@ pub enum RetryPolicy {
         /// The longest pause.
         #[serde(with = "humantime_serde")]
         limit: Duration,
-        /// All attempts, the first one included.
+        /// The number of all attempts, including the first.
         attempts: u32,
     },
-    /// These pauses one after the other; when they are used up it gives up.
+    /// These pauses in order; after the last one the message is given up.
     Delays(#[serde(with = "durations")] Vec<Duration>),
-    /// These pauses one after the other, spent in a delay queue of the broker, so that nothing is asked of the store
-    /// until the message comes back. The store still knows when the next attempt is due, and sees to it should the
-    /// broker's copy not come. On a transport that cannot delay messages it is the same as `Delays`; for publishing,
-    /// too.
+    /// These pauses in order, spent in a delay queue of the broker, so that the storage is not queried until the
+    /// message comes back. The storage also records when the next attempt is due, and triggers it if the broker's
+    /// copy does not come back. With a transport that cannot delay messages, and for publishing, it is the same as
+    /// `Delays`.
     Broker(#[serde(with = "durations")] Vec<Duration>),
 }
 
@@ -96,19 +96,19 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The same pause after each attempt; `attempts` counts the first one too.
+    /// The same pause after each attempt; `attempts` includes the first.
     #[must_use]
     pub const fn fixed(every: Duration, attempts: u32) -> Self {
         Self::Fixed { every, attempts }
     }
 
-    /// Doubling pauses from `first` up to `limit`, with jitter; `attempts` counts the first one too.
+    /// Doubling pauses from `first` up to `limit`, with jitter; `attempts` includes the first.
     #[must_use]
     pub const fn exponential(first: Duration, limit: Duration, attempts: u32) -> Self {
         Self::Exponential { first, limit, attempts }
     }
 
-    /// An explicit list of pauses: one attempt more than there are pauses.
+    /// An explicit list of pauses; there is one more attempt than there are pauses.
     #[must_use]
     pub fn delays(delays: impl IntoIterator<Item = Duration>) -> Self {
         Self::Delays(delays.into_iter().collect())
@@ -120,13 +120,14 @@ impl RetryPolicy {
         Self::Broker(delays.into_iter().collect())
     }
 
-    /// One attempt, and no other.
+    /// One attempt and no retry.
     #[must_use]
     pub const fn never() -> Self {
         Self::Delays(Vec::new())
     }
 
-    /// What follows the failure of attempt number `failed` (from 1). `jitter` is a random number from 0 to 1.
+    /// Decides what happens after the failure of attempt number `failed` (from 1). `jitter` is a random number from 0
+    /// to 1.
     #[must_use]
     pub fn next(&self, failed: u32, jitter: f64) -> NextAttempt {
         match self {
@@ -146,12 +147,13 @@ impl RetryPolicy {
                 let doubled = 2u32.checked_pow(failed.saturating_sub(1)).and_then(|n| first.checked_mul(n));
                 let pause = doubled.unwrap_or(*limit).min(*limit);
                 let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
-                // Of a quarter, as a float may be a little more than the longest of all spans, and then panics.
+                // Applied to a quarter, since multiplying the longest duration by a float may exceed it by rounding,
+                // and panics.
                 NextAttempt::After(pause.saturating_sub((pause / 4).mul_f64(jitter)))
             }
             Self::Delays(delays) => nth(delays, failed).map_or(NextAttempt::GiveUp, NextAttempt::After),
             Self::Broker(delays) => match nth(delays, failed) {
-                // Nothing is to be waited for.
+                // There is no pause to wait for.
                 Some(Duration::ZERO) => NextAttempt::After(Duration::ZERO),
                 Some(pause) => NextAttempt::AtBroker(pause),
                 None => NextAttempt::GiveUp,
@@ -159,8 +161,7 @@ impl RetryPolicy {
         }
     }
 
-    /// The pauses of this policy from the first failure on, at most so many, as if every attempt failed and with no
-    /// jitter: for people.
+    /// The first `limit` pauses of this policy if every attempt fails, without jitter. For display.
     ///
     /// ```
     /// use std::time::Duration;
@@ -186,7 +187,7 @@ fn nth(delays: &[Duration], failed: u32) -> Option<Duration> {
     delays.get(usize::try_from(failed.saturating_sub(1)).ok()?).copied()
 }
 
-/// A list of durations as text: `["5s", "30s"]`.
+/// Serializes a list of durations as text: `["5s", "30s"]`.
 mod durations {
     use std::time::Duration;
 

@@ -1,29 +1,29 @@
-//! The secret that the nodes of one storage share.
+//! The secret shared by the nodes of one storage.
 
 use std::fmt;
 
-/// A secret of 256 random bits that all nodes of one storage share; see
+/// A secret of 256 random bits, shared by all nodes of one storage; see
 /// [`Storage::shared_key`](crate::storage::Storage::shared_key).
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedKey([u8; Self::LENGTH]);
 
 impl SharedKey {
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub const LENGTH: usize = 32;
 
-    /// A key of these bytes, which the operating system has drawn at random.
+    /// Creates a key from these bytes, which the operating system's random generator has produced.
     #[must_use]
     pub const fn new(bytes: [u8; Self::LENGTH]) -> Self {
         Self(bytes)
     }
 
-    /// A key as a storage has kept it; `None` if it is not one.
+    /// Reads a key from its stored bytes; `None` if they are not a key.
     #[must_use]
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The bytes, for a storage to keep.
+    /// The bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -1,28 +1,28 @@
-//! What the bus asks of a store, and the plain data that goes between them.
+//! The storage trait and its data types.
 //!
-//! A store keeps two tables of messages, the [outbox](Side::Outbox) and the [inbox](Side::Inbox), each with a
-//! narrow *state row* for every message that is not simply done. No state row means: succeeded. All decisions
-//! (retry or give up, when, for how long to keep) are the core's; a store only applies them. The model of the
-//! behavior described here is `MemoryStorage`.
+//! A storage keeps two tables of messages, the [outbox](Side::Outbox) and the [inbox](Side::Inbox). Each has a narrow
+//! *state row* for every message that is unfinished or has something to record; a message without a state row has
+//! succeeded. The engine makes all decisions (retry or give up, when, how long to keep), and a storage only applies
+//! them. `MemoryStorage` is the reference implementation of the behavior described here.
 //!
 //! # Claims and fencing
 //!
-//! A state row has one time, `due`: from then on any node may claim it; without it nobody does. A claim sets the
-//! owner, moves `due` to the end of the lease and raises the row's `epoch` by one. Every later word about the row
-//! carries the [`Lease`] (row id and epoch) under which it was claimed or inserted, and is refused if the row has
-//! moved on. A node that was paused past its lease therefore cannot undo what another has taken over.
+//! A state row has one time, `due`, from which any node may claim it; a row without it is never claimed. A claim sets
+//! the owner, moves `due` to the end of the lease and raises the row's `epoch` by one. Every later call about the row
+//! carries the [`Lease`] (row id and epoch) under which it was claimed or inserted, and is rejected if the row has a
+//! newer epoch. So a node that was paused past its lease cannot undo the work of the node that took over.
 //!
 //! # Suspects
 //!
-//! A lease of the inbox that expires without a release says little: a node leases many rows and runs few, so that of a
-//! process that died hardly any row is to blame. A row that is claimed after that is a [`Suspect`]. Only for suspects the
-//! core notes that a handler starts ([`Storage::mark_started`]), under the lease, and before it does. If that lease
-//! expires too, the claim that finds it counts one crash and records it among the attempts, provided that the mark says
-//! that no other suspect ran on that node. A mark counts for the lease under which it was set alone, so that a release, a
-//! retry, or a claim by a node that knows nothing of marks, makes it void. A process that lives and has lost a marked
-//! lease takes the crash back ([`Storage::withdraw_crashes`]).
+//! An inbox lease that expires without a release does not identify the message that killed the process, since a node
+//! leases many rows and runs few. A row that is claimed after such an expiry is a [`Suspect`]. Before the handler of
+//! a suspect starts, the engine records the start ([`Storage::mark_started`]) under the lease. If that lease expires
+//! too, the claim that finds it counts one crash and records it among the attempts, provided that no other suspect
+//! ran on that node. A recorded start is valid only for its own lease, so a release, a retry, or a claim by a node
+//! that does not support this makes it void. A live process that has lost such a lease takes the crash back
+//! ([`Storage::withdraw_crashes`]).
 //!
-//! Time is the store's own clock throughout: durations go in and come out, and no node's clock decides anything.
+//! All times are by the storage's clock: parameters and results are durations, and no node's clock decides anything.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -46,66 +46,64 @@ pub enum Side {
     Inbox,
 }
 
-/// The right to speak about a row: its id, and the count of its claims.
+/// The right to change a row: its id and its epoch, the number of its claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The row.
     pub id: i64,
-    /// How many times the row had been claimed when this lease was given; a row inserted as held starts at 1.
+    /// How many times the row had been claimed when this lease was given; a row inserted as leased starts at 1.
     pub epoch: i32,
 }
 
-/// Where a message stands.
+/// The status of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// Stored and to be worked on now.
+    /// Stored, to be processed now.
     Scheduled,
     /// To be published later.
     Delayed,
     /// Failed, with attempts left.
     Retrying,
-    /// Failed for good, or parked: it waits for an operator.
+    /// Failed for good, or parked: waits for an operator.
     Failed,
-    /// Done.
+    /// Finished.
     Succeeded,
 }
 
-/// Why a row is as it is, where there is something to say.
+/// The reason for a row's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// Every attempt that the policy allows has failed.
     Exhausted,
-    /// The handler, or for a sent message the transport, said that no further attempt can succeed.
+    /// The handler, or for a published message the transport, reported that no further attempt can succeed.
     Permanent,
-    /// The delivery has no message id or no name, or the hook panicked that could
-    /// have given it some.
+    /// The delivery has no message id or no name, or the hook that could have set them panicked.
     MissingHeaders,
-    /// The body cannot be read as the handler's payload.
+    /// The body cannot be decoded as the handler's payload.
     Undecodable,
-    /// No handler of the group takes this topic.
+    /// No handler of the group subscribes to this topic.
     NoSubscriber,
-    /// The broker took the message but no queue wanted it. The row counts as succeeded.
+    /// The broker accepted the message but could not route it to any queue. The row counts as succeeded.
     Unrouted,
-    /// An operator or the application called the delayed message off.
+    /// An operator or the application cancelled the delayed message.
     Cancelled,
-    /// The stored row cannot be read, or the store has refused the message as it was received.
+    /// The stored row cannot be read, or the storage rejected the message as it was received.
     Corrupt,
-    /// Another message with this message id was received before. The row is stored under an id of its own, and its
-    /// headers keep the id that it came with; when an operator runs it, it is handled as that.
+    /// Another message with this message id was received before. The row is stored under a generated id, and its
+    /// headers keep the original id, under which it is handled if an operator runs it.
     IdConflict,
     /// The message asks for a reply to a topic that `callbacks_to` does not allow.
     CallbackNotAllowed,
-    /// The message names another topic than the routing key that it was sent with.
+    /// The message names a topic that differs from its routing key.
     NameMismatch,
-    /// The process has died while the message was being handled, as often as
-    /// `CapOptions::crash_limit` allows.
+    /// The process died while handling the message, as many times as `CapOptions::crash_limit` allows.
     ProcessCrashed,
 }
 
 impl Reason {
-    /// Every reason, for stores that keep it as text.
+    /// All reasons, for storages that keep them as text.
     pub const ALL: [Self; 12] = [
         Self::Exhausted,
         Self::Permanent,
@@ -121,7 +119,7 @@ impl Reason {
         Self::ProcessCrashed,
     ];
 
-    /// The stable name, as stores keep it and people read it.
+    /// The stable name, as it is stored and shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -140,7 +138,7 @@ impl Reason {
         }
     }
 
-    /// Whether it is given to messages before any handler has run.
+    /// Whether messages get this reason before any handler has run.
     #[must_use]
     pub const fn is_of_receipt(self) -> bool {
         matches!(
@@ -154,39 +152,39 @@ impl Reason {
         )
     }
 
-    /// Whether it is about what was received, rather than about a handler or the broker: whoever may write to a topic
-    /// can cause as many of these as they like.
+    /// Whether the reason is about received input, rather than about a handler or the broker: any sender can cause as
+    /// many of these as it likes.
     #[doc(hidden)]
     #[must_use]
     pub fn is_about_input(self) -> bool {
         self.is_of_receipt() || self == Self::IdConflict
     }
 
-    /// The reason of a stable name.
+    /// The reason with a stable name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 
-/// A message to be put in the outbox.
+/// A message to insert into the outbox.
 #[derive(Debug, Clone)]
 pub struct NewOutgoing {
-    /// The row's id, unique and rising.
+    /// The row's id, unique and increasing.
     pub id: i64,
     /// The message. It always has a `cap-msg-id` and a `cap-msg-name`.
     pub message: Arc<Message>,
-    /// How long from now it is due; `None` for at once. With a delay the row is [`Status::Delayed`].
+    /// The time until it is due; `None` for at once. With a delay the row is [`Status::Delayed`].
     pub delay: Option<Duration>,
-    /// Whether the inserting node works on it at once, under a lease with epoch 1. Otherwise the row has epoch 0
-    /// and anyone may claim it when it is due. Never set together with a delay.
+    /// Whether the inserting node leases the row at once, with epoch 1. Otherwise the row has epoch 0 and any node
+    /// may claim it when it is due. Never set together with a delay.
     pub held: bool,
 }
 
-/// A message to be put in the inbox.
+/// A message to insert into the inbox.
 #[derive(Debug, Clone)]
 pub struct NewIncoming {
-    /// The row's id, unique and rising.
+    /// The row's id, unique and increasing.
     pub id: i64,
     /// The full name of the receiving group.
     pub group: Arc<str>,
@@ -194,7 +192,7 @@ pub struct NewIncoming {
     pub message: Arc<Message>,
     /// What to insert it as.
     pub entry: Entry,
-    /// What it is, besides its message id and its group.
+    /// Its identity besides message id and group.
     pub identity: Identity,
 }
 
@@ -212,14 +210,14 @@ impl NewIncoming {
 pub enum Entry {
     /// For its handler; `held` as in [`NewOutgoing::held`].
     Scheduled {
-        /// Whether the inserting node works on it at once.
+        /// Whether the inserting node leases the row at once.
         held: bool,
     },
-    /// As [`Status::Failed`] straight away: nobody can handle it as it is.
+    /// Parked, with [`Status::Failed`]: it cannot be handled as it is.
     Parked {
         /// Why.
         reason: Reason,
-        /// Why, in words.
+        /// The error text.
         error: String,
         /// How long to keep it.
         keep: Duration,
@@ -228,35 +226,36 @@ pub enum Entry {
     },
 }
 
-/// What became of an insert.
+/// The result of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// The row is there now.
+    /// The row was inserted.
     New,
-    /// A row with this message id (outbox), or this message id and group (inbox), was there before, and nothing
-    /// was changed. In the inbox it has the same [digest](Identity::digest), or one of the two has none; or the very
-    /// message was stored [apart](Identity::apart) before. Messages without an id never collide.
+    /// A row with this message id (outbox), or this message id and group (inbox), existed before, and nothing was
+    /// changed. In the inbox it has the same [digest](Identity::digest), or one of the two has none; or this message
+    /// was stored [apart](Identity::apart) before. Messages without an id never collide.
     Duplicate,
-    /// Only in the inbox: another message has this message id in this group, as their digests differ, and
-    /// [does not give way](Meeting::Conflict). Nothing was changed. Never said of one that is stored
+    /// Only in the inbox: another message with a different digest has this message id in this group, and [keeps
+    /// it](Meeting::Conflict). Nothing was changed. Never returned for a message that is stored
     /// [apart](Identity::apart).
     Conflict,
 }
 
-/// What has become of a message under a lease.
+/// The outcome of a message under a lease.
 #[derive(Debug, Clone)]
 pub struct RowCompletion {
-    /// The lease it was worked on under. If the row has another epoch by now, or no state row, nothing happens.
+    /// The lease of the attempt. If the row has another epoch by now, or no state row, nothing happens.
     pub lease: Lease,
-    /// What has become of it.
+    /// The outcome.
     pub outcome: RowOutcome,
-    /// Messages to be put in the outbox in the same transaction, if and only if the lease held. Only for the inbox.
+    /// Messages to insert into the outbox in the same transaction, if and only if the lease is valid. Only for the
+    /// inbox.
     pub publishes: Vec<NewOutgoing>,
 }
 
 impl RowCompletion {
-    /// Warns of what was to be published with it and is not, as its message id is taken. For stores, once the lease has
-    /// held; `stored` is what became of each message.
+    /// Logs a warning for each message that was not published with the outcome because its message id is in use. For
+    /// storages, after the lease was found valid; `stored` are the results of the inserts.
     pub fn warn_of_duplicates(&self, stored: impl IntoIterator<Item = Stored>) {
         for (new, _) in self.publishes.iter().zip(stored).filter(|(_, stored)| *stored == Stored::Duplicate) {
             tracing::warn!(
@@ -270,56 +269,56 @@ impl RowCompletion {
     }
 }
 
-/// What a state row is to become.
+/// The new state of a row.
 #[derive(Debug, Clone)]
 pub enum RowOutcome {
-    /// Done.
+    /// Finished.
     Succeeded {
         /// What to keep.
         retention: Retention,
         /// [`Reason::Unrouted`] if the broker found no queue. With a reason the state row is always kept.
         reason: Option<Reason>,
     },
-    /// An attempt failed and another follows. The row becomes [`Status::Retrying`] with one attempt more.
+    /// An attempt failed and another follows. The row becomes [`Status::Retrying`] with one more attempt.
     Retry {
         /// When it is due again.
         after: Duration,
-        /// Whether this node goes on with it at once under the same lease; `after` is then not looked at, and
-        /// `due` becomes the end of the lease.
+        /// Whether this node retries at once under the same lease; `after` is then ignored, and `due` becomes the end
+        /// of the lease.
         hold: bool,
-        /// What went wrong.
+        /// The error.
         error: String,
     },
     /// An attempt failed, and the broker keeps a copy that it delivers again when the next one is due; see
-    /// [`Storage::claim_waiting`]. As [`Retry`](Self::Retry) that is not held, but the row becomes due by itself only
-    /// `spare` later, should the broker's copy not come.
+    /// [`Storage::claim_waiting`]. Like [`Retry`](Self::Retry) without a lease, but the row becomes due without the
+    /// broker's copy only `spare` later.
     RetryAtBroker {
         /// When the next attempt is due.
         after: Duration,
-        /// How much later any node may claim the row without the broker.
+        /// How much later any node may claim the row without the broker's copy.
         spare: Duration,
-        /// What went wrong.
+        /// The error.
         error: String,
     },
-    /// The last attempt failed, or the message can be worked on no further. One attempt more if `counted`.
+    /// The last attempt failed, or the message cannot be processed further. One more attempt if `counted`.
     Failed {
-        /// Why it is final.
+        /// The reason.
         reason: Reason,
-        /// What went wrong.
+        /// The error.
         error: String,
-        /// Whether an attempt was made that counts, and is to be recorded.
+        /// Whether an attempt was made that counts and is recorded.
         counted: bool,
         /// How long to keep the row.
         keep: Duration,
-        /// Whether an operator must still be told. The row then keeps its owner and a `due` at the lease's end, so
-        /// that another node tells them should this one die; [`Notified`](Self::Notified) ends that.
+        /// Whether the failure callback is still to be called. The row then keeps its owner and a `due` at the end of
+        /// the lease, so that another node calls it if this one dies; [`Notified`](Self::Notified) ends that.
         notify: bool,
     },
-    /// The operator was notified: the row has no owner and is never due by itself.
+    /// The failure callback was called: the row has no owner and is not due any more.
     Notified,
-    /// Given back as it was, nothing counted, without an owner.
+    /// Released unchanged: nothing is counted, and the row has no owner.
     Release {
-        /// When it is due again. Zero means: since the time it was added, so that it comes before younger ones.
+        /// When it is due again. Zero means since the time it was added, so that it comes before newer rows.
         after: Duration,
     },
 }
@@ -335,31 +334,31 @@ pub type Verdict = RowOutcome;
 /// How long a message that succeeded is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// No state row stays. The message expires by its age; see [`Expiry::succeeded`].
+    /// No state row is kept. The message expires by its age; see [`Expiry::succeeded`].
     Forget,
-    /// The state row stays as [`Status::Succeeded`] and expires after this time from now.
+    /// The state row is kept as [`Status::Succeeded`] and expires after this time from now.
     Keep(Duration),
     /// Message, state and attempts are deleted at once.
     Delete,
 }
 
-/// Everything that has gathered to be written, in one call and one transaction.
+/// A batch of inserts and outcomes, written in one call and one transaction.
 ///
-/// The order within each list is kept where it shows (ids, recorded attempts).
+/// The order within each list is kept where it is visible (ids, recorded attempts).
 #[derive(Debug, Default)]
 pub struct WriteBatch {
     /// New rows of the outbox.
     pub outgoing: Vec<NewOutgoing>,
     /// New rows of the inbox.
     pub incoming: Vec<NewIncoming>,
-    /// What became of outbox rows.
+    /// Outcomes of outbox rows.
     pub completed_outgoing: Vec<RowCompletion>,
-    /// What became of inbox rows.
+    /// Outcomes of inbox rows.
     pub completed_incoming: Vec<RowCompletion>,
 }
 
 impl WriteBatch {
-    /// How many items it holds.
+    /// The number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.outgoing.len()
@@ -368,30 +367,30 @@ impl WriteBatch {
             + self.completed_incoming.len()
     }
 
-    /// Whether it holds nothing.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What became of a [`WriteBatch`], item by item in the same order.
+/// The results of a [`WriteBatch`], item by item in the same order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct WriteReport {
     /// For each of [`WriteBatch::outgoing`].
     pub outgoing: Vec<Stored>,
     /// For each of [`WriteBatch::incoming`].
     pub incoming: Vec<Stored>,
-    /// For each of [`WriteBatch::completed_outgoing`]: whether the lease held and the outcome was applied.
+    /// For each of [`WriteBatch::completed_outgoing`]: whether the lease was valid and the outcome was applied.
     pub completed_outgoing: Vec<bool>,
     /// For each of [`WriteBatch::completed_incoming`].
     pub completed_incoming: Vec<bool>,
 }
 
-/// Who speaks to the store: rows held are held in this name, for this long.
+/// The node that calls the storage: rows are leased in its name, for this long.
 #[derive(Debug, Clone)]
 pub struct Owner {
-    /// The node's name, unique among those that share the store.
+    /// The node's name, unique among those that share the storage.
     pub node: Arc<str>,
     /// The version tag of the bus: rows are claimed only by nodes of their own version.
     pub version: Arc<str>,
@@ -399,72 +398,74 @@ pub struct Owner {
     pub lease: Duration,
 }
 
-/// A wish for work.
+/// A request to claim rows.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     /// Which table.
     pub side: Side,
-    /// For the inbox: only rows of these groups. Not looked at for the outbox.
+    /// For the inbox: only rows of these groups. Ignored for the outbox.
     pub groups: Vec<Arc<str>>,
-    /// At most so many rows; fewer, but at least one, when their bodies together are too large for one call.
+    /// The maximum number of rows. Fewer are claimed, but at least one, if their bodies together are too large for
+    /// one call.
     pub limit: usize,
 }
 
-/// Work that was claimed, the longest due first.
+/// Claimed rows, the longest due first.
 #[derive(Debug, Default)]
 pub struct Claims {
     /// The rows, each under a new lease.
     pub rows: Vec<Claimed>,
-    /// How long until the next row of these groups that was not claimed becomes due; zero if some are due but the
-    /// limit, or their size, left them out. `None` if there is none. Leases of other nodes count, as they may run out.
+    /// How long until the next row of these groups that was not claimed becomes due; zero if some are due but were
+    /// left out by the limit or their size. `None` if there is none. Leases of other nodes count, since they may
+    /// expire.
     pub next_due: Option<Duration>,
 }
 
-/// One row of claimed work.
+/// A claimed row.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// The lease under which it is held now.
+    /// The new lease.
     pub lease: Lease,
     /// The message as it was stored.
     pub message: Arc<Message>,
     /// The receiving group; empty for the outbox.
     pub group: Arc<str>,
-    /// Attempts that have failed so far, over the whole life of the message.
+    /// The number of failed attempts over the whole life of the message.
     pub attempts: u32,
-    /// Of those, the ones that failed before an operator last re-ran it; retry policies count from here.
+    /// Of those, the attempts that failed before an operator last re-ran it; retry policies count from here.
     pub attempts_before_rerun: u32,
     /// How long ago the message was stored.
     pub age: Duration,
-    /// The row has failed for good and only the notice to an operator is due, with this reason and error. It is not
-    /// to be worked on.
+    /// Set if the row has failed for good and only its failure callback is due, with this reason and error. It must
+    /// not be processed.
     pub notice: Option<(Reason, String)>,
-    /// How often the process has died while this message was being handled, since an operator last re-ran it. Apart from
+    /// How many times the process died while handling this message, since an operator last re-ran it. Separate from
     /// [`attempts`](Self::attempts), which a policy counts.
     pub crashes: u32,
-    /// The lease before this one expired without a release. Only in the inbox, and never together with a notice.
+    /// Set if the previous lease expired without a release. Only in the inbox, and never together with a notice.
     pub suspect: Option<Suspect>,
 }
 
-/// What is known of a row whose last lease expired without a release.
+/// A row whose last lease expired without a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspect {
-    /// A handler's start was noted for it once before, under whichever lease. It then runs while no other suspect of the
-    /// node does, so that there is no doubt about who is to blame.
+    /// Whether a handler's start was recorded for it before, under any lease. It then runs while no other suspect of
+    /// the node does, so that a crash can be attributed to it.
     pub started_before: bool,
-    /// The node that died, if this claim has counted a crash.
+    /// The node that died, if this claim counted a crash.
     pub crashed: Option<Arc<str>>,
 }
 
-/// That the handler of a suspect is about to start.
+/// Records that the handler of a suspect is about to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartMark {
-    /// The lease that it runs under.
+    /// The lease of the attempt.
     pub lease: Lease,
-    /// Whether no other suspect runs on this node meanwhile. Should the lease expire, a crash is counted only then.
+    /// Whether no other suspect runs on this node meanwhile. Only then does an expired lease count a crash.
     pub alone: bool,
 }
 
-/// The error of a recorded crash, for stores: `process died while handling, node <name>`.
+/// The error text of a recorded crash, for storages: `process died while handling, node <name>`.
 #[must_use]
 pub fn crash_text(node: &str) -> String {
     format!("process died while handling, node {node}")
@@ -475,38 +476,38 @@ pub fn crash_text(node: &str) -> String {
 pub struct Expiry {
     /// Messages without a state row that are older than this.
     pub succeeded: Duration,
-    /// At most so many messages of each table in one call.
+    /// The maximum number of messages of each table in one call.
     pub limit: usize,
 }
 
-/// How a node makes itself known.
+/// A node's request for a worker id.
 #[derive(Debug, Clone)]
 pub struct NodeRequest {
     /// The node's name.
     pub node: Arc<str>,
-    /// The worker id it was configured with; `None` to draw a free one.
+    /// The configured worker id; `None` to get a free one.
     pub worker: Option<u16>,
-    /// How long the number stays its own without being renewed.
+    /// How long the worker id belongs to the node without being renewed.
     pub lease: Duration,
-    /// How long this node keeps messages that succeeded, as its collector says in [`Expiry::succeeded`]. A storage that
-    /// shows when a message expires shows the shortest of all nodes.
+    /// How long this node keeps messages that succeeded, as in its [`Expiry::succeeded`]. A storage that shows when a
+    /// message expires shows the shortest of all nodes.
     pub succeeded_expire_after: Duration,
 }
 
-/// The number by which a storage knows a transaction of the application's.
+/// The number by which a storage identifies a transaction of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId(pub i64);
 
-/// What [`Storage::look_for`] has seen.
+/// The result of [`Storage::look_for`].
 #[derive(Debug, Clone, Default)]
 pub struct LookedFor {
     /// The transactions that have ended, committed or not.
     pub ended: HashSet<TransactionId>,
-    /// The rows that are there.
+    /// The rows that exist.
     pub stored: HashSet<i64>,
 }
 
-/// By which a store tells the bus that there may be work, so that nobody polls.
+/// A signal from the storage to the bus that there may be work, which makes polling unnecessary.
 #[derive(Debug, Clone, Default)]
 pub struct Wake {
     outbox: Arc<tokio::sync::Notify>,
@@ -514,7 +515,8 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// Says that rows may have become due on one side. Cheap, never blocks, and may be said too often.
+    /// Signals that rows may have become due on one side. Cheap, never blocks, and may be called more often than
+    /// needed.
     pub fn wake(&self, side: Side) {
         match side {
             Side::Outbox => self.outbox.notify_one(),
@@ -522,7 +524,7 @@ impl Wake {
         }
     }
 
-    /// Waits until that is said, or returns at once if it was said since the last wait.
+    /// Waits for the signal, or returns at once if it was given since the last wait.
     pub async fn woken(&self, side: Side) {
         match side {
             Side::Outbox => self.outbox.notified().await,
@@ -531,15 +533,16 @@ impl Wake {
     }
 }
 
-/// A store that a bus can live on.
+/// The storage of a bus.
 ///
-/// Methods take slices or batches, so that one round trip serves many messages. Each call is atomic: it happens
-/// whole or, on an error, not at all (after a lost connection: one of the two, and the caller does not know which;
-/// all calls are safe to repeat). Several calls run at the same time, from several nodes.
+/// Methods take slices or batches, so that one round trip serves many messages. Each call is atomic: it takes effect
+/// completely or, on an error, not at all. After a lost connection the caller does not know which; all calls are safe
+/// to repeat. Several calls run concurrently, from several nodes.
 ///
-/// Every method may be dropped half-way; the store must then roll back or finish, and stay usable.
+/// The future of every method may be dropped before it is ready; the storage must then roll back or finish, and stay
+/// usable.
 pub trait Storage: Send + Sync + 'static {
-    /// The store's name for people: `PostgreSQL`.
+    /// The storage's display name: `PostgreSQL`.
     fn name(&self) -> &'static str;
 
     /// Checks the settings without touching the network. Called once, first.
@@ -549,41 +552,41 @@ pub trait Storage: Send + Sync + 'static {
     /// [`StorageErrorKind::Unusable`](crate::error::StorageErrorKind) with what is wrong.
     fn check(&self) -> Result<(), StorageError>;
 
-    /// Creates or migrates the schema. Called until it succeeds, before anything else; safe to call from many
-    /// nodes at once and on a schema that is there already.
+    /// Creates or migrates the schema. Called until it succeeds, before anything else; safe to call from many nodes
+    /// at once and on an existing schema.
     fn initialize(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// Checks that the storage can hold these names: of the groups of a bus, the topics that they subscribe to, its
-    /// version and its node. Called after [`initialize`](Self::initialize), before anything is stored. By default it
-    /// can hold any.
+    /// Checks that the storage can encode these names: the groups of a bus, the topics that they subscribe to, its
+    /// version and its node. Called after [`initialize`](Self::initialize), before anything is stored. The default
+    /// accepts all names.
     ///
     /// # Errors
     ///
-    /// [`StorageErrorKind::Unusable`](crate::error::StorageErrorKind) with the name that it cannot hold, and why.
+    /// [`StorageErrorKind::Unusable`](crate::error::StorageErrorKind) with the name that cannot be encoded, and why.
     fn check_names(&self, names: &[&str]) -> impl Future<Output = Result<(), StorageError>> + Send {
         let _ = names;
         std::future::ready(Ok(()))
     }
 
-    /// Claims a worker id from 0 to 1023 for this node: the requested one, or one that no live node has.
-    /// A requested number that another live node holds is an error of the kind `Unusable`.
+    /// Claims a worker id from 0 to 1023 for this node: the requested one, or one that no live node has. A requested
+    /// id that another live node has is an error of the kind `Unusable`.
     fn join(&self, request: &NodeRequest) -> impl Future<Output = Result<u16, StorageError>> + Send;
 
-    /// Renews the claim on the worker id; `false` if it was lost, and the node must join again.
+    /// Renews the claim on the worker id. Returns `false` if it was lost and the node must join again.
     fn keep_alive(
         &self,
         request: &NodeRequest,
         worker: u16,
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
-    /// Gives the worker id back.
+    /// Releases the worker id.
     fn leave(&self, node: &str, worker: u16) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// Gives back the key that all nodes of this storage share. The first call ever stores `fresh`; every later one, of any
-    /// node, gives back what was stored then. Nodes prove with it to each other that what comes back from a broker is
-    /// theirs: who can read it can forge that.
+    /// Returns the key that all nodes of this storage share. The first call stores `fresh`; every later call, by any
+    /// node, returns the stored key. Nodes use it to prove that a retry copy from the broker was sent by one of them:
+    /// anyone who can read the key can forge that proof.
     ///
-    /// A storage that has no place for a key leaves it out. It then keeps all retries itself, and the broker keeps none.
+    /// Optional. Without a key the storage keeps all retries, and the broker none.
     fn shared_key(
         &self,
         fresh: &SharedKey,
@@ -599,21 +602,20 @@ pub trait Storage: Send + Sync + 'static {
         batch: &WriteBatch,
     ) -> impl Future<Output = Result<WriteReport, StorageError>> + Send;
 
-    /// Claims rows that are due, the longest due first, skipping those that others are claiming. A row that
-    /// cannot be read is set to [`Status::Failed`] with [`Reason::Corrupt`] and left out.
+    /// Claims due rows, the longest due first, skipping those that other nodes are claiming. A row that cannot be
+    /// read is set to [`Status::Failed`] with [`Reason::Corrupt`] and left out.
     fn claim(
         &self,
         owner: &Owner,
         request: &ClaimRequest,
     ) -> impl Future<Output = Result<Claims, StorageError>> + Send;
 
-    /// Claims rows of the inbox before they are due: those whose retry a broker has kept and now delivered. A row is
-    /// claimed if it is still as the attempt under this lease has left it: [`Status::Retrying`], nobody's, and its
-    /// epoch unchanged. Gives back, in the same order, the claim or `None` (it was claimed, re-run, deleted or
-    /// parked meanwhile, and is none of the broker's business any more). A row that cannot be read is dealt with as
-    /// in [`claim`](Self::claim).
+    /// Claims inbox rows before they are due, whose retry copy the broker has delivered. A row is claimed if the
+    /// attempt under this lease was its last change: it is [`Status::Retrying`], has no owner, and its epoch is
+    /// unchanged. Returns, in the same order, the claim or `None` (the row was claimed, re-run, deleted or parked
+    /// meanwhile). A row that cannot be read is handled as in [`claim`](Self::claim).
     ///
-    /// A store that does not have this leaves it out: the rows are claimed when they are due by themselves.
+    /// Optional: without it the rows are claimed when they are due.
     fn claim_waiting(
         &self,
         owner: &Owner,
@@ -624,16 +626,16 @@ pub trait Storage: Send + Sync + 'static {
         async move { Ok(none) }
     }
 
-    /// Notes under their leases that handlers of suspects of the inbox start, or that one that is running does so no longer
-    /// alone; the last mark under a lease counts. Gives back, in the same order, which leases are still held; of one that
-    /// is not nothing is noted. One statement for all; it is never called for a message that is no [`Suspect`].
+    /// Records under their leases that handlers of inbox suspects start, or that a running one is no longer the only
+    /// one; the last record under a lease counts. Returns, in the same order, which leases are still valid; nothing
+    /// is recorded for the others. One statement for all. It is only called for [suspects](Suspect).
     ///
-    /// When a lease with a mark that says `alone` expires without a release, the claim that finds the row counts one
-    /// crash, sets the last error, and records it with the attempts, under the number of the attempt that was running and
-    /// the name of the node that died, in [this](crash_text) text. It counts as no attempt. A re-run sets the crashes back
-    /// to zero.
+    /// If a lease with a recorded start that is `alone` expires without a release, the claim that finds the row
+    /// counts one crash, sets the last error, and records the crash among the attempts, with the number of the
+    /// running attempt, the name of the dead node, and [this text](crash_text). It does not count as an attempt. A
+    /// re-run resets the crashes to zero.
     ///
-    /// A store that does not have this leaves it out, and claims no suspects.
+    /// Optional: a storage without it claims no suspects.
     fn mark_started(
         &self,
         owner: &Owner,
@@ -644,15 +646,14 @@ pub trait Storage: Send + Sync + 'static {
         async move { Ok(held) }
     }
 
-    /// Takes back the crashes that were counted for these leases, with their records: the process that had them lives.
-    /// Nothing happens for a lease for which none was counted.
+    /// Takes back the crashes that were counted for these leases, with their records, because the process that had
+    /// them is alive. Does nothing for a lease without a counted crash.
     fn withdraw_crashes(&self, leases: &[Lease]) -> impl Future<Output = Result<(), StorageError>> + Send {
         let _ = leases;
         async { Ok(()) }
     }
 
-    /// Renews leases: each lasts the full lease time from now again. Gives back, in the same order, which are
-    /// still held.
+    /// Renews leases: each lasts the full lease time from now. Returns, in the same order, which are still valid.
     fn renew(
         &self,
         owner: &Owner,
@@ -660,12 +661,11 @@ pub trait Storage: Send + Sync + 'static {
         leases: &[Lease],
     ) -> impl Future<Output = Result<Vec<bool>, StorageError>> + Send;
 
-    /// Says which of these transactions have ended, committed or not, and which of these rows of the outbox are there, as
-    /// they were inserted by this node in one of them: leased by it, and not claimed since. Both as of one moment, so that
-    /// a row of an ended transaction that is not there will never be. Waits for no transaction.
+    /// Returns which of these transactions have ended, committed or not, and which of these outbox rows, inserted by
+    /// this node in one of them, exist unchanged: leased by it, and not claimed since. Both are as of one moment, so
+    /// that a missing row of an ended transaction will never exist. Waits for no transaction.
     ///
-    /// Only for a storage whose [`Within`](crate::Within) says by which number it knows a transaction; another one leaves
-    /// it out.
+    /// Optional: only for a storage whose [`Within`](crate::Within) returns the numbers of its transactions.
     fn look_for(
         &self,
         transactions: &[TransactionId],
@@ -676,37 +676,37 @@ pub trait Storage: Send + Sync + 'static {
         async move { Ok(LookedFor { ended, stored: HashSet::new() }) }
     }
 
-    /// Has the [listeners](Self::listen) of other nodes look for work on a side: for what was stored within transactions of
-    /// the application's, which announce nothing themselves. A store without listeners leaves it out.
+    /// Wakes the [listeners](Self::listen) of other nodes for work on a side: for messages stored in transactions of
+    /// the application, which announce nothing themselves. Optional for a storage without listeners.
     fn announce(&self, side: Side) -> impl Future<Output = Result<(), StorageError>> + Send {
         let _ = side;
         async { Ok(()) }
     }
 
-    /// Deletes messages whose time is over, with their state and attempts, the oldest first: those without a
-    /// state row by age, those with one by its own expiry. Gives back how many of the outbox and the inbox; the
-    /// caller goes on while a number equals the limit.
+    /// Deletes expired messages with their state and attempts, the oldest first: those without a state row by age,
+    /// those with one by its expiry. Returns how many it deleted from the outbox and from the inbox; the caller
+    /// repeats the call while a number equals the limit.
     fn delete_expired(
         &self,
         expiry: &Expiry,
     ) -> impl Future<Output = Result<(u64, u64), StorageError>> + Send;
 
     /// Listens for work until cancelled, and calls [`Wake::wake`] when rows may have become due through another
-    /// process or a plain transaction. A store that has no such signal waits for the token. Losing the connection
-    /// is its own affair: it reconnects, and wakes both sides once, as it may have missed something.
+    /// process or a plain transaction. A storage without such a signal waits for the token. If the connection is
+    /// lost, the storage reconnects and wakes both sides once, since it may have missed a signal.
     fn listen(&self, wake: Wake, cancelled: CancellationToken) -> impl Future<Output = ()> + Send {
         let _ = wake;
         async move { cancelled.cancelled().await }
     }
 
-    /// The same store once more, on connections of its own that are opened where it is used: the bus renews its leases and its
-    /// worker id through it, on a thread and a runtime of their own, and so keeps them while a handler blocks the
-    /// runtime. Nothing is connected to before its first call, all of its calls come from that runtime, and they may wait
-    /// for nothing that belongs to another one. It renews (`renew`, `withdraw_crashes`, `keep_alive`, and `join` once the
-    /// number is lost), and does nothing else.
+    /// Returns a second handle to the storage with its own connections, through which the bus renews its leases and
+    /// its worker id on a separate thread and runtime, so that it keeps them while a handler blocks the main runtime.
+    /// The handle connects at its first call, all of its calls come from that runtime, and they must not wait for
+    /// anything that belongs to another runtime. It is used only to renew (`renew`, `withdraw_crashes`, `keep_alive`,
+    /// and `join` if the worker id is lost).
     ///
-    /// By default there is none: everything is renewed by a task of the bus's runtime, and follows its clock. Right for a
-    /// store in memory, and for tests with a clock of their own.
+    /// The default is `None`: a task of the bus's runtime renews everything, and follows its clock. That suits an
+    /// in-memory storage, and tests with their own clock.
     fn apart(&self) -> Option<Self>
     where
         Self: Sized,
@@ -714,6 +714,6 @@ pub trait Storage: Send + Sync + 'static {
         None
     }
 
-    /// The store as itself, so that its own transactions and extractors find it again behind the bus.
+    /// The storage as `Any`, so that its own transactions and extractors can downcast the bus's storage.
     fn as_any(&self) -> &dyn Any;
 }

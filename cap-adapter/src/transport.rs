@@ -1,7 +1,7 @@
-//! What the bus asks of a broker, and the plain data that goes between them.
+//! The transport trait and its data types.
 //!
-//! A transport knows topics, groups and messages; exchanges, streams and partitions are its own affair. The model
-//! of the behavior described here is `MemoryTransport`.
+//! A transport deals with topics, groups and messages; exchanges, streams and partitions are implementation details.
+//! `MemoryTransport` is the reference implementation of the behavior described here.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,129 +12,128 @@ use bytes::Bytes;
 use crate::error::{TransportError, TransportErrorKind};
 use crate::message::{Headers, Message, TopicPattern};
 
-/// What a transport is told about its bus when it starts.
+/// What a transport learns about its bus when it starts.
 #[derive(Debug, Clone)]
 pub struct TransportContext {
     /// The name of this node, for the broker's list of connections.
     pub node: Arc<str>,
-    /// The bus's version tag, which keeps fleets of different versions apart. `v1` is the default.
+    /// The bus's version tag, which separates fleets of different versions. `v1` is the default.
     pub version: Arc<str>,
 }
 
-/// The broker has the message.
+/// The result of a confirmed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// At least one queue has it, durably.
+    /// At least one queue has stored it durably.
     Routed,
-    /// No queue wanted it, and it is gone.
+    /// The broker could not route it to any queue, and it is lost.
     Unrouted,
 }
 
-/// A message that the broker is to keep for a while.
+/// A message that the broker delivers after a delay.
 #[derive(Debug, Clone)]
 pub struct Delayed {
-    /// The message. What a group gets back has all of its headers, id and name among them, and its body.
+    /// The message. It is delivered with its body and all of its headers, including id and name.
     pub message: Arc<Message>,
-    /// For how long, at least. Brokers have a whole number of milliseconds; what is left over is rounded up.
+    /// The shortest delay. It is rounded up to whole milliseconds.
     pub delay: Duration,
-    /// Where it goes then.
+    /// Where it is delivered.
     pub to: Destination,
 }
 
-/// A message that a transport of this process carries to other buses; see [`Transport::send_confirmed`].
+/// A message that an in-process transport carries to other buses; see [`Transport::send_confirmed`].
 #[derive(Debug, Clone)]
 pub struct Outbound {
     /// The message.
     pub message: Arc<Message>,
-    /// The groups, by their full names, that have it already, or get it without the transport.
+    /// The full names of the groups that have it already, or get it without the transport.
     pub except: Vec<Arc<str>>,
 }
 
-/// Which groups have a message that was to go to other buses of this process. Both lists are empty when no other group
-/// wants it.
+/// Which groups have stored a message for other buses of this process. Both lists are empty if no other group
+/// subscribes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confirmed {
     /// The groups whose consumers have acknowledged it: their buses have stored it.
     pub stored: Vec<Arc<str>>,
-    /// The groups that want it and have not stored it: nobody consumes their queue now, or the consumer took too long. The
+    /// The subscribed groups that have not stored it: their queue has no consumer, or the consumer took too long. The
     /// transport does not keep it for them; the bus sends it again.
     pub pending: Vec<Arc<str>>,
 }
 
-/// Where a delayed message goes when its time has come.
+/// Where a delayed message goes when its delay is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To this group alone, by its full name; it then comes as [`Incoming::delayed`].
+    /// To this group only, by its full name; it arrives with [`Incoming::delayed`].
     Group(Arc<str>),
-    /// To every group that wants its topic, as if it were sent then.
+    /// To every group that subscribes to its topic, as if it were sent then.
     Topic,
 }
 
-/// A group that wants messages.
+/// A group and its subscriptions.
 #[derive(Debug, Clone)]
 pub struct GroupSpec {
     /// The full name of the group: the queue's name.
     pub group: Arc<str>,
-    /// The topics it wants. Never empty.
+    /// The topics it subscribes to. Never empty.
     pub topics: Vec<TopicPattern>,
-    /// The queue is somebody else's, such as an operator's dead-letter queue: it is consumed as it is, nothing is
-    /// declared and nothing is bound. That it is missing is an error until it is there.
+    /// Whether the queue is managed elsewhere, such as an operator's dead-letter queue: it is consumed as it is,
+    /// nothing is declared and nothing is bound. If it is missing, consuming fails until it exists.
     pub existing: bool,
-    /// At most so many messages are handed out without having been acknowledged.
+    /// The maximum number of delivered messages that are not acknowledged.
     pub prefetch: u16,
 }
 
-/// Names a delivery towards the consumer that handed it out; rises with each delivery of a consumer.
+/// Identifies a delivery of a consumer; increases with each delivery.
 pub type Tag = u64;
 
-/// A message as the broker delivered it, before anyone has looked at it.
+/// A message as the broker delivered it, before any check.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// By which it is acknowledged.
+    /// The tag to acknowledge it by.
     pub tag: Tag,
-    /// What the sender addressed it to: the routing key, the subject.
+    /// The address that the sender used: the routing key, the subject.
     pub routing_key: String,
-    /// The headers as text or null. Values that are not text are turned into it, as far as that goes.
+    /// The headers as text or null. Other values are converted to text where possible.
     pub headers: Headers,
-    /// Everything else that the protocol carries, by its protocol's names, such as `message-id`, `type`,
-    /// `content-type`, `correlation-id`. Nothing of it is needed; a header hook
-    /// may want it.
+    /// Other properties by the protocol's names, such as `message-id`, `type`, `content-type`, `correlation-id`. None
+    /// of them is required; `map_incoming` may use them.
     pub properties: Headers,
     /// The body.
     pub body: Bytes,
-    /// Whether the broker has tried to deliver it before.
+    /// Whether the broker has delivered it before.
     pub redelivered: bool,
-    /// Whether it comes back from a delay to this group alone; see [`Destination::Group`].
+    /// Whether it was delayed for this group only; see [`Destination::Group`].
     pub delayed: bool,
 }
 
 impl Incoming {
-    /// The bytes that headers and body take.
+    /// The size of headers and body in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.headers.size() + self.body.len()
     }
 }
 
-/// How a delivery ends.
+/// How a delivery is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledge {
-    /// It is stored; the broker forgets it.
+    /// It is stored; the broker removes it.
     Accept,
-    /// It is to be delivered again, here or elsewhere.
+    /// The broker delivers it again, to this or another consumer.
     Requeue,
 }
 
-/// A broker that a bus can live on.
+/// The connection of a bus to its broker.
 ///
-/// The transport (re)connects by itself when it is called and is not connected; it never waits for longer than a
-/// few seconds in one call, and says [`Unavailable`](crate::error::TransportErrorKind::Unavailable) instead. The
-/// bus calls again, with growing pauses.
+/// The transport connects or reconnects when it is called. It never waits longer than a few seconds in one call, and
+/// returns [`Unavailable`](crate::error::TransportErrorKind::Unavailable) instead. The bus calls again, with growing
+/// pauses.
 pub trait Transport: Send + Sync + 'static {
-    /// The broker's own consumer of one group.
+    /// The consumer of one group.
     type Consumer: Consumer;
 
-    /// The transport's name for people: `RabbitMQ`.
+    /// The transport's display name: `RabbitMQ`.
     fn name(&self) -> &'static str;
 
     /// Checks the settings without touching the network. Called once, first.
@@ -144,69 +143,69 @@ pub trait Transport: Send + Sync + 'static {
     /// [`TransportErrorKind::Unusable`](crate::error::TransportErrorKind) with what is wrong, and no secret in it.
     fn start(&self, context: &TransportContext) -> Result<(), TransportError>;
 
-    /// Whether messages could be sent now: connects for sending where that has not been done, and finds out whether
-    /// the connection still stands. The bus asks at its start and while there is nothing to send, so that
-    /// health is known without a message.
+    /// Checks whether messages can be sent now: connects for sending if necessary, and checks whether the connection
+    /// is alive. The bus calls it at its start and while there is nothing to send, so that its health is known
+    /// without a message.
     ///
-    /// A transport that does not know leaves it out, and counts as one that is up until a message says otherwise.
+    /// Optional: a transport without it counts as up until sending a message fails.
     ///
     /// # Errors
     ///
-    /// As those of [`send`](Self::send).
+    /// Those of [`send`](Self::send).
     fn probe(&self) -> impl Future<Output = Result<(), TransportError>> + Send {
         async { Ok(()) }
     }
 
-    /// The name of what every message is sent to, for operators: the exchange. By default the transport's own name.
+    /// The name of the exchange or its equivalent, for operators. The default is the transport's own name.
     fn destination(&self) -> String {
         self.name().to_owned()
     }
 
-    /// Checks a message before it is stored in the outbox, so that whoever publishes what the broker can never take
-    /// learns of it at once. Called for each message that is published, in transactions, by handlers and as a reply too,
-    /// so it must be cheap: no network, no wait. What it accepts may still turn out to be
+    /// Checks a message before it is stored in the outbox, so that publishing a message that the broker can never
+    /// accept fails at once. Called for each published message, also in transactions, by handlers and for replies, so
+    /// it must be cheap: no network, no waiting. A message that it accepts may still turn out to be
     /// [`Invalid`](crate::error::TransportErrorKind::Invalid) when it is sent. Default: every message is accepted.
     ///
     /// # Errors
     ///
-    /// What of the message the broker can never take, and what to do. `publish` fails with that text.
+    /// Which part of the message the broker can never accept, and what to do. `publish` fails with that text.
     fn check_message(&self, message: &Message) -> Result<(), TransportError> {
         let _ = message;
         Ok(())
     }
 
-    /// Sends messages and waits until the broker has taken or refused each. Gives back one answer for each, in
-    /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may be under way at once; order between
-    /// them, and after a failure within one, is not promised. A message of unknown outcome is `Unavailable`.
+    /// Sends messages and waits until the broker has confirmed or rejected each. Returns one result for each, in
+    /// order. Headers that [stay](crate::message::headers::names::stays) are left out. Several calls may run
+    /// concurrently; the order between them, and within one after a failure, is not guaranteed. A message with
+    /// unknown outcome is `Unavailable`.
     fn send(
         &self,
         messages: &[Arc<Message>],
     ) -> impl Future<Output = Vec<Result<Sent, TransportError>>> + Send;
 
-    /// Whether a sender addresses a topic by a routing key, on which the broker's permissions go, while the message names
-    /// its topic once more in a header. Then the bus compares the two; see
-    /// `CapOptions::match_routing_key`.
+    /// Whether senders use a routing key, which the broker's permissions apply to, besides the topic in the message's
+    /// header. If so, the bus compares the two; see `CapOptions::match_routing_key`.
     fn routing_key_is_topic(&self) -> bool {
         false
     }
 
-    /// Whether this transport exists only in this process, so that what it has taken is lost when the process dies.
-    /// Default: `false`.
+    /// Whether this transport exists only in this process, so that its messages are lost when the process dies. The
+    /// default is `false`.
     ///
-    /// On such a transport a bus does not count a message as sent when the transport has taken it. It stores the
-    /// message itself in the inbox of each of its own groups, and sends it to the groups of other buses with
-    /// [`send_confirmed`](Self::send_confirmed). What is to be delayed at the broker its storage keeps.
+    /// With such a transport a confirm of the transport does not count. The bus stores the message in the inbox of
+    /// each of its own groups, and sends it to the groups of other buses with
+    /// [`send_confirmed`](Self::send_confirmed). The storage keeps messages that are to be delayed at the broker.
     fn is_in_process(&self) -> bool {
         false
     }
 
-    /// Sends messages to every group that wants them, except those that are named with each, and waits until each of
-    /// these groups has acknowledged it, for a few seconds at most. Gives back one answer for each, in order. Only
-    /// called if [`is_in_process`](Self::is_in_process); by default everything is refused.
+    /// Sends messages to every group that subscribes to them, except the groups named with each, and waits, for a few
+    /// seconds at most, until each of these groups has acknowledged it. Returns one result for each, in order. Only
+    /// called if [`is_in_process`](Self::is_in_process); the default rejects everything.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped leaves nothing behind but what consumers have been handed already.
+    /// A dropped call leaves nothing behind except messages that consumers have already received.
     fn send_confirmed(
         &self,
         messages: &[Outbound],
@@ -219,22 +218,22 @@ pub trait Transport: Send + Sync + 'static {
         async move { answers }
     }
 
-    /// Whether it can [`delay`](Self::delay). Called after `start`.
+    /// Whether [`delay`](Self::delay) is supported. Called after `start`.
     fn can_delay(&self) -> bool {
         false
     }
 
-    /// Whether it can delay the retries of a group, by its full name: whether all that consumes the group's queue knows what
-    /// comes back to it for one, a copy without a body that stands for a row of the storage. Called before each retry.
-    /// Where it cannot, the storage keeps them.
+    /// Whether the retries of a group, by its full name, can be delayed: whether all consumers of the group's queue
+    /// understand a retry copy, which has no body and refers to a row of the storage. Called before each retry. If
+    /// not, the storage keeps the retries.
     fn can_delay_retries(&self, group: &str) -> bool {
         let _ = group;
         self.can_delay()
     }
 
-    /// Has the broker keep messages for a time each, durably, and deliver them then. Waits until the broker has taken
-    /// or refused each, and gives back one answer for each, in order. A message waits behind none that waits
-    /// longer. It may come more than once. Everything else is as for [`send`](Self::send).
+    /// Has the broker keep each message durably for its delay and then deliver it. Waits until the broker has
+    /// confirmed or rejected each, and returns one result for each, in order. A message is not held up by one with a
+    /// longer delay. It may be delivered more than once. Everything else is as for [`send`](Self::send).
     fn delay(&self, messages: &[Delayed]) -> impl Future<Output = Vec<Result<(), TransportError>>> + Send {
         let refused = || {
             let text = "this transport cannot delay messages";
@@ -245,15 +244,15 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Declares what the group needs (a durable queue bound to each topic) and starts to consume. Bindings are only
-    /// ever added: another member of the group may want what this one does not.
+    /// ever added: another member of the group may subscribe to other topics.
     fn consume(
         &self,
         spec: &GroupSpec,
     ) -> impl Future<Output = Result<Self::Consumer, TransportError>> + Send;
 
-    /// As [`consume`](Self::consume), for a group that has room for about `bytes` of messages in memory. A transport that
-    /// fetches ahead of [`receive`](Consumer::receive) keeps what it has fetched to about that much, one message apart:
-    /// with large messages it fetches fewer than [`GroupSpec::prefetch`]. Default: `consume`.
+    /// Like [`consume`](Self::consume), for a group with room for about `bytes` of messages in memory. A transport
+    /// that prefetches messages before [`receive`](Consumer::receive) limits them to about that size plus one
+    /// message: with large messages it prefetches fewer than [`GroupSpec::prefetch`]. The default is `consume`.
     fn consume_within(
         &self,
         spec: &GroupSpec,
@@ -263,37 +262,37 @@ pub trait Transport: Send + Sync + 'static {
         self.consume(spec)
     }
 
-    /// Ends every connection, when all consumers are dropped and nothing is being sent. Later calls may fail.
+    /// Closes all connections, after all consumers are dropped and nothing is being sent. Later calls may fail.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// Messages for one group.
+/// The consumer of one group's messages.
 ///
-/// Dropping it ends the consumption; what was not acknowledged is delivered again, here or elsewhere.
+/// Dropping it stops consuming; messages that are not acknowledged are delivered again, to this or another consumer.
 pub trait Consumer: Send + 'static {
-    /// Waits for messages and gives back as many as have gathered, at least one and at most `limit`.
+    /// Waits for messages and returns those that have arrived, at least one and at most `limit`.
     ///
     /// # Errors
     ///
-    /// When the consumer has ended, for whatever reason. The bus then drops it and asks for a new one.
+    /// When the consumer has ended for any reason. The bus then drops it and starts a new one.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped takes no message with it.
+    /// A dropped call loses no message.
     fn receive(&mut self, limit: usize)
     -> impl Future<Output = Result<Vec<Incoming>, TransportError>> + Send;
 
-    /// As [`receive`](Self::receive), and gives back no more than `bytes` of messages, headers and bodies together: a
-    /// larger message is given back alone. The default is `receive`, which does not look at sizes: a bus on such a
-    /// transport takes more memory when its batches are large. The conformance suite asks for the bound.
+    /// Like [`receive`](Self::receive), but returns at most `bytes` of messages, headers and bodies together; a
+    /// larger message is returned alone. The default is `receive`, which ignores sizes, so that a bus on such a
+    /// transport takes more memory when its batches are large. The conformance suite requires the bound.
     ///
     /// # Errors
     ///
-    /// As those of `receive`.
+    /// Those of `receive`.
     ///
     /// # Cancel safety
     ///
-    /// As that of `receive`.
+    /// That of `receive`.
     fn receive_within(
         &mut self,
         limit: usize,
@@ -303,7 +302,8 @@ pub trait Consumer: Send + 'static {
         self.receive(limit)
     }
 
-    /// Acknowledges deliveries; the tags rise. Those of a connection that is gone are delivered again and are no error.
+    /// Acknowledges deliveries, with increasing tags. Deliveries of a lost connection are delivered again and are not
+    /// an error.
     fn acknowledge(
         &mut self,
         tags: &[Tag],

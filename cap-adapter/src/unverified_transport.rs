@@ -1,28 +1,28 @@
-//! What an adapter does about a connection on which nobody can be sure who the other side is.
+//! How an adapter treats connections to servers that are not verified.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// How an adapter treats a connection to another host that is not encrypted, or whose server is not verified: whoever
-/// is on the way reads the password and every message, and can answer in the server's name.
+/// How an adapter treats a connection to another host that is not encrypted, or whose server is not verified. Anyone
+/// on the network path of such a connection can read the password and every message, and can impersonate the server.
 ///
-/// A connection to this very machine is never concerned; see [`is_local`](Self::is_local).
+/// Connections to the local machine are not affected; see [`is_local`](Self::is_local).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnverifiedTransport {
-    /// One WARN at the start of the bus. The default.
+    /// Logs one WARN at the start of the bus. The default.
     #[default]
     Warn,
     /// The bus does not start.
     Error,
-    /// Nothing is logged: the network is trusted, such as a service mesh that encrypts by itself.
+    /// Logs nothing: the network is trusted, such as a service mesh with its own encryption.
     Accept,
 }
 
 impl UnverifiedTransport {
-    /// Whether a host as it stands in a connection string is this machine: a loopback address, `localhost` or a name
-    /// that ends in `.localhost`, or the folder of a Unix socket. Names are not looked up: who answers may lie.
+    /// Whether a host in a connection string is the local machine: a loopback address, `localhost` or a name that
+    /// ends in `.localhost`, or the folder of a Unix socket. Names are not resolved, since DNS replies can be forged.
     #[must_use]
     pub fn is_local(host: &str) -> bool {
         let host = host.trim();

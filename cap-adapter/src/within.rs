@@ -7,22 +7,24 @@ use std::future::Future;
 use crate::error::StorageError;
 use crate::storage::{NewOutgoing, Owner, Stored, TransactionId};
 
-/// A transaction in which messages can be stored, so that they leave if and only if it commits; `S` is the storage
-/// that it belongs to. What `Publish::within` takes.
+/// A transaction in which messages can be stored, so that they are sent if and only if it commits. `S` is its
+/// storage. `Publish::within` takes such a transaction.
 ///
-/// Adapters implement it for a transaction of their own, which knows of the commit and hands the messages to the
-/// relay in memory, and for the plain transactions of their database library, whose messages the bus looks for.
+/// Adapters implement it for their own transaction type, which reports its commit and gives the messages to the relay
+/// in memory, and for the plain transactions of their database library, whose commits the bus detects.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that a message can be published in",
     note = "give it a transaction of the bus's own storage, such as the one that `cap_postgres::begin` returns"
 )]
 pub trait Within<S>: Send {
-    /// Whether the storage knows this transaction by a number, which [`store_watched`](Self::store_watched) gives back: the
-    /// bus then looks by itself whether it has committed. For a transaction without [`after_commit`](Self::after_commit).
+    /// Whether the storage identifies this transaction by a number, which [`store_watched`](Self::store_watched)
+    /// returns: the bus then checks whether it has committed. For a transaction without
+    /// [`after_commit`](Self::after_commit).
     const WATCHED: bool = false;
 
     /// Inserts messages on this transaction. If it has no [`after_commit`](Self::after_commit) and is not
-    /// [watched](Self::WATCHED), a row that is not held must be announced to all nodes when the transaction commits.
+    /// [watched](Self::WATCHED), a row that is not leased must be announced to all nodes when the transaction
+    /// commits.
     fn store(
         &mut self,
         storage: &S,
@@ -30,7 +32,8 @@ pub trait Within<S>: Send {
         messages: &[NewOutgoing],
     ) -> impl Future<Output = Result<Vec<Stored>, StorageError>> + Send;
 
-    /// As [`store`](Self::store), with the number of the transaction, for one that is [watched](Self::WATCHED).
+    /// Like [`store`](Self::store), and returns the number of the transaction, for one that is
+    /// [watched](Self::WATCHED).
     fn store_watched(
         &mut self,
         storage: &S,
@@ -41,33 +44,33 @@ pub trait Within<S>: Send {
         async { Ok((stored.await?, None)) }
     }
 
-    /// Where messages wait for the commit, to be handed to the relay in memory. `None`, the default, for a
-    /// transaction whose commit nobody here learns of: its messages are inserted unheld, unless it is
+    /// The messages that wait for the commit, to be given to the relay in memory. `None`, the default, for a
+    /// transaction that does not report its commit: its messages are inserted without a lease, unless it is
     /// [watched](Self::WATCHED).
     fn after_commit(&mut self) -> Option<&mut AfterCommit> {
         None
     }
 }
 
-/// A bus, as an adapter's `begin` needs it. `cap_core::Cap` is the one implementation.
+/// The bus, as an adapter's `begin` needs it. `cap_core::Cap` is the only implementation.
 pub trait Bus {
-    /// The storage as itself, which an adapter can downcast.
+    /// The storage, which an adapter can downcast to its own type.
     fn storage(&self) -> &dyn Any;
 
-    /// Where an adapter's transaction gathers what is to be sent after its commit.
+    /// Creates the collection of messages that an adapter's transaction sends after its commit.
     fn after_commit(&self) -> AfterCommit;
 }
 
-/// Messages that wait for a commit to be handed to the relay in memory, so that nothing polls for them.
+/// Messages of a transaction that are given to the relay in memory after the commit, without polling.
 ///
-/// An adapter's transaction keeps one ([`Bus::after_commit`]). It calls
-/// [`committing`](Self::committing) right before it commits and [`committed`](Self::committed) afterwards, or
-/// [`not_committed`](Self::not_committed) if the storage has said that it did not commit. Dropping it before `committing`
-/// forgets the messages, as a rollback must; dropping it after that means that nobody knows whether the commit took
-/// place: the bus then asks the storage, and sends those messages that are there.
+/// An adapter's transaction keeps one ([`Bus::after_commit`]). It calls [`committing`](Self::committing) right before
+/// it commits and [`committed`](Self::committed) afterwards, or [`not_committed`](Self::not_committed) if the storage
+/// reported that it did not commit. Dropping it before `committing` discards the messages, as a rollback must.
+/// Dropping it after that means that the outcome of the commit is unknown: the bus then asks the storage and sends
+/// the messages that it finds.
 pub struct AfterCommit(Box<dyn CommitDispatch>);
 
-/// What the engine does with messages of a transaction, as the transaction goes on. Implemented by the engine.
+/// What the engine does with a transaction's messages at each step of the transaction. Implemented by the engine.
 #[doc(hidden)]
 pub trait CommitDispatch: Any + fmt::Debug + Send + Sync {
     /// As [`AfterCommit::committing`].
@@ -90,38 +93,38 @@ impl AfterCommit {
         Self(inner)
     }
 
-    /// For the engine: its own part.
+    /// For the engine: its implementation.
     #[doc(hidden)]
     pub fn engine_mut(&mut self) -> &mut dyn Any {
         &mut *self.0
     }
 
-    /// The commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed) nobody knows
-    /// whether the messages are stored.
+    /// Reports that the commit begins: until [`committed`](Self::committed) or [`not_committed`](Self::not_committed)
+    /// it is unknown whether the messages are stored.
     pub fn committing(&mut self) {
         self.0.committing();
     }
 
-    /// The rows are inserted by a call that begins now: for a transaction that keeps them until its commit.
+    /// Reports that a call to insert the rows begins, for a transaction that keeps them until its commit.
     pub fn inserting(&mut self) {
         self.0.inserting();
     }
 
-    /// The messages are not stored, and never will be.
+    /// Reports that the messages are not stored and never will be.
     pub fn not_committed(self) {
         self.0.not_committed();
     }
 
-    /// The transaction is committed, but some of the messages may have been undone in it, as with a savepoint. The
-    /// storage is asked which are there, and those leave.
+    /// Reports that the transaction is committed but some of the messages may have been rolled back in it, as with a
+    /// savepoint. The bus asks the storage which ones exist, and sends those.
     pub fn committed_in_part(self) {
         self.0.committed_in_part();
     }
 
-    /// The messages are stored for good: hands them to the relay, and notes when the delayed ones are due.
+    /// Reports that the messages are committed: gives them to the relay, and records the due times of delayed ones.
     ///
-    /// How long the transaction was open makes no difference. Once half of the lease is over, the rows are leased anew
-    /// before they are sent; once all of it is, whoever claims them first sends them.
+    /// This works however long the transaction was open. After half of the lease time the leases are renewed before
+    /// the rows are sent; after all of it, the first node to claim the rows sends them.
     pub fn committed(self) {
         self.0.committed();
     }

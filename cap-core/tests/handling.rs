@@ -113,8 +113,12 @@ async fn panics_timeouts_and_errors_are_failures_with_their_text() {
         (serde_json::json!("hang"), Reason::Exhausted, "the handler took longer than 2s"),
         (serde_json::json!("permanent"), Reason::Permanent, "no such order"),
         (serde_json::json!("else"), Reason::Exhausted, "plain"),
-        (serde_json::json!(5), Reason::Undecodable, "the body cannot be read as String: invalid type"),
-        (serde_json::json!(null), Reason::Undecodable, "the body is empty (null); the handler wants String"),
+        (serde_json::json!(5), Reason::Undecodable, "the body cannot be decoded as String: invalid type"),
+        (
+            serde_json::json!(null),
+            Reason::Undecodable,
+            "the body is empty (null); the handler expects String",
+        ),
     ] {
         cap.publish("work", &payload).await.unwrap();
         let (got, error) = seen.next().await;

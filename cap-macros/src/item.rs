@@ -1,5 +1,5 @@
-//! The items that the attributes stand on, read no further than the macros need: the body of a function stays as
-//! it is, so that the compiler alone judges it.
+//! The annotated items, parsed only as far as the macros need: the body of a function is kept as tokens, so that only
+//! the compiler checks it.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
@@ -18,27 +18,27 @@ pub(crate) struct Function {
 
 /// An `impl` block.
 pub(crate) struct ImplBlock {
-    /// The block without what is in it.
+    /// The block without its members.
     pub(crate) shape: ItemImpl,
     pub(crate) members: Vec<Member>,
     header: TokenStream,
     inner_attributes: Vec<Attribute>,
 }
 
-/// What is in an `impl` block.
+/// A member of an `impl` block.
 pub(crate) enum Member {
     Method(Box<Function>),
     Other(TokenStream),
 }
 
 impl Function {
-    /// Lets a function be what a handler has to be, whether it makes use of that or not. What the user says of
-    /// these lints comes later and so holds.
+    /// Allows lints that a handler's required form may trigger. The user's own settings of these lints come later and
+    /// take precedence.
     pub(crate) fn allow_handler(&mut self) {
         self.attributes.insert(0, parse_quote!(#[allow(clippy::unused_async, clippy::unused_self)]));
     }
 
-    /// Takes the `#[cap_subscribe]` attributes away, under whatever path they are written.
+    /// Removes the `#[cap_subscribe]` attributes, with any path.
     pub(crate) fn take_subscriptions(&mut self) -> Vec<Attribute> {
         self.attributes
             .extract_if(.., |attribute| {
@@ -48,13 +48,13 @@ impl Function {
     }
 }
 
-/// The conditions under which an item is there at all.
+/// The `cfg` conditions of an item.
 pub(crate) fn conditions(attributes: &[Attribute]) -> Vec<Attribute> {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
 }
 
 impl ImplBlock {
-    /// Takes the `#[cap_subscribe]` attributes away from the methods: a list for each member.
+    /// Removes the `#[cap_subscribe]` attributes of the methods and returns a list for each member.
     pub(crate) fn take_subscriptions(&mut self) -> Vec<Vec<Attribute>> {
         let take = |member: &mut Member| match member {
             Member::Method(method) => {

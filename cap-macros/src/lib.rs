@@ -1,7 +1,8 @@
 //! The attributes of cap: `#[cap_subscribe]` and `#[cap_subscriber]`.
 //!
-//! Use them through `cap-core`, which re-exports both and holds what they write refers to. An attribute is read
-//! (`parse`, `item`), judged in a pass of its own (`settings`, `validate`), and written out (`expand`).
+//! Use them through `cap-bus` or `cap-core`, which re-export both and have the items that the expansion refers to. An
+//! attribute is parsed (`parse`, `item`), validated in a separate pass (`settings`, `validate`), and expanded
+//! (`expand`).
 
 mod expand;
 mod item;
@@ -38,47 +39,48 @@ use crate::parse::Arguments;
 /// }
 /// ```
 ///
-/// The function stays what it is and may be called like any other. It is subscribed in every program that its crate
-/// is linked into; see `cap_core::link_handlers!` for crates that are named nowhere else.
+/// The function is unchanged and can be called like any other. It is subscribed in every program that its crate is
+/// linked into; see `cap_core::link_handlers!` for crates that are not referred to elsewhere.
 ///
 /// # The function
 ///
-/// It is free (for methods there is [`cap_subscriber`](macro@cap_subscriber)), `async`, not generic, and owns its
-/// arguments, which stand in any order and number. A type that deserializes is the payload: one at most. The others
-/// say where they come from: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`, `Topic`, `Attempt`, `Cancelled`,
-/// `Publisher`, `Cap`, `Delivery`, and whatever else implements `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of
-/// either with any error. Its future is `Send`, as it runs on whichever thread is free.
+/// It must be a free function (for methods there is [`cap_subscriber`](macro@cap_subscriber)), `async` and not
+/// generic, and it owns its arguments, which can be in any order and number. At most one argument is the payload, a
+/// type that implements `Deserialize`. The others are extractors: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`,
+/// `Topic`, `Attempt`, `Cancelled`, `Publisher`, `Cap`, `Delivery`, and any other type that implements
+/// `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of either with any error. Its future must be `Send`,
+/// since it can run on any thread.
 ///
-/// All of that is checked while it compiles, save one thing: that a `State<T>` was given to the builder is checked
-/// when the bus starts.
+/// All of that is checked at compile time, with one exception: the bus checks at its start that each `State<T>` was
+/// given to the builder.
 ///
 /// # The topic
 ///
-/// It comes first, as a string literal: words with dots between them, of which `*` stands for exactly one word and
-/// `#` for any number of words, none included. A topic that is only known at run time is subscribed to with
+/// It is the first argument, a string literal: words separated by dots, where `*` matches exactly one word and `#`
+/// any number of words, including none. For a topic that is only known at run time use
 /// `Cap::builder().subscribe(topic, handler)`.
 ///
 /// # Options
 ///
-/// | option | says | without it |
+/// | option | meaning | default |
 /// | --- | --- | --- |
-/// | `group = "billing"` | The group that the handler is in: of all groups each gets every message, within a group one handler of one process gets it. | `default_group` of the bus |
-/// | `queue = "orders.dead"` | Instead of a group: a queue of the broker that somebody else made, by its full name. It is consumed as it is; the topic says which of its messages this handler takes. | the group's own queue |
-/// | `concurrency = 4` | How many messages the group runs at the same time, from 1 to 65535. Where several handlers of a group say it, the sum holds. | `group_concurrency` of the bus |
-/// | `timeout = "1m 30s"` | How long the handler may take; longer is a failure like any other. | `handler_timeout` of the bus |
-/// | `retry = RetryPolicy::never()` | When a failed attempt is repeated: any expression of the type `RetryPolicy`, evaluated when the bus starts. | `retry` of the bus |
-/// | `retry = broker("5s, 30s, 2m")` | The same in short: these pauses, spent in delay queues of the broker. So are `delays("5s, 30s")`, `fixed("10s", 5)` and `exponential("1s", "10m", 20)`, whose last number counts all attempts. | |
-/// | `classify = function` | What says more about its errors than they say themselves: a function from `HandlerError` to `HandlerError`. | `CapBuilder::classify_errors` |
-/// | `circuit = CircuitBreaker::after(5)` | When the handler pauses because what it depends on is down: any expression of the type `CircuitBreaker`. | `circuit_breaker` of the bus |
-/// | `order_by = "customer"` | A header: messages with the same value in it are handled one after the other, in the order of delivery. | delivery order where the concurrency is 1, else none |
-/// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
+/// | `group = "billing"` | The group of the handler. Every group gets every message; within a group one handler in one process gets it. | `default_group` of the bus |
+/// | `queue = "orders.dead"` | Instead of a group: the full name of an existing queue of the broker. It is consumed as it is; the topic selects which of its messages this handler takes. | the group's own queue |
+/// | `concurrency = 4` | How many messages the group handles concurrently, from 1 to 65535. If several handlers of a group set it, the sum applies. | `group_concurrency` of the bus |
+/// | `timeout = "1m 30s"` | How long the handler may take; exceeding it is a failure like any other. | `handler_timeout` of the bus |
+/// | `retry = RetryPolicy::never()` | When a failed attempt is retried: any expression of the type `RetryPolicy`, evaluated when the bus starts. | `retry` of the bus |
+/// | `retry = broker("5s, 30s, 2m")` | A short form: these pauses, spent in delay queues of the broker. So are `delays("5s, 30s")`, `fixed("10s", 5)` and `exponential("1s", "10m", 20)`, whose last number counts all attempts. | |
+/// | `classify = function` | Classifies the handler's errors: a function from `HandlerError` to `HandlerError`. | `CapBuilder::classify_errors` |
+/// | `circuit = CircuitBreaker::after(5)` | When the handler pauses because a dependency is down: any expression of the type `CircuitBreaker`. | `circuit_breaker` of the bus |
+/// | `order_by = "customer"` | The name of a header: messages with the same value are handled one after the other, in the order of delivery. | delivery order where the concurrency is 1, else none |
+/// | `callbacks_to = ["shop.replies.#"]` | The topics that replies may go to. An empty list allows no replies. | `callbacks_to` of the bus |
 /// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
-/// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
+/// | `reply_to_unit = false` | Whether `()` is sent as a reply with an empty body. | `reply_to_unit` of the bus |
 /// | `crate = path::to::cap_core` | The path of `cap-bus` or `cap-core`, for a program that knows it under another name. | `::cap_bus`, or `::cap_core` where the attribute is that crate's |
 ///
 /// # Several topics
 ///
-/// The attribute may stand on a function several times, with options of its own each time:
+/// A function can have the attribute several times, each with its own options:
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -94,9 +96,9 @@ use crate::parse::Arguments;
 ///
 /// # Without the linker
 ///
-/// Beside the function stands a type of its name, with one constant: `balance::SUBSCRIPTIONS`. It can be given to
-/// `CapBuilder::subscriptions`, in tests for instance, or where link-time registration does not work. So no other type
-/// and no module of the function's name can be in the same scope.
+/// The attribute adds a type with the function's name and one constant: `balance::SUBSCRIPTIONS`. It can be passed to
+/// `CapBuilder::subscriptions`, for instance in tests, or where link-time registration does not work. So no other
+/// type or module with the function's name can be in the same scope.
 #[proc_macro_attribute]
 pub fn cap_subscribe(
     arguments: proc_macro::TokenStream,
@@ -107,7 +109,7 @@ pub fn cap_subscribe(
 
 /// [`cap_subscribe`](macro@cap_subscribe) for a service that depends on `cap-bus`.
 ///
-/// See the other one: nothing differs but the crate that it refers to. `cap-bus` re-exports it as `cap_subscribe`.
+/// It differs only in the crate that it refers to. `cap-bus` re-exports it as `cap_subscribe`.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn cap_subscribe_bus(
@@ -143,22 +145,22 @@ pub fn cap_subscribe_bus(
 /// let builder = Cap::builder().subscriber(OrderHandlers { shop: "corner".into() });
 /// ```
 ///
-/// The instance is given to `CapBuilder::subscriber`; all executions share it, and a bus without it does not start. The
-/// methods take `&self` and otherwise what functions take: see [`cap_subscribe`](macro@cap_subscribe), whose options
-/// they have too, `crate` excepted. Methods without the attribute are left alone.
+/// The instance is passed to `CapBuilder::subscriber`. All executions share it, and a bus without it does not start.
+/// The methods take `&self` and the same arguments and options as functions, except `crate`: see
+/// [`cap_subscribe`](macro@cap_subscribe). Methods without the attribute are unchanged.
 ///
-/// The block is the type's own, not a trait's, and not generic; the type has one such block.
-/// `OrderHandlers::SUBSCRIPTIONS` holds the subscriptions of them all.
+/// The block must be an inherent impl and not generic, and a type can have one such block.
+/// `OrderHandlers::SUBSCRIPTIONS` has the subscriptions of all its methods.
 ///
 /// # Arguments, each of which may be left out
 ///
-/// | argument | says | without it |
+/// | argument | meaning | default |
 /// | --- | --- | --- |
-/// | `"orders"` | A prefix, which comes before each method's topic, with a dot between. A method's topic with `partial = false` stays as it is written. | topics stay as they are written |
-/// | `group = "shop"` | The group of methods that name neither a group nor a queue. | `default_group` of the bus |
-/// | `callbacks_to = ["shop.replies.#"]` | The topics that senders may have replies go to. An empty list allows no replies. | `callbacks_to` of the bus |
+/// | `"orders"` | A prefix for the topics of all methods, separated by a dot. The topic of a method with `partial = false` gets no prefix. | topics stay as they are written |
+/// | `group = "shop"` | The group of methods without their own group or queue. | `default_group` of the bus |
+/// | `callbacks_to = ["shop.replies.#"]` | The topics that replies may go to. An empty list allows no replies. | `callbacks_to` of the bus |
 /// | `callback_not_allowed = CallbackNotAllowed::Drop` | What happens to a message that asks for a reply to another topic. | `callback_not_allowed` of the bus |
-/// | `reply_to_unit = false` | Whether `()` is a reply, with an empty body. | `reply_to_unit` of the bus |
+/// | `reply_to_unit = false` | Whether `()` is sent as a reply with an empty body. | `reply_to_unit` of the bus |
 /// | `crate = path::to::cap_core` | The path of `cap-bus` or `cap-core`, for a program that knows it under another name. | `::cap_bus`, or `::cap_core` where the attribute is that crate's |
 #[proc_macro_attribute]
 pub fn cap_subscriber(
@@ -170,7 +172,7 @@ pub fn cap_subscriber(
 
 /// [`cap_subscriber`](macro@cap_subscriber) for a service that depends on `cap-bus`.
 ///
-/// See the other one: nothing differs but the crate that it refers to. `cap-bus` re-exports it as `cap_subscriber`.
+/// It differs only in the crate that it refers to. `cap-bus` re-exports it as `cap_subscriber`.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn cap_subscriber_bus(

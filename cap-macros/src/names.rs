@@ -1,12 +1,12 @@
-//! The rules for topics and groups, which are cap-core's own: an attribute refuses what the bus would refuse at
-//! start-up. A test in cap-core holds the two against each other.
+//! The rules for topics and groups: an attribute rejects the names that the bus would reject at its start. A test in
+//! cap-core checks that both have the same rules.
 
 /// The longest name in characters.
 const MAX_CHARACTERS: usize = 200;
-/// The longest name in bytes: AMQP carries it as a short string.
+/// The longest name in bytes: the size of a short string in AMQP.
 const MAX_BYTES: usize = 255;
 
-/// Looks at a topic to subscribe to. The error goes on after the topic.
+/// Checks a topic to subscribe to. The error continues after the topic.
 pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
     check_words(topic)?;
     match topic.split('.').find(|word| word.len() > 1 && word.contains(['*', '#'])) {
@@ -15,7 +15,7 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
     }
 }
 
-/// Looks at the name of a group. The error goes on after the name.
+/// Checks the name of a group. The error continues after the name.
 pub(crate) fn check_group(group: &str) -> Result<(), String> {
     check_words(group)?;
     if group.contains(['*', '#']) {

@@ -1,4 +1,4 @@
-//! The arguments of the attributes as they are written. Only their form is read here; `validate` judges them.
+//! Parses the arguments of the attributes. Only their form is checked here; `validate` checks their meaning.
 
 use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt;
@@ -6,13 +6,13 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, Ident, Meta, Path, Result, Token};
 
-/// What stands between the parentheses of an attribute.
+/// The arguments in the parentheses of an attribute.
 pub(crate) struct Arguments {
-    /// The attribute itself, for what is missing from it.
+    /// The attribute itself, for errors about missing arguments.
     pub(crate) span: Span,
-    /// The value that comes first and has no key: a topic or a prefix.
+    /// The first value, which has no key: a topic or a prefix.
     pub(crate) name: Option<Expr>,
-    /// Everything of the form `key = value`, in the order in which it was written.
+    /// The arguments of the form `key = value`, in order.
     pub(crate) settings: Vec<Setting>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Setting {
     pub(crate) value: Value,
 }
 
-/// The right side of a setting.
+/// The value of a setting.
 pub(crate) enum Value {
     /// Of `crate = ..`.
     Path(Path),
@@ -31,12 +31,12 @@ pub(crate) enum Value {
 }
 
 impl Arguments {
-    /// Reads the tokens that the compiler hands to the macro.
+    /// Parses the tokens that the compiler passes to the macro.
     pub(crate) fn from_tokens(tokens: TokenStream) -> Result<Self> {
         Self::read(tokens, Span::call_site())
     }
 
-    /// Reads an attribute that stands on an item, and that the macro takes over.
+    /// Parses an attribute of an item that the macro processes.
     pub(crate) fn from_attribute(attribute: &Attribute) -> Result<Self> {
         let span = attribute.path().span();
         match &attribute.meta {

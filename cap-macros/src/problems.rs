@@ -1,4 +1,4 @@
-//! Gathers what is wrong with an annotated item, so that one build tells all of it.
+//! Collects the mistakes of an annotated item, so that one build reports all of them.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ impl Problems {
         self.add(Error::new_spanned(tokens, message));
     }
 
-    /// Adds a mistake that is an error already.
+    /// Adds an existing error.
     pub(crate) fn add(&mut self, error: Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),
@@ -23,12 +23,12 @@ impl Problems {
         }
     }
 
-    /// The value of a result; its error is added.
+    /// The value of a result; an error is added.
     pub(crate) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
     }
 
-    /// The value, if nothing was wrong.
+    /// The value, if there are no mistakes.
     pub(crate) fn or<T>(self, value: T) -> Result<T> {
         self.0.map_or(Ok(value), Err)
     }

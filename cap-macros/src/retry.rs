@@ -8,11 +8,11 @@ use syn::{Error, Expr, ExprCall, LitStr, Result};
 
 use crate::settings::{literal, text};
 
-/// What `retry` was set to.
+/// The value of `retry`.
 pub(crate) enum Retry {
     /// Any expression of the type `RetryPolicy`.
     Expression(Expr),
-    /// These pauses one after the other; `true` if they are spent at the broker.
+    /// These pauses in order; `true` if they are spent at the broker.
     Delays(Vec<Duration>, bool),
     /// The same pause, and how many attempts in all.
     Fixed(Duration, u32),
@@ -21,8 +21,8 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
-    /// Reads the value. A call of one of the short forms' names with a text first is a short form; anything else is an
-    /// expression of the caller's.
+    /// Parses the value. A call of a short form's name with a string as its first argument is a short form; anything
+    /// else is the user's expression.
     pub(crate) fn read(value: Expr) -> Result<Self> {
         let Some((name, call)) = short_form(&value) else { return Ok(Self::Expression(value)) };
         let arguments: Vec<&Expr> = call.args.iter().collect();

@@ -1,4 +1,4 @@
-//! The `key = value` part of an attribute: which keys are known where, and which values they take.
+//! The `key = value` part of an attribute: which keys are known where, and which values they accept.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings of one attribute that knows these keys.
+    /// Validates the settings of one attribute with these known keys.
     pub(crate) fn read(written: Vec<Setting>, known: &[&str], problems: &mut Problems) -> Self {
         let mut settings = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
@@ -118,7 +118,7 @@ fn unknown(key: &Ident, known: &[&str]) -> String {
     }
 }
 
-/// A string literal; `wanted` is the error for anything else.
+/// Expects a string literal; `wanted` is the error for anything else.
 pub(crate) fn text(value: &Expr, wanted: &str) -> Result<LitStr> {
     match literal(value) {
         Some(Lit::Str(text)) => Ok(text.clone()),
@@ -126,7 +126,7 @@ pub(crate) fn text(value: &Expr, wanted: &str) -> Result<LitStr> {
     }
 }
 
-/// A literal, also one that a `macro_rules!` macro has passed on.
+/// A literal, also if passed through a `macro_rules!` macro.
 pub(crate) fn literal(value: &Expr) -> Option<&Lit> {
     match value {
         Expr::Lit(ExprLit { lit, .. }) => Some(lit),

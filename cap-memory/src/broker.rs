@@ -1,4 +1,4 @@
-//! The broker in memory: queues, bindings, deliveries. Pure state behind a lock; the transport does the waiting.
+//! The in-memory broker: queues, bindings, deliveries. Pure state behind a lock; the transport does the waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use cap_adapter::message::{Headers, TopicPattern};
 use cap_adapter::transport::{Acknowledge, Destination, Incoming, Sent, Tag};
 
-/// What all clones of a transport share.
+/// The state shared by all clones of a transport.
 #[derive(Debug)]
 pub(super) struct Broker {
     state: Mutex<State>,
-    /// There may be room in a queue, or no use in waiting for it.
+    /// Signals that a queue may have room, or that waiting for it is useless.
     pub(super) room: Notify,
     pub(super) capacity: usize,
 }
@@ -23,14 +23,14 @@ pub(super) struct Broker {
 #[derive(Debug, Default)]
 pub(super) struct State {
     queues: BTreeMap<Arc<str>, Queue>,
-    /// By when they are due, and among equals in the order in which they came.
+    /// Ordered by due time, and then by arrival.
     waiting: BTreeMap<(Instant, u64), Waiting>,
     last_waiting: u64,
     away: bool,
     last_consumer: u64,
 }
 
-/// A message that is kept until its time has come.
+/// A message that is kept until it is due.
 #[derive(Debug)]
 struct Waiting {
     version: Arc<str>,
@@ -40,16 +40,16 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Of each version's exchange, what is routed here.
+    /// The bindings of each version's exchange to this queue.
     bindings: Vec<(Arc<str>, TopicPattern)>,
-    /// By the order in which they came. What comes back takes its old place.
+    /// In the order of arrival. A message that is returned gets its old position.
     ready: BTreeMap<u64, Stored>,
     consumers: BTreeMap<u64, Handed>,
     last_place: u64,
     arrived: Arc<Notify>,
 }
 
-/// What a consumer has been handed and has not acknowledged, with each message's place in the queue.
+/// The unacknowledged messages of a consumer, with the position of each in the queue.
 #[derive(Debug, Default)]
 struct Handed {
     unacknowledged: BTreeMap<Tag, (u64, Stored)>,
@@ -61,18 +61,19 @@ struct Stored {
     parcel: Parcel,
     redelivered: bool,
     delayed: bool,
-    /// Its sender, which waits until it is acknowledged. Without one the queue keeps the message until it is.
+    /// The sender that waits for the acknowledgement. Without one the queue keeps the message until it is
+    /// acknowledged.
     sender: Option<oneshot::Sender<()>>,
 }
 
 impl Stored {
-    /// Whether its sender has stopped waiting, and so sends it again.
+    /// Whether its sender has stopped waiting, and will send it again.
     fn is_abandoned(&self) -> bool {
         self.sender.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 }
 
-/// A message on its way through the broker.
+/// A message inside the broker.
 #[derive(Debug, Clone)]
 pub(super) struct Parcel {
     pub(super) routing_key: String,
@@ -81,22 +82,22 @@ pub(super) struct Parcel {
     pub(super) body: Bytes,
 }
 
-/// What became of an attempt to put a message into the queues.
+/// The result of enqueuing a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Done(Sent),
-    /// A queue that wants it is full.
+    /// One of its queues is full.
     Full,
     Away,
 }
 
-/// The queues that want a message whose sender waits until it is acknowledged.
+/// The queues of a message whose sender waits for the acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct Offered {
-    /// These have it. The receiver fails if the queue gives it up.
+    /// Queues that have it. The receiver fails if the queue drops it.
     pub(super) taken: Vec<(Arc<str>, oneshot::Receiver<()>)>,
     pub(super) full: Vec<Arc<str>>,
-    /// Nobody consumes these.
+    /// Queues without a consumer.
     pub(super) unattended: Vec<Arc<str>>,
 }
 
@@ -106,22 +107,22 @@ impl Parcel {
     }
 }
 
-/// The bounds of what a consumer is handed at once.
+/// The limits of a batch for a consumer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AtMost {
     pub(super) messages: usize,
-    /// A larger message is handed out alone.
+    /// The size in bytes. A larger message is delivered alone.
     pub(super) bytes: usize,
-    /// So many may be unacknowledged in all.
+    /// The maximum number of unacknowledged messages.
     pub(super) unacknowledged: usize,
 }
 
-/// What there is for a consumer.
+/// What the broker has for a consumer.
 #[derive(Debug)]
 pub(super) enum Taken {
     Messages(Vec<Incoming>),
     Nothing,
-    /// The consumer is known no more.
+    /// The consumer no longer exists.
     Ended,
 }
 
@@ -134,7 +135,7 @@ impl Broker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message into every queue that wants it, or into none if one of them is full.
+    /// Puts a message into all of its queues, or into none if one of them is full.
     pub(super) fn put(&self, version: &Arc<str>, parcel: &Parcel) -> Put {
         let mut state = self.lock();
         if state.away {
@@ -144,8 +145,8 @@ impl Broker {
         state.route(version, parcel, self.capacity).map_or(Put::Full, Put::Done)
     }
 
-    /// Puts a message into each queue that wants it, is not excepted, has room and is consumed; nothing if the broker is
-    /// away. No queue keeps it for longer than its sender waits and its consumers are there.
+    /// Puts a message into each of its queues that is not excluded, has room and has a consumer; into none if the
+    /// broker is unavailable. No queue keeps it longer than its sender waits and its consumers exist.
     pub(super) fn offer(&self, version: &Arc<str>, parcel: &Parcel, except: &[Arc<str>]) -> Option<Offered> {
         let mut state = self.lock();
         if state.away {
@@ -173,7 +174,7 @@ impl Broker {
         Some(offered)
     }
 
-    /// Keeps a message until it is due, unless too many are kept.
+    /// Keeps a message until it is due, unless the limit is reached.
     pub(super) fn keep(&self, version: &Arc<str>, parcel: &Parcel, to: &Destination, due: Instant) -> Put {
         let mut state = self.lock();
         if state.away {
@@ -187,30 +188,30 @@ impl Broker {
         let (version, to) = (Arc::clone(version), to.clone());
         let place = (due, state.last_waiting);
         state.waiting.insert(place, Waiting { version, parcel: parcel.clone(), to });
-        // Whoever waits for messages may have meant to sleep for longer.
+        // A waiting consumer may have planned to sleep longer than until this due time.
         for queue in state.queues.values() {
             queue.arrived.notify_waiters();
         }
         Put::Done(Sent::Routed)
     }
 
-    /// Hands out what is ready, within bounds. With it comes when to look again though nothing should arrive until then.
+    /// Delivers ready messages within the limits, and returns when to check again even if nothing arrives.
     pub(super) fn take(&self, group: &Arc<str>, consumer: u64, at_most: AtMost) -> (Taken, Option<Instant>) {
         let mut state = self.lock();
-        // One moment for both: what became due in between would be neither moved nor waited for.
+        // One time for both steps: a message that becomes due in between would be neither moved nor waited for.
         let now = Instant::now();
         self.move_due(&mut state, now);
         (state.take(group, consumer, at_most), state.next_due(now))
     }
 
-    /// Moves what is due to where it goes, which makes room for more that is not.
+    /// Moves due messages to their queues, which makes room for more delayed ones.
     fn move_due(&self, state: &mut State, now: Instant) {
         if state.move_due(self.capacity, now) {
             self.room.notify_waiters();
         }
     }
 
-    /// Acknowledges deliveries of a consumer. Those that it does not hold (any more) are passed over.
+    /// Acknowledges deliveries of a consumer. Those that it no longer has are ignored.
     pub(super) fn acknowledge(&self, group: &Arc<str>, consumer: u64, tags: &[Tag], how: Acknowledge) {
         let mut state = self.lock();
         let Some(queue) = state.queues.get_mut(group) else { return };
@@ -220,11 +221,11 @@ impl Broker {
             Acknowledge::Accept => {
                 for (_, stored) in acknowledged {
                     if let Some(sender) = stored.sender {
-                        // One that has stopped waiting sends it again, and the inbox knows it then.
+                        // A sender that has stopped waiting sends it again, and the inbox recognizes the duplicate.
                         let _ = sender.send(());
                     }
                 }
-                // There may be room now for what was due.
+                // There may be room now for due messages.
                 self.move_due(&mut state, Instant::now());
                 self.room.notify_waiters();
             }
@@ -232,7 +233,7 @@ impl Broker {
         }
     }
 
-    /// Ends a consumer; what it has not acknowledged goes back to its place in the queue.
+    /// Ends a consumer; its unacknowledged messages go back to their positions in the queue.
     pub(super) fn end(&self, group: &Arc<str>, consumer: u64) {
         if let Some(queue) = self.lock().queues.get_mut(group) {
             queue.end(consumer);
@@ -271,7 +272,7 @@ impl State {
         }
     }
 
-    /// Adds a consumer to a queue, if it is there, and gives back the consumer's number and the notice of arrivals.
+    /// Adds a consumer to an existing queue, and returns the consumer's number and the signal for arrivals.
     pub(super) fn consume(&mut self, group: &Arc<str>) -> Option<(u64, Arc<Notify>)> {
         let queue = self.queues.get_mut(group)?;
         self.last_consumer += 1;
@@ -279,8 +280,7 @@ impl State {
         Some((self.last_consumer, Arc::clone(&queue.arrived)))
     }
 
-    /// Puts a message into every queue that wants it, or gives back nothing and puts it into none if one of them is
-    /// full.
+    /// Puts a message into all of its queues, or returns `None` and puts it into none if one of them is full.
     fn route(&mut self, version: &Arc<str>, parcel: &Parcel, capacity: usize) -> Option<Sent> {
         let key = parcel.routing_key.as_str();
         let mut wanting: Vec<_> =
@@ -294,8 +294,8 @@ impl State {
         Some(if wanting.is_empty() { Sent::Unrouted } else { Sent::Routed })
     }
 
-    /// Moves what is due to where it goes. What has no room there, or no queue, goes on waiting. Gives back whether
-    /// anything was moved.
+    /// Moves due messages to their queues. Messages without room or without a queue keep waiting. Returns whether any
+    /// was moved.
     fn move_due(&mut self, capacity: usize, now: Instant) -> bool {
         if self.waiting.is_empty() {
             return false;
@@ -313,7 +313,7 @@ impl State {
         moved
     }
 
-    /// Whether a message that is due has gone to where it goes.
+    /// Moves a due message and returns whether that succeeded.
     fn deliver(&mut self, waiting: &Waiting, capacity: usize) -> bool {
         match &waiting.to {
             Destination::Topic => self.route(&waiting.version, &waiting.parcel, capacity).is_some(),
@@ -327,7 +327,7 @@ impl State {
         }
     }
 
-    /// When the next message is due. What is overdue waits for room, and not for the clock.
+    /// When the next message is due. Overdue messages wait for room, not for the clock.
     fn next_due(&self, now: Instant) -> Option<Instant> {
         self.waiting.range((now, u64::MAX)..).next().map(|((due, _), _)| *due)
     }
@@ -359,7 +359,7 @@ impl Queue {
         self.bindings.iter().any(|(exchange, topic)| exchange == version && topic.matches(routing_key))
     }
 
-    /// Everything that takes room: what is handed out may come back.
+    /// The number of messages that occupy the queue, including unacknowledged ones, which may come back.
     fn len(&self) -> usize {
         self.ready.len() + self.consumers.values().map(|handed| handed.unacknowledged.len()).sum::<usize>()
     }
@@ -382,7 +382,7 @@ impl Queue {
             self.take_back(handed.unacknowledged.into_values());
         }
         if self.consumers.is_empty() {
-            // A sender that waits learns at once that nobody is there.
+            // A waiting sender is notified at once that there is no consumer.
             self.ready.retain(|_, stored| stored.sender.is_none());
         }
     }

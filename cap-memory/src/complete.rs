@@ -1,4 +1,4 @@
-//! What a outcome makes of a row.
+//! How an outcome changes a row.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::table::Table;
 use cap_adapter::storage::{Lease, Owner, Reason, Retention, RowOutcome, Status};
 
 impl Table {
-    /// Applies a outcome, and says whether the lease held.
+    /// Applies an outcome, and returns whether the lease was valid.
     pub(super) fn complete(
         &mut self,
         now: Moment,
@@ -80,7 +80,7 @@ fn succeed(row: &mut Row, now: Moment, retention: Retention, reason: Option<Reas
             row.state = None;
             return;
         }
-        // What is told is kept: as long as what is forgotten, or until the collector comes by.
+        // A row with something to record is kept as long as one without, or until the collector runs.
         Retention::Forget => None,
         Retention::Delete => Some(now),
     };
@@ -92,7 +92,7 @@ fn succeed(row: &mut Row, now: Moment, retention: Retention, reason: Option<Reas
     state.let_go(None);
 }
 
-/// Counts an attempt that another follows.
+/// Records a failed attempt that is followed by another.
 fn retry<'a>(
     row: &'a mut Row,
     now: Moment,
@@ -103,7 +103,7 @@ fn retry<'a>(
     count_attempt(row, now, owner, error, Some(next));
     let state = row.state.as_mut()?;
     state.status = Status::Retrying;
-    // It may have been a notice until now; what is unfinished never expires.
+    // The row may have had a pending notice and an expiry; unfinished rows never expire.
     (state.reason, state.expires, state.notice) = (None, None, false);
     Some(state)
 }

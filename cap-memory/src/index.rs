@@ -1,11 +1,11 @@
-//! The orders in which the store in memory is looked through: by due time, by expiry, by age.
+//! The indexes of the in-memory storage: by due time, by expiry, by age.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::row::{Lane, Moment, Row};
 use cap_adapter::storage::Status;
 
-/// Where each row stands in every order. A row is taken out before its state changes and put back after.
+/// The indexes over all rows. A row is removed before its state changes and inserted again afterwards.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     due: HashMap<Lane, BTreeSet<(Moment, i64)>>,
@@ -45,7 +45,7 @@ impl Index {
         }
     }
 
-    /// The row of these queues that is, or will be, due for the longest.
+    /// The row of these queues with the earliest due time.
     pub(super) fn first_due(&self, lanes: &[Lane]) -> Option<(Moment, i64)> {
         lanes.iter().filter_map(|lane| self.due.get(lane)?.first().copied()).min()
     }

@@ -1,11 +1,11 @@
-//! The embedded pair: a store and a broker inside the process, for tests, for trying things out, and for programs
-//! whose messages need not outlive them. The broker serves beside a durable store, too: messages that outlive the process
-//! need no server then.
+//! The in-memory pair: a storage and a transport inside the process, for tests, for first steps, and for programs
+//! whose messages need not survive a restart. The transport can also be combined with a durable storage, which keeps
+//! messages across restarts without a server.
 //!
-//! Both are also the model of what [`Storage`](cap_adapter::storage::Storage) and
-//! [`Transport`](cap_adapter::transport::Transport) promise: the conformance suite holds every adapter against the same
-//! cases that they pass. Clones share their contents, so that several buses, each with a clone, behave as several
-//! nodes on one server.
+//! Both are the reference implementations of [`Storage`](cap_adapter::storage::Storage) and
+//! [`Transport`](cap_adapter::transport::Transport): the conformance suite requires every adapter to pass the same
+//! cases. Clones share their contents, so that several buses, each with a clone, behave like several nodes on one
+//! server.
 
 mod broker;
 mod complete;

@@ -1,4 +1,4 @@
-//! What people see of the store in memory, and do to it.
+//! The operator interface of the in-memory storage.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Monitor for MemoryStorage {
         let attempts = store.table(side).row(id).map_or(&[][..], |row| &row.attempts);
         let mut counted = 0;
         let numbered = attempts.iter().map(|attempt| {
-            // A crash has the number of the attempt that was running, and uses up none.
+            // A crash has the number of the attempt that was running, and does not use one up.
             let number = counted + 1;
             counted += u32::from(attempt.crash.is_none());
             FailedAttempt {
@@ -132,7 +132,7 @@ impl MemoryStorage {
             && query.until.is_none_or(|until| self.show_moment(row.added) < until)
     }
 
-    /// A moment that has passed, so that the calendar has it.
+    /// A time in the past, which the calendar can represent.
     fn show_moment(&self, past: Moment) -> SystemTime {
         self.for_people(past).unwrap_or(SystemTime::UNIX_EPOCH)
     }

@@ -1,4 +1,4 @@
-//! What a table of the store in memory holds: a message, and its state as long as it has one.
+//! The rows of the in-memory tables: a message, and its state as long as it has one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use cap_adapter::message::Message;
 use cap_adapter::storage::{Digest, Holder, Reason, Status};
 
-/// A point in time: how long after the store was made.
+/// A point in time, as the time since the storage was created.
 pub(super) type Moment = Duration;
 
-/// The rows that one claim looks at together: those of one version and one group.
+/// A queue of rows that are claimed together: those of one version and one group.
 pub(super) type Lane = (Arc<str>, Arc<str>);
 
 /// A stored message.
@@ -20,18 +20,19 @@ pub(super) struct Row {
     /// The receiving group; empty in the outbox.
     pub(super) group: Arc<str>,
     pub(super) message: Arc<Message>,
-    /// The message id that no other row of the group has: the message's, or one of the row's own.
+    /// The message id, unique in the group: the message's, or a generated one.
     pub(super) message_id: Option<String>,
     pub(super) digest: Option<Digest>,
     pub(super) added: Moment,
-    /// How often it was claimed. It outlives the state, so that no lease from before a re-run is ever valid again.
+    /// How many times it was claimed. Kept when the state is removed, so that no lease from before a re-run is ever
+    /// valid again.
     pub(super) epoch: i32,
-    /// None: succeeded, with nothing to tell.
+    /// `None` if it succeeded with nothing to record.
     pub(super) state: Option<State>,
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// The state of a message that is not simply done.
+/// The state of a message that is unfinished or has something to record.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) status: Status,
@@ -40,39 +41,39 @@ pub(super) struct State {
     pub(super) attempts_before_rerun: u32,
     pub(super) reruns: u32,
     pub(super) last_error: Option<String>,
-    /// From then on anyone may claim it; never, if there is none.
+    /// The time from which any node may claim it; `None` for never.
     pub(super) due: Option<Moment>,
     pub(super) owner: Option<Arc<str>>,
     pub(super) expires: Option<Moment>,
-    /// It failed for good and only the notice to an operator is due.
+    /// Whether it failed for good and only the failure callback is due.
     pub(super) notice: bool,
-    /// How often the process has died while its handler ran.
+    /// How many times the process died while its handler ran.
     pub(super) crashes: u32,
-    /// The start of a suspect's handler that was noted last, and under which epoch.
+    /// The last recorded start of its handler as a suspect, with the epoch.
     pub(super) started: Option<Started>,
 }
 
-/// The start of a suspect's handler.
+/// A recorded start of a suspect's handler.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Started {
     pub(super) epoch: i32,
     pub(super) alone: bool,
 }
 
-/// A failed attempt. Its number is its place among those that are no crashes.
+/// A failed attempt. Its number is its position among the attempts that are not crashes.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) at: Moment,
     pub(super) node: Arc<str>,
     pub(super) error: String,
-    /// When the next one was due then, if there was to be one.
+    /// When the next attempt was due, if there was one.
     pub(super) next: Option<Moment>,
-    /// The process died: under the lease with this epoch.
+    /// Set if this is a crash: the epoch of the lease under which the process died.
     pub(super) crash: Option<i32>,
 }
 
 impl State {
-    /// A state in which nobody works on the row and nothing has happened yet.
+    /// The initial state, without an owner.
     pub(super) fn fresh(status: Status, due: Option<Moment>) -> Self {
         Self {
             status,
@@ -90,19 +91,19 @@ impl State {
         }
     }
 
-    /// Gives the row to a node for the length of a lease.
+    /// Leases the row to a node.
     pub(super) fn hold(&mut self, node: &Arc<str>, until: Moment) {
         self.owner = Some(Arc::clone(node));
         self.due = Some(until);
     }
 
-    /// Takes the row from whoever has it; from `due` on anyone may claim it.
+    /// Removes the owner of the row; from `due` on any node may claim it.
     pub(super) fn let_go(&mut self, due: Option<Moment>) {
         self.owner = None;
         self.due = due;
     }
 
-    /// Whether somebody works on the row right now. Telling an operator of a failure is not work: they may act on it.
+    /// Whether a node is working on the row. A pending failure callback does not count: operators may act on the row.
     pub(super) fn is_held(&self, now: Moment) -> bool {
         self.status != Status::Failed && self.owner.is_some() && self.due.is_some_and(|due| due > now)
     }
@@ -113,17 +114,17 @@ impl Row {
         (Arc::clone(&self.version), Arc::clone(&self.group))
     }
 
-    /// Whether the row holds this very message for this group, as when an insert is repeated.
+    /// Whether the row has exactly this message and group, as after a repeated insert.
     pub(super) fn holds(&self, group: &str, message: &Arc<Message>) -> bool {
         *self.group == *group && (Arc::ptr_eq(&self.message, message) || self.message == *message)
     }
 
-    /// Where the message stands.
+    /// The status of the message.
     pub(super) fn status(&self) -> Status {
         self.state.as_ref().map_or(Status::Succeeded, |state| state.status)
     }
 
-    /// The row as a message meets it that came under its id.
+    /// The row in the form that is compared with a message of the same id.
     pub(super) fn as_holder(&self) -> Holder {
         let state = self.state.as_ref();
         Holder {

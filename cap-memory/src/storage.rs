@@ -1,4 +1,4 @@
-//! The store in memory: a lock and a clock around its two tables.
+//! The in-memory storage: a lock and a clock around two tables.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -21,12 +21,12 @@ use cap_adapter::storage::{
 
 const NAME: &str = "memory";
 
-/// A store inside the process. What it holds is lost with the last clone.
+/// A storage in memory. Its messages are lost when the last clone is dropped.
 ///
-/// Clones share one store: give each bus a clone and they are nodes of one service. Its clock is tokio's, so that
-/// a test with paused time decides when leases run out and delays end; the times shown to people follow it.
-/// Memory grows with the messages kept: how long that is, the options `succeeded_expire_after` and
-/// `failed_expire_after` say.
+/// Clones share their contents: buses with clones of one storage are nodes of one service. Its clock is tokio's, so
+/// that a test with paused time controls when leases expire and delays end; the displayed times follow it. Memory
+/// grows with the number of kept messages, which the options `succeeded_expire_after` and `failed_expire_after`
+/// limit.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,7 +46,7 @@ const NAME: &str = "memory";
 /// let outgoing = vec![NewOutgoing { id: 1, message, delay: None, held: false }];
 /// storage.write(&node, &WriteBatch { outgoing, ..WriteBatch::default() }).await?;
 ///
-/// // Another node, which shares the store, finds the message and holds it from now on.
+/// // Another node with the same storage claims the message.
 /// let other = storage.clone();
 /// let node = Owner { node: "b".into(), ..node };
 /// let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: 10 };
@@ -63,7 +63,7 @@ pub struct MemoryStorage {
 
 #[derive(Debug)]
 struct Shared {
-    /// The store's first moment, by both clocks.
+    /// The time of creation, by both clocks.
     start: Instant,
     start_for_people: SystemTime,
     store: Mutex<Store>,
@@ -106,27 +106,27 @@ impl Store {
 }
 
 impl MemoryStorage {
-    /// An empty store.
+    /// Creates an empty storage.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Locks the store and reads the clock. A panic under the lock cannot leave a row half changed in a way that
-    /// matters more than losing the whole store, so poison is ignored.
+    /// Locks the tables and reads the clock. A panic under the lock cannot do more harm than losing the whole storage
+    /// would, so poisoning is ignored.
     pub(super) fn lock(&self) -> (MutexGuard<'_, Store>, Moment) {
         let store = self.shared.store.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: moments then rise in the order of the calls.
+        // Read under the lock, so that times increase in the order of the calls.
         let now = Instant::now().saturating_duration_since(self.shared.start);
         (store, now)
     }
 
-    /// A moment as people read it; `None` beyond the end of the system's calendar.
+    /// A point in time as calendar time; `None` if it cannot be represented.
     pub(super) fn for_people(&self, moment: Moment) -> Option<SystemTime> {
         self.shared.start_for_people.checked_add(moment)
     }
 
-    /// Tells every bus on this store that rows may have become due.
+    /// Notifies every bus on this storage that rows may have become due.
     pub(super) fn wake(&self, side: Side) {
         for wake in self.listeners().wakes.values() {
             wake.wake(side);
@@ -261,7 +261,7 @@ impl Store {
     }
 }
 
-/// Two messages under one row id would mean that one of them is lost without a word.
+/// Two messages under one row id would mean that one of them is silently lost.
 fn refuse_taken_ids(store: &Store, batch: &WriteBatch) -> Result<(), StorageError> {
     let published = batch.completed_incoming.iter().flat_map(|row_completion| &row_completion.publishes);
     let outgoing = batch.outgoing.iter().chain(published).map(|new| (new.id, "", &new.message));
@@ -277,7 +277,7 @@ fn refuse_taken_ids(store: &Store, batch: &WriteBatch) -> Result<(), StorageErro
     }
 }
 
-/// Whether a batch leaves rows on this side that are nobody's, so that the other nodes should look.
+/// Whether a batch leaves rows without an owner on this side, so that other nodes should be woken.
 fn leaves_work(batch: &WriteBatch, side: Side) -> bool {
     let inserted = match side {
         Side::Outbox => batch.outgoing.iter().any(|new| !new.held),

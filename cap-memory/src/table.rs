@@ -1,6 +1,6 @@
-//! One side of the store in memory: a pure state machine that is told the time.
+//! One table of the in-memory storage: a pure state machine that takes the time as an argument.
 //!
-//! Nothing here locks, waits or looks at a clock, so that its rules can be tested over random histories.
+//! Nothing here locks, waits or reads a clock, so that its rules can be tested with random histories.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +49,7 @@ impl Table {
         rows
     }
 
-    /// Puts a message into the outbox.
+    /// Inserts a message into the outbox.
     pub(super) fn insert_outgoing(&mut self, now: Moment, owner: &Owner, new: &NewOutgoing) -> Stored {
         let mut state = match new.delay {
             Some(delay) => State::fresh(Status::Delayed, Some(now.saturating_add(delay))),
@@ -73,7 +73,7 @@ impl Table {
         })
     }
 
-    /// Puts a message into the inbox.
+    /// Inserts a message into the inbox.
     pub(super) fn insert_incoming(&mut self, now: Moment, owner: &Owner, new: &NewIncoming) -> Stored {
         let mut state = match &new.entry {
             Entry::Scheduled { .. } => State::fresh(Status::Scheduled, Some(now)),
@@ -130,7 +130,7 @@ impl Table {
         ids.iter().filter_map(|id| self.rows.get(id)).find(|row| *row.group == *group)
     }
 
-    /// Says what a message is that came under the id of another row; a row that was never handled makes way for it.
+    /// Decides what a message is that has the id of an existing row; a row that was never handled gives up the id.
     fn make_way(&mut self, new: &NewIncoming) -> Option<Stored> {
         let holder = self.holder(&new.stored_message_id()?, &new.group)?;
         let (id, meeting) = (holder.id, holder.as_holder().meets(&new.identity));
@@ -145,7 +145,8 @@ impl Table {
         None
     }
 
-    /// Gives a row a message id of its own, or none if that is taken, so that another may have the one that it has.
+    /// Gives a row a generated message id, or none if that is in use, so that another message can have its current
+    /// one.
     fn set_aside(&mut self, id: i64) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         let Some(taken) = row.message_id.take() else { return };
@@ -168,7 +169,7 @@ impl Table {
         }
     }
 
-    /// Expects the index and the message ids to be what the rows say.
+    /// Asserts that the indexes and the message ids match the rows.
     #[cfg(test)]
     pub(super) fn check_index(&self) {
         let mut afresh = Index::default();
@@ -178,7 +179,7 @@ impl Table {
         assert_eq!(self.by_message.values().map(Vec::len).sum::<usize>(), with_id);
     }
 
-    /// The first of these row ids that is taken by another message, in the table or among themselves.
+    /// The first of these row ids that is used by another message, in the table or among themselves.
     pub(super) fn first_clash<'a>(
         &self,
         new: impl Iterator<Item = (i64, &'a str, &'a Arc<Message>)>,
@@ -194,7 +195,7 @@ impl Table {
         None
     }
 
-    /// Claims what is due, the longest due first.
+    /// Claims due rows, the longest due first.
     pub(super) fn claim(&mut self, now: Moment, owner: &Owner, request: &ClaimRequest) -> Claims {
         let lanes = lanes(owner, request);
         let mut claimed = Vec::new();
@@ -203,7 +204,8 @@ impl Table {
             && let Some((due, id)) = next
             && due <= now
         {
-            // Out of the index until the end, so that a lease of no length is not claimed twice in one call.
+            // The rows stay out of the index until the end, so that a lease of zero length is not claimed twice in
+            // one call.
             if let Some(row) = self.rows.get(&id) {
                 self.index.remove(row);
                 claimed.push(id);
@@ -261,7 +263,7 @@ impl Table {
         Some(claimed)
     }
 
-    /// Notes that a suspect's handler starts, and says whether its lease is still held.
+    /// Records that a suspect's handler starts, and returns whether its lease is still valid.
     pub(super) fn mark_started(&mut self, mark: StartMark) -> bool {
         if !self.is_held_under(mark.lease) {
             return false;
@@ -283,7 +285,7 @@ impl Table {
         }
     }
 
-    /// Lengthens a lease, and says whether it is still held.
+    /// Renews a lease, and returns whether it is still valid.
     pub(super) fn renew(&mut self, now: Moment, owner: &Owner, lease: Lease) -> bool {
         if !self.is_held_under(lease) {
             return false;
@@ -296,15 +298,15 @@ impl Table {
         true
     }
 
-    /// Whether a word under this lease still counts. A row that was given back has nobody who may speak about it,
-    /// so that a repeated word is not counted twice.
+    /// Whether an outcome under this lease still counts. A released row has no valid lease, so that a repeated
+    /// outcome is not counted twice.
     pub(super) fn is_held_under(&self, lease: Lease) -> bool {
         self.rows.get(&lease.id).is_some_and(|row| {
             row.epoch == lease.epoch && row.state.as_ref().is_some_and(|state| state.owner.is_some())
         })
     }
 
-    /// Changes a row and keeps the index true.
+    /// Changes a row and keeps the indexes consistent.
     pub(super) fn change(&mut self, id: i64, change: impl FnOnce(&mut Row)) {
         if let Some(row) = self.rows.get_mut(&id) {
             self.index.remove(row);
@@ -313,7 +315,7 @@ impl Table {
         }
     }
 
-    /// Deletes a row with all that belongs to it.
+    /// Deletes a row with everything that belongs to it.
     pub(super) fn delete(&mut self, id: i64) {
         let Some(row) = self.rows.remove(&id) else { return };
         self.index.remove(&row);
@@ -322,7 +324,7 @@ impl Table {
         }
     }
 
-    /// Deletes what has expired and says how much it was.
+    /// Deletes expired rows and returns how many there were.
     pub(super) fn delete_expired(&mut self, now: Moment, expiry: &Expiry) -> u64 {
         let expired = self.index.expired(now.checked_sub(expiry.succeeded), now, expiry.limit);
         for id in &expired {
@@ -332,7 +334,8 @@ impl Table {
     }
 }
 
-/// What a row that is claimed is suspected of: its last lease was neither ended nor given back. A notice is none of it.
+/// Whether a claimed row is a suspect: its last lease was neither completed nor released. A row with a pending notice
+/// is not.
 fn suspect(epoch: i32, state: &State) -> Option<Suspect> {
     let owner = state.owner.as_ref().filter(|_| state.status != Status::Failed)?;
     let blamed = state.started.is_some_and(|started| started.epoch == epoch && started.alone);

@@ -1,4 +1,4 @@
-//! What holds of a table after any history of operations, at any times.
+//! Properties of a table that hold after any history of operations, at any times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ enum Step {
         limit: usize,
         node: usize,
     },
-    /// A node speaks under a lease that it was given at some time, be it long lost.
+    /// A node uses a lease that it got at some time, which may be lost.
     Complete {
         given: prop::sample::Index,
         outcome: u8,
@@ -115,13 +115,13 @@ fn new_row(id: i64, message: u8, entry: u8) -> NewIncoming {
     }
 }
 
-/// The table, the time, and what an onlooker has noted down.
+/// The table, the time, and the observations so far.
 struct History {
     table: Table,
     now: Moment,
     /// Every lease ever given, with its node.
     given: Vec<(Lease, usize)>,
-    /// Which lease holds a row, as far as the nodes were told, and until when at the most.
+    /// The current lease of each row, as far as the nodes know, and when it expires at the latest.
     holders: BTreeMap<i64, (Lease, Moment)>,
     /// Rows that succeeded and were not run again.
     done: BTreeSet<i64>,
@@ -262,7 +262,7 @@ impl History {
         }
     }
 
-    /// What must hold between any two steps.
+    /// Checks the properties between two steps.
     fn check(&mut self) {
         for row in self.table.rows() {
             let attempts = row.state.as_ref().map(|state| state.attempts);

@@ -1,4 +1,4 @@
-//! What only the embedded pair promises: tokio's clock, bounded queues, outages on demand, wakes for everything.
+//! Tests of what only the in-memory pair guarantees: tokio's clock, bounded queues, outages on demand, wake-ups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +139,7 @@ async fn a_full_queue_makes_its_senders_wait() {
     other.acknowledge(&[1, 2], Acknowledge::Accept).await.unwrap();
     assert_eq!(ids(&taken), [1, 2]);
 
-    // What is handed out still takes room, and nobody gets a copy while one queue has none for it.
+    // Unacknowledged messages still take room, and no queue gets a copy while one of them is full.
     let taken = full.receive(10).await.unwrap();
     assert_eq!(kind(send(&transport, 3).await), TransportErrorKind::Unavailable);
     assert!(other.receive(10).now_or_never().is_none());
@@ -240,7 +240,7 @@ fn group(name: &str) -> Destination {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Nothing but the consumers looks at the clock, so one of them must wake for the earliest of all.
+/// Only the consumers watch the clock, so one of them must wake for the earliest due time.
 #[tokio::test(start_paused = true)]
 async fn a_waiting_consumer_wakes_when_something_is_due() {
     let transport = MemoryTransport::new();
@@ -250,13 +250,13 @@ async fn a_waiting_consumer_wakes_when_something_is_due() {
     tokio::task::yield_now().await;
     delay(&transport, 1, 60 * SECOND, group("one")).await.unwrap();
     tokio::task::yield_now().await;
-    // It sleeps by now, and must be told that there is something earlier.
+    // It sleeps by now, and must be woken for an earlier due time.
     delay(&transport.clone(), 2, SECOND, group("one")).await.unwrap();
     let came = waiting.await.unwrap();
     assert_eq!(ids(&came), [2], "it did not sleep until the other one was due");
     assert!(came[0].delayed);
     assert!(two.receive(10).now_or_never().is_none());
-    // The first group has no consumer now. All of its messages are there for the next one, and for nobody else.
+    // The first group has no consumer now. The next one gets all of its messages, and no other group does.
     tokio::time::advance(60 * SECOND).await;
     assert!(two.receive(10).now_or_never().is_none());
     assert_eq!(ids(&consumer(&transport, "one", 10).await.receive(10).await.unwrap()), [2, 1]);
@@ -270,7 +270,7 @@ async fn what_is_due_and_finds_no_room_waits_for_it() {
     send(&transport, 2).await.unwrap();
     delay(&transport, 3, SECOND, group("g")).await.unwrap();
     delay(&transport, 4, SECOND, Destination::Topic).await.unwrap();
-    // The place for what is delayed is bounded as well.
+    // The number of delayed messages is bounded too.
     assert_eq!(kind(delay(&transport, 5, SECOND, group("g")).await), TransportErrorKind::Unavailable);
     tokio::time::advance(SECOND).await;
     let taken = consumer.receive(10).await.unwrap();

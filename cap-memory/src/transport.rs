@@ -1,4 +1,4 @@
-//! The broker in memory as a transport: sending, consuming, outages on demand.
+//! The in-memory transport: sending, consuming, outages on demand.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,30 +19,30 @@ use cap_adapter::transport::{
 
 const NAME: &str = "memory";
 
-/// How many messages a queue holds unless it was said otherwise.
+/// The default capacity of a queue, in messages.
 const DEFAULT_CAPACITY: usize = 10_000;
 
 /// How long a sender waits for room in a full queue.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a bus is waited for that is to store a message. It is in the same process, and stores by itself.
+/// How long a sender waits for other buses to store a message. They are in the same process.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A broker inside the process. What is on its way is lost with the last clone.
+/// A broker in memory. Its messages are lost when the last clone is dropped.
 ///
-/// A bus does not rely on it to keep anything ([`is_in_process`](Transport::is_in_process)): with a durable storage the
-/// pair is as safe as one with a broker. A message counts as sent only when the bus has stored it in the inbox of each
-/// of its own groups, and the buses that have other clones in the inboxes of theirs. While such a bus is shut down, or
+/// A bus does not rely on it to keep messages ([`is_in_process`](Transport::is_in_process)): with a durable storage
+/// it is as safe as a real broker. A message counts as sent only when the bus has stored it in the inbox of each of
+/// its own groups, and the buses that have other clones in the inboxes of theirs. While such a bus is shut down, or
 /// its storage is unavailable, the message stays in the sender's outbox, is sent again with growing pauses of up to
 /// half a minute, and no attempt is counted.
 ///
-/// Clones share one broker: give each bus a clone and they reach each other. Each bus talks to the topic exchange
-/// of its version, so that buses of different versions do not meet. A group's queue stays when its consumers go,
-/// and keeps what arrives; the members of a group share its messages. A queue is bounded: a sender waits up to five
-/// seconds for room, and is told [`Unavailable`](TransportErrorKind::Unavailable) then.
+/// Clones share one broker: buses with clones of one transport reach each other. Each bus uses the topic exchange of
+/// its version, so that buses of different versions are separate. A group's queue remains when its consumers end, and
+/// keeps messages that arrive; the members of a group share its messages. A queue is bounded: a sender waits up to
+/// five seconds for room, and then gets [`Unavailable`](TransportErrorKind::Unavailable).
 ///
-/// What is [delayed](Transport::delay) is kept by tokio's clock, in a place for as many messages as one queue holds.
-/// What is due then and finds its queue full, or not there yet, is kept until that is otherwise.
+/// [Delayed](Transport::delay) messages are kept by tokio's clock; their number is limited to the capacity of one
+/// queue. A due message whose queue is full or does not exist yet is kept until there is room.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -72,28 +72,28 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct MemoryTransport {
     broker: Arc<Broker>,
-    /// Each clone has its own, as each bus starts its own.
+    /// Each clone has its own, since each bus starts its own transport.
     version: Mutex<Arc<str>>,
 }
 
 impl MemoryTransport {
-    /// An empty broker whose queues hold 10,000 messages each.
+    /// Creates an empty broker whose queues hold 10,000 messages each.
     #[must_use]
     pub fn new() -> Self {
         Self::with_capacity(DEFAULT_CAPACITY)
     }
 
-    /// An empty broker whose queues hold so many messages each, those included that are handed out and not yet
-    /// acknowledged. With none the transport refuses to start.
+    /// Creates an empty broker with this queue capacity in messages, including unacknowledged ones. With zero the
+    /// transport does not start.
     #[must_use]
     pub fn with_capacity(messages: usize) -> Self {
         Self { broker: Arc::new(Broker::new(messages)), version: Mutex::new(Arc::from("v1")) }
     }
 
-    /// Takes the broker away from every clone, or gives it back: for tests of what a service does in an outage.
+    /// Makes the broker unavailable or available for all clones, to test how a service behaves in an outage.
     ///
-    /// While it is away every call says [`Unavailable`](TransportErrorKind::Unavailable) and consumers end with
-    /// that error. Queues keep their messages, and take back what was handed out and not acknowledged.
+    /// While it is unavailable every call returns [`Unavailable`](TransportErrorKind::Unavailable) and consumers end
+    /// with that error. Queues keep their messages, including unacknowledged ones.
     ///
     /// ```
     /// # use cap_core::memory::MemoryTransport;
@@ -112,12 +112,12 @@ impl MemoryTransport {
         self.broker.set_available(available);
     }
 
-    /// Sends what a foreign program might: any routing key, any headers or none, any properties, any body. Nothing
-    /// is added or left out. It goes to the exchange of this transport's version.
+    /// Sends a message like a foreign program: with any routing key, headers, properties and body. Nothing is added
+    /// or removed. It goes to the exchange of this transport's version.
     ///
     /// # Errors
     ///
-    /// As [`send`](Transport::send): when the broker is away, or a queue stays full.
+    /// Like [`send`](Transport::send): when the broker is unavailable, or a queue stays full.
     pub async fn publish_raw(
         &self,
         routing_key: impl Into<String>,
@@ -136,7 +136,7 @@ impl MemoryTransport {
         self.when_there_is_room(deadline, full, || self.broker.put(&version, parcel)).await
     }
 
-    /// Keeps a message until it is due, as soon as there is room for it.
+    /// Adds a delayed message as soon as there is room for it.
     async fn keep(&self, delayed: &Delayed, deadline: Instant) -> Result<(), TransportError> {
         let parcel = parcel(&delayed.message)?;
         let due = Instant::now().checked_add(delayed.delay).ok_or_else(|| {
@@ -155,7 +155,7 @@ impl MemoryTransport {
         attempt: impl Fn() -> Put,
     ) -> Result<Sent, TransportError> {
         loop {
-            // Before looking, so that room made in between is not missed.
+            // Registered before checking, so that room made in between is not missed.
             let room = self.broker.room.notified();
             match attempt() {
                 Put::Done(sent) => return Ok(sent),
@@ -169,8 +169,8 @@ impl MemoryTransport {
         }
     }
 
-    /// Puts a message into every queue that wants it and is consumed, and waits for room in those that are full. Gives
-    /// back those that have it, and those that do not.
+    /// Puts a message into all of its queues that have a consumer, waiting for room in full ones. Returns the queues
+    /// that have it and those that do not.
     async fn offer(
         &self,
         Outbound { message, except }: &Outbound,
@@ -179,13 +179,13 @@ impl MemoryTransport {
         let (version, parcel) = (self.version(), parcel(message)?);
         let (mut except, mut taken) = (except.clone(), Vec::new());
         loop {
-            // Before looking, so that room made in between is not missed.
+            // Registered before checking, so that room made in between is not missed.
             let room = self.broker.room.notified();
             let offered = self.broker.offer(&version, &parcel, &except).ok_or_else(away)?;
             let Offered { taken: more, full, unattended } = offered;
             except.extend(more.iter().map(|(group, _)| Arc::clone(group)));
             taken.extend(more);
-            // Dropping this future drops the receivers, and with them what no consumer has been handed yet.
+            // Dropping this future drops the receivers, and with them the messages that no consumer has received yet.
             if full.is_empty() || timeout_at(deadline, room).await.is_err() {
                 return Ok(OnTheWay { taken, pending: [full, unattended].concat() });
             }
@@ -212,7 +212,7 @@ impl MemoryTransport {
     }
 }
 
-/// A message that some queues have.
+/// A message in some of its queues.
 struct OnTheWay {
     taken: Vec<(Arc<str>, oneshot::Receiver<()>)>,
     pending: Vec<Arc<str>>,
@@ -225,7 +225,7 @@ impl Default for MemoryTransport {
 }
 
 impl Clone for MemoryTransport {
-    /// Another way to the same broker.
+    /// A clone of the handle to the same broker.
     fn clone(&self) -> Self {
         Self { broker: Arc::clone(&self.broker), version: Mutex::new(self.version()) }
     }
@@ -329,7 +329,7 @@ impl Transport for MemoryTransport {
     async fn close(&self) {}
 }
 
-/// A group's way to its queue in a [`MemoryTransport`]. A prefetch of zero counts as one.
+/// The consumer of a group's queue in a [`MemoryTransport`]. A prefetch of zero counts as one.
 #[derive(Debug)]
 pub struct MemoryConsumer {
     broker: Arc<Broker>,
@@ -354,7 +354,8 @@ impl Consumer for MemoryConsumer {
                 (Taken::Messages(messages), _) => return Ok(messages),
                 (Taken::Ended, _) => return Err(unavailable("the consumer has ended: the broker was away")),
                 (Taken::Nothing, None) => arrived.await,
-                // Whichever comes first: what is due for another group is moved by whoever wakes for it.
+                // Whichever comes first: a due message of another group is moved by the first consumer that wakes for
+                // it.
                 (Taken::Nothing, Some(due)) => drop(timeout_at(due, arrived).await),
             }
         }
@@ -375,7 +376,7 @@ impl Drop for MemoryConsumer {
     }
 }
 
-/// What goes over the wire of a message: everything but what stays.
+/// The message as it is sent: without the headers that stay in the storage.
 fn parcel(message: &Message) -> Result<Parcel, TransportError> {
     let Some(topic) = message.name() else {
         return Err(refused(format!(

@@ -1,4 +1,4 @@
-//! Which node has which worker id.
+//! The assignment of worker ids to nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::row::Moment;
 use cap_adapter::message::MAX_WORKER;
 use cap_adapter::storage::NodeRequest;
 
-/// The worker ids that were ever given out.
+/// All worker ids that were ever assigned.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     claims: BTreeMap<u16, Claim>,
@@ -19,19 +19,19 @@ struct Claim {
     until: Moment,
 }
 
-/// Why a node got no number.
+/// Why a node got no worker id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoNumber {
-    /// The requested one is not a worker id.
+    /// The requested number is not a worker id.
     OutOfRange,
-    /// The requested one belongs to this node, which lives.
+    /// The requested id belongs to this node, which is alive.
     HeldBy(Arc<str>),
-    /// Every number belongs to a node that lives.
+    /// All ids belong to live nodes.
     AllTaken,
 }
 
 impl Workers {
-    /// Gives the node the number that it requests, the one that it has, or a free one.
+    /// Assigns the requested id, the one that the node has, or a free one.
     pub(super) fn join(&mut self, now: Moment, request: &NodeRequest) -> Result<u16, NoNumber> {
         let worker = match request.worker {
             Some(requested) if requested > MAX_WORKER => return Err(NoNumber::OutOfRange),
@@ -49,7 +49,7 @@ impl Workers {
         Ok(worker)
     }
 
-    /// The node's own number; else one that nobody had before; else the one whose lease ended first.
+    /// The node's current id; otherwise one that was never used; otherwise the one whose lease ended first.
     fn free(&self, now: Moment, node: &Arc<str>) -> Option<u16> {
         let own = || self.claims.iter().find(|(_, claim)| claim.node == *node).map(|(worker, _)| *worker);
         let unused = || (0..=MAX_WORKER).find(|worker| !self.claims.contains_key(worker));
@@ -60,7 +60,7 @@ impl Workers {
         own().or_else(unused).or_else(ended)
     }
 
-    /// Lengthens the claim, unless another node has taken the number.
+    /// Renews the claim, unless another node has taken the id.
     pub(super) fn keep_alive(&mut self, now: Moment, request: &NodeRequest, worker: u16) -> bool {
         match self.claims.get_mut(&worker) {
             Some(claim) if claim.node == request.node => {
@@ -71,7 +71,7 @@ impl Workers {
         }
     }
 
-    /// Gives the number back.
+    /// Releases the id.
     pub(super) fn leave(&mut self, node: &str, worker: u16) {
         if self.claims.get(&worker).is_some_and(|claim| *claim.node == *node) {
             self.claims.remove(&worker);

@@ -1,4 +1,4 @@
-//! The arguments that a handler may take: each says where it comes from.
+//! The trait for handler arguments, and the built-in arguments.
 
 use std::any::type_name;
 use std::future::Future;
@@ -17,39 +17,39 @@ use crate::message::MessageId;
 
 /// What can be an argument of a handler.
 ///
-/// Every type that deserializes is one: it is the payload, and a handler has at most one of those. The others say
-/// where they come from: `CapHeaders`, [`State`], [`RawBody`], [`MessageId`], [`Topic`],
-/// [`Attempt`], [`Cancelled`], `Publisher`, the bus itself as `Cap`, [`Delivery`], and
-/// those that adapters and applications add by implementing this trait for a type of their own that does not implement `Deserialize`.
+/// Every type that implements `Deserialize` is one: it is the payload, and a handler has at most one payload. The
+/// others are extractors: `CapHeaders`, [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`],
+/// `Publisher`, the bus itself as `Cap`, [`Delivery`], and those that adapters and applications add by implementing
+/// this trait for a type of their own that does not implement `Deserialize`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "not a valid handler argument",
     note = "a payload needs `#[derive(Deserialize)]`; shared values come as `State<T>` with a `T: Send + Sync`; others are CapHeaders, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery"
 )]
 pub trait FromDelivery: Sized {
-    /// Whether it is read from the body.
+    /// Whether it is decoded from the body.
     #[doc(hidden)]
     const TAKES_BODY: bool = false;
 
-    /// Looks at start-up whether it can be had at all.
+    /// Checks at start whether the argument is available.
     ///
     /// # Errors
     ///
-    /// A sentence that goes on after the function's name, as "needs `State<Stock>`, which was not given".
+    /// A text that continues after the function's name, such as "needs `State<Stock>`, which was not given".
     fn check(context: &CheckContext<'_>) -> Result<(), String> {
         let _ = context;
         Ok(())
     }
 
-    /// Takes it from a delivery.
+    /// Extracts the argument from a delivery.
     ///
     /// # Errors
     ///
-    /// Counts as the handler's own error would.
+    /// Counts like an error of the handler.
     fn from_delivery(delivery: &Delivery) -> impl Future<Output = Result<Self, HandlerError>> + Send;
 }
 
-// Whoever misses the derive is told by the trait's own words, and not by a list of serde's types.
+// If the derive is missing, the error shows this trait's message instead of a list of serde's types.
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + Send> FromDelivery for T {
     const TAKES_BODY: bool = true;
@@ -58,34 +58,34 @@ impl<T: DeserializeOwned + Send> FromDelivery for T {
         delivery.message().payload().map_err(|error| {
             let wanted = ShortTypeName(type_name::<T>());
             HandlerError::undecodable(if delivery.message().body.is_empty() {
-                format!("the body is empty (null); the handler wants {wanted}")
+                format!("the body is empty (null); the handler expects {wanted}")
             } else {
                 let error = if delivery.parts().payload_in_errors {
                     error.to_string()
                 } else {
                     json_error_text(&error)
                 };
-                format!("the body cannot be read as {wanted}: {error}")
+                format!("the body cannot be decoded as {wanted}: {error}")
             })
         })
     }
 }
 
-/// The body as it came, whatever it is. It may stand beside a typed payload.
+/// The body as it was received. It can be combined with a typed payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawBody(pub Bytes);
 
-/// The topic of the message, as the sender named it: what a handler with a wildcard wants to know.
+/// The topic of the message, as the sender set it. Useful for handlers with a wildcard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic(pub Arc<str>);
 
-/// Which attempt this is, from 1, over the whole life of the message.
+/// The number of the attempt, from 1, over the whole life of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(pub u32);
 
-/// Fires when the handler should stop early: the bus is shutting down, or this node has lost the message to
-/// another. A handler that stops for it returns [`HandlerError::cancelled`]; one that does not look at it has
-/// until the shutdown's deadline.
+/// A token that is cancelled when the handler should stop early: the bus is shutting down, or this node has lost the
+/// lease of the message. A handler that stops because of it returns [`HandlerError::cancelled`]; a handler that
+/// ignores it can run until the shutdown's deadline.
 #[derive(Debug, Clone)]
 pub struct Cancelled(pub CancellationToken);
 

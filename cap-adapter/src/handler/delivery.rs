@@ -1,4 +1,4 @@
-//! One message on its way through one handler.
+//! One message that is processed by one handler.
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::error::StorageError;
 use crate::message::{Message, MessageId};
 use crate::storage::{Owner, RowCompletion};
 
-/// One message on its way through one handler: what arguments are taken from, and what layers see.
+/// One message that is processed by one handler. Arguments are extracted from it, and layers see it.
 ///
 /// Cheap to clone; all clones are the same delivery.
 #[derive(Clone)]
@@ -26,16 +26,16 @@ struct Inner {
     enlisted: Mutex<Option<Box<dyn Enlisted>>>,
 }
 
-/// What a delivery is made of.
+/// The parts of a delivery.
 #[derive(Clone)]
 pub struct DeliveryParts {
     /// The message as received, with the headers that the inbox adds.
     pub message: Arc<Message>,
-    /// Its topic, without what the bus puts before it.
+    /// Its topic, without the bus's prefix.
     pub topic: Arc<str>,
     /// The full name of the group.
     pub group: Arc<str>,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     /// The application's values.
     pub states: Arc<States>,
@@ -43,11 +43,11 @@ pub struct DeliveryParts {
     pub storage: Arc<dyn Any + Send + Sync>,
     /// Whether an error may quote the body.
     pub payload_in_errors: bool,
-    /// Fires when the handler should stop early.
+    /// Is cancelled when the handler should stop early.
     pub cancelled: CancellationToken,
     /// How long the handler may take.
     pub timeout: Option<Duration>,
-    /// What the engine keeps with this attempt.
+    /// The engine's data for this attempt.
     pub engine: Arc<dyn Any + Send + Sync>,
 }
 
@@ -59,28 +59,29 @@ impl fmt::Debug for DeliveryParts {
 
 /// A transaction in which a handler works, opened by one of its arguments (such as `PgTx`).
 ///
-/// When the handler has succeeded, the bus gives it the outcome of the message: it writes that in the same
-/// transaction and commits, so that the handler's effects, the mark on the message, the callback and everything
-/// published through `Publisher` happen together or not at all.
+/// When the handler has succeeded, the bus passes the outcome of the message to it: it writes the outcome in the same
+/// transaction and commits, so that the handler's writes, the outcome, the reply and everything published through
+/// `Publisher` take effect together or not at all.
 pub trait Enlisted: Send {
-    /// Writes the outcome and commits. `false` when the lease no longer held; then everything is rolled back.
+    /// Writes the outcome and commits. Returns `false` if the lease was no longer valid; everything is then rolled
+    /// back.
     ///
     /// # Errors
     ///
-    /// When the store failed, or the handler still holds on to the transaction. Everything is rolled back, save
-    /// that after a connection lost during the commit nobody knows; the outcome's lease tells later.
+    /// When the storage failed, or the handler still holds the transaction. Everything is rolled back. Only if the
+    /// connection was lost during the commit it is unknown whether it took effect; the row's epoch shows it later.
     fn complete(self: Box<Self>, completion: Completion) -> BoxFuture<'static, Result<bool, StorageError>>;
 
-    /// Rolls back, as the handler has failed.
+    /// Rolls back after the handler has failed.
     fn abandon(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
-/// What an [`Enlisted`] transaction has to write.
+/// What an [`Enlisted`] transaction must write.
 #[derive(Debug)]
 pub struct Completion {
-    /// In whose name.
+    /// The node that writes it.
     pub owner: Owner,
-    /// The inbox row's outcome and the messages to publish with it.
+    /// The outcome of the inbox row and the messages to publish with it.
     pub row_completion: RowCompletion,
 }
 
@@ -112,7 +113,7 @@ impl Delivery {
         &self.0.message_id
     }
 
-    /// The topic as the sender named it.
+    /// The topic as the sender set it.
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.0.parts.topic
@@ -130,13 +131,13 @@ impl Delivery {
         self.0.parts.attempt
     }
 
-    /// Fires when the handler should stop early; see [`Cancelled`](crate::Cancelled).
+    /// Is cancelled when the handler should stop early; see [`Cancelled`](crate::Cancelled).
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         &self.0.parts.cancelled
     }
 
-    /// How long the handler may take, the making of its arguments included; `None` for as long as it likes.
+    /// How long the handler may take, including the extraction of its arguments; `None` for no limit.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.0.parts.timeout
@@ -148,20 +149,20 @@ impl Delivery {
         self.0.parts.states.get()
     }
 
-    /// The instance whose method is the handler. Its presence was checked at start-up. For the macros.
+    /// The instance whose method is the handler. Its presence was checked at start. For the macros.
     #[doc(hidden)]
     pub fn instance<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, HandlerError> {
         self.state()
             .ok_or_else(|| HandlerError::permanent(format!("no instance of {}", std::any::type_name::<T>())))
     }
 
-    /// The bus's store as itself, for an adapter's own arguments.
+    /// The bus's storage as `Any`, for an adapter's own arguments.
     #[must_use]
     pub fn storage(&self) -> &dyn Any {
         &*self.0.parts.storage
     }
 
-    /// Makes a transaction part of this delivery. At most one: a second is refused and given back.
+    /// Adds a transaction to this delivery. There is at most one: a second is returned as the error.
     ///
     /// # Errors
     ///
@@ -175,7 +176,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// For the engine: the transaction that the handler works in, to complete or abandon it.
+    /// For the engine: the transaction of the handler, to complete it or roll it back.
     #[doc(hidden)]
     #[must_use]
     pub fn take_enlisted(&self) -> Option<Box<dyn Enlisted>> {
@@ -183,7 +184,7 @@ impl Delivery {
     }
 }
 
-/// These locks guard plain data that no panic leaves half-changed.
+/// These locks guard plain data that a panic cannot leave half changed, so poisoning is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a handler says when it did not succeed.
+//! The error of a handler.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use crate::error_text::error_chain_without_payload;
 use crate::panics::caught;
 use crate::retry_policy::RetryPolicy;
 
-/// What a handler's failure means for its message.
+/// What a handler's error means for its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandlerErrorKind {
-    /// The attempt counts and the retry policy decides what follows. What any other error means, too.
+    /// The attempt counts and the retry policy decides what follows. Any other error type means the same.
     Failed,
-    /// No attempt can succeed: the message waits for an operator at once.
+    /// No attempt can succeed: the message is parked at once.
     Permanent,
-    /// The body is not what the handler takes: the message is parked as undecodable.
+    /// The body cannot be decoded: the message is parked as undecodable.
     Undecodable,
-    /// The work was cancelled: it is not done and no attempt is counted. The message is due again soon.
+    /// The work was cancelled and is not done: no attempt is counted, and the message is due again soon.
     Cancelled,
 }
 
-/// A handler's error that says more than "failed". Any other error type may be returned too; it is retried.
+/// A classified handler error. Handlers may return any other error type too, which is retried.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -47,9 +47,8 @@ pub struct HandlerError {
     outage: bool,
 }
 
-/// Says more about handlers' errors than they say themselves: which are permanent, which wait longer, which mean that a
-/// whole dependency is away. Called for each error before anything is decided; see
-/// `CapBuilder::classify_errors`.
+/// Classifies handler errors: permanent, retry later, or outage of a dependency. Called for each error before the
+/// retry decision; see `CapBuilder::classify_errors`.
 ///
 /// ```
 /// use std::io;
@@ -66,24 +65,24 @@ pub struct HandlerError {
 pub type Classify = fn(HandlerError) -> HandlerError;
 
 impl HandlerError {
-    /// A failure that is retried by the policy, like any other error type.
+    /// Creates a failure that is retried by the policy, like any other error type.
     pub fn failed(source: impl Into<BoxError>) -> Self {
         Self::new(HandlerErrorKind::Failed, source)
     }
 
-    /// A failure that no retry can repair: the message goes to an operator at once.
+    /// Creates a failure that no retry can fix: the message is parked at once.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::new(HandlerErrorKind::Permanent, source)
     }
 
-    /// The payload cannot be read: for extractors. The message is parked with its raw body, to be re-run once the
-    /// handler has been repaired.
+    /// Creates the error of a payload that cannot be decoded, for extractors. The message is parked with its raw
+    /// body, to be re-run once the handler is fixed.
     pub fn undecodable(source: impl Into<BoxError>) -> Self {
         Self::new(HandlerErrorKind::Undecodable, source)
     }
 
-    /// The work was cancelled, for instance since [`Cancelled`](crate::Cancelled) fired: not done, no attempt
-    /// counted, and due again soon. A time-out is not this but a failure.
+    /// Creates the error of cancelled work, for instance because [`Cancelled`](crate::Cancelled) was cancelled: no
+    /// attempt is counted, and the message is due again soon. A timeout is a failure instead.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(HandlerErrorKind::Cancelled, "the handler's work was cancelled")
@@ -93,68 +92,68 @@ impl HandlerError {
         Self { kind, source: source.into(), after: None, policy: None, outage: false }
     }
 
-    /// Makes it permanent: the message goes to an operator at once.
+    /// Makes the error permanent: the message is parked at once.
     #[must_use]
     pub fn permanently(mut self) -> Self {
         self.kind = HandlerErrorKind::Permanent;
         self
     }
 
-    /// For a failure or a cancellation: the pause before the next attempt, instead of the policy's.
+    /// Sets the pause before the next attempt, instead of the policy's, for a failure or a cancellation.
     #[must_use]
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.after = Some(pause);
         self
     }
 
-    /// For a failure: the policy that decides what follows it, instead of the subscriber's. It counts every attempt
-    /// that has failed so far, whatever its error was.
+    /// Sets the policy that decides what follows a failure, instead of the subscription's. It counts all failed
+    /// attempts so far, whatever their errors were.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.policy = Some(Box::new(policy));
         self
     }
 
-    /// Says that this was not the message's fault: what the handler depends on is away as a whole. What a
-    /// `CircuitBreaker` looks for; a handler's time-out is one, too.
+    /// Marks the error as an outage: a dependency of the handler is down, and the message is not the cause. It counts
+    /// for a `CircuitBreaker`, as does a timeout of the handler.
     #[must_use]
     pub fn outage(mut self) -> Self {
         self.outage = true;
         self
     }
 
-    /// Puts what lies behind a cancellation into its text.
+    /// Adds the cause of a cancellation to its text.
     #[must_use]
     pub fn because(mut self, source: impl Into<BoxError>) -> Self {
         self.source = source.into();
         self
     }
 
-    /// What the failure means.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> HandlerErrorKind {
         self.kind
     }
 
-    /// The pause that the handler asked for.
+    /// The pause requested by the handler.
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
         self.after
     }
 
-    /// The policy that was asked for.
+    /// The policy requested by the handler.
     #[must_use]
     pub fn policy(&self) -> Option<&RetryPolicy> {
         self.policy.as_deref()
     }
 
-    /// Whether what the handler depends on is away as a whole.
+    /// Whether the error is an outage of a dependency.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         self.outage
     }
 
-    /// The first error of this type among what the handler returned and its causes.
+    /// Finds the first error of this type among the returned error and its causes.
     #[must_use]
     pub fn find<E: std::error::Error + 'static>(&self) -> Option<&E> {
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&*self.source);
@@ -167,14 +166,14 @@ impl HandlerError {
         None
     }
 
-    /// The error as the bus records it: one line with its causes, [bounded and escaped](error_text), and without what
-    /// errors of serde quote of the message (as [`json_error_text`] says).
+    /// The error as the bus records it: one line with its causes, [bounded and escaped](error_text), and without the
+    /// message contents that errors of serde quote (see [`json_error_text`]).
     #[must_use]
     pub fn text(&self) -> String {
         self.text_by(error_chain_without_payload)
     }
 
-    /// As [`text`](Self::text); with what errors quote of the message if `payload` says so.
+    /// Like [`text`](Self::text), but keeps quoted message contents if `payload` is set.
     #[doc(hidden)]
     #[must_use]
     pub fn text_with(&self, payload: bool) -> String {
@@ -185,8 +184,8 @@ impl HandlerError {
         caught("the text of the handler's error", || chain(&*self.source)).unwrap_or_else(error_text)
     }
 
-    /// Takes any error: one that is a `HandlerError`, itself or as a cause, keeps its meaning; any other is a
-    /// plain failure.
+    /// Converts any error: a `HandlerError`, itself or as a cause, keeps its class; any other error is an ordinary
+    /// failure.
     #[doc(hidden)]
     #[must_use]
     pub fn from_any(error: BoxError) -> Self {
@@ -206,7 +205,7 @@ impl HandlerError {
     }
 }
 
-/// The error behind another, also where that gives as its source only what its text does not say.
+/// The cause of an error, also if its `source` skips a cause that is part of its text.
 fn behind<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
     if let Some(handler) = error.downcast_ref::<HandlerError>() {
         Some(&*handler.source)

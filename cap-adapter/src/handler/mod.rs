@@ -1,4 +1,4 @@
-//! What a handler is given: its message, the arguments that are taken from it, and the errors that it may return.
+//! Handler arguments, the delivery that they are extracted from, and handler errors.
 
 mod argument;
 mod delivery;
@@ -10,5 +10,5 @@ pub use delivery::{Completion, Delivery, DeliveryParts, Enlisted};
 pub use error::{Classify, HandlerError, HandlerErrorKind};
 pub use state::{CheckContext, State, States, StorageView};
 
-/// A boxed future, as layers, credentials' providers and [`Enlisted`] transactions return it.
+/// A boxed future, as returned by layers, credentials providers and [`Enlisted`] transactions.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

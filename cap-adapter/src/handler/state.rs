@@ -1,4 +1,4 @@
-//! What the application shares with its handlers.
+//! Values that the application shares with its handlers.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::error::ShortTypeName;
 
-/// A value that the application gave to the builder, by its type.
+/// A shared value of the application, extracted by its type.
 ///
-/// Every execution gets the same value, shared. A handler whose state was not given to
-/// `CapBuilder::state` stops the bus from starting.
+/// All handlers share the same value. The bus does not start if a handler needs a state that was not passed to
+/// `CapBuilder::state`.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -40,7 +40,7 @@ impl<T: ?Sized> Deref for State<T> {
     }
 }
 
-/// The application's values by type.
+/// The application's shared values by type.
 #[derive(Default)]
 pub struct States(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
@@ -50,7 +50,7 @@ impl States {
         self.0.insert(TypeId::of::<T>(), value);
     }
 
-    /// The value of a type.
+    /// Returns the value of a type.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.get(&TypeId::of::<T>()).cloned().and_then(|value| value.downcast().ok())
@@ -63,20 +63,20 @@ impl fmt::Debug for States {
     }
 }
 
-/// What an argument may look at when the bus starts, to say then, and not at the first message, that it can never
-/// be had.
+/// What arguments can check when the bus starts, so that an unavailable argument fails the start and not the first
+/// message.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckContext<'a> {
     states: &'a States,
     storage: StorageView<'a>,
 }
 
-/// The store behind the bus, by its own type.
+/// The storage of the bus, by its own type.
 #[derive(Clone, Copy)]
 pub struct StorageView<'a> {
-    /// Its name in errors.
+    /// Its name for errors.
     pub name: &'static str,
-    /// Itself.
+    /// The storage.
     pub any: &'a dyn Any,
 }
 
@@ -94,11 +94,11 @@ impl<'a> CheckContext<'a> {
         Self { states, storage }
     }
 
-    /// That a state of this type was given to the builder.
+    /// Checks that a state of this type was given to the builder.
     ///
     /// # Errors
     ///
-    /// The sentence to show, when it was not.
+    /// The text to show if it was not.
     pub fn require_state<T: Send + Sync + 'static>(&self) -> Result<(), String> {
         if self.states.get::<T>().is_some() {
             return Ok(());
@@ -107,33 +107,30 @@ impl<'a> CheckContext<'a> {
         Err(format!("needs State<{name}>, which was not given: call .state(..) with a {name}"))
     }
 
-    /// That the instance whose methods are handlers was given to the builder. For the macros.
+    /// Checks that the instance whose methods are handlers was given to the builder. For the macros.
     ///
     /// # Errors
     ///
-    /// The sentence to show, when it was not.
+    /// The text to show if it was not.
     #[doc(hidden)]
     pub fn require_instance<T: 'static>(&self) -> Result<(), String> {
-        // No more is asked of the type here, so that a type that is not `Sync` is notified of once, where it is used.
+        // The bounds are minimal here, so that a type that is not `Sync` is reported once, where it is used.
         if self.states.0.contains_key(&TypeId::of::<T>()) {
             return Ok(());
         }
         let name = ShortTypeName(type_name::<T>());
-        Err(format!("is a method of {name}, of which no instance was given: call .subscriber(..) with one"))
+        Err(format!("is a method of {name}, but no instance was given: call .subscriber(..) with one"))
     }
 
-    /// That the bus's store is of this type, for an argument that lives on it.
+    /// Checks that the bus's storage is of this type, for an argument that needs it.
     ///
     /// # Errors
     ///
-    /// The sentence to show, when it is another.
+    /// The text to show if it is another.
     pub fn require_storage<S: 'static>(&self, argument: &str, wanted: &str) -> Result<(), String> {
         if self.storage.any.is::<S>() {
             return Ok(());
         }
-        Err(format!(
-            "takes {argument}, which needs {wanted} as storage; this bus stores in {}",
-            self.storage.name
-        ))
+        Err(format!("takes {argument}, which needs {wanted} as storage; this bus uses {}", self.storage.name))
     }
 }

@@ -1,4 +1,4 @@
-//! A message: headers and a body, and the CAP envelope that shows both as one JSON text.
+//! Messages of headers and a body, and CAP's envelope of both as one JSON text.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,49 +9,49 @@ use serde_json::value::RawValue;
 use super::headers::{Headers, names};
 use super::id::MessageId;
 
-/// Headers and a body. The body is what travels on the wire: JSON as a rule, empty for a null payload, and any
-/// bytes at all from a foreign sender.
+/// A message of headers and a body. The body is what is sent: usually JSON, empty for a null payload, and any bytes
+/// from a foreign sender.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {
     /// The headers, in order.
     pub headers: Headers,
-    /// The payload as it is on the wire; never rewritten, so that nothing the sender wrote is lost.
+    /// The payload as it was received; never rewritten, so that nothing is lost.
     pub body: Bytes,
 }
 
 impl Message {
-    /// A message of its parts.
+    /// Creates a message from its parts.
     #[must_use]
     pub fn new(headers: Headers, body: impl Into<Bytes>) -> Self {
         Self { headers, body: body.into() }
     }
 
-    /// The sender's id of this message, if it has a usable one: not empty.
+    /// The message id set by the sender, if there is one that is not empty.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.headers.get(names::MESSAGE_ID).filter(|id| !id.is_empty())
     }
 
-    /// As [`id`](Self::id), in its own type.
+    /// Like [`id`](Self::id), as a [`MessageId`].
     #[must_use]
     pub fn message_id(&self) -> Option<MessageId> {
         self.id().map(MessageId::new)
     }
 
-    /// The topic, if the message names one.
+    /// The topic, if the message has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.headers.get(names::MESSAGE_NAME).filter(|name| !name.is_empty())
     }
 
-    /// The bytes that headers and body take.
+    /// The size of headers and body in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.headers.size() + self.body.len()
     }
 
-    /// Reads the payload. An empty body is read as JSON null. A byte order mark before the JSON is passed over, as some
-    /// senders write one.
+    /// Decodes the payload. An empty body is decoded as JSON null. A byte order mark before the JSON is ignored,
+    /// since some senders write one.
     ///
     /// # Errors
     ///
@@ -63,16 +63,16 @@ impl Message {
         })
     }
 
-    /// The body as JSON has it: without the byte order mark that some senders write before it.
+    /// The body without the byte order mark that some senders write before it.
     fn json(&self) -> &[u8] {
         const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
         self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.body)
     }
 
-    /// The message in the form of CAP's `Content` column: `{"Headers":{..},"Value":..}`.
+    /// Formats the message like CAP's `Content` column: `{"Headers":{..},"Value":..}`.
     ///
-    /// A body that is JSON stands as it is; an empty one is null; any other becomes the text
-    /// `data:<type>;base64,<body>`, as CAP shows what it cannot decode (cap-compat section 2.3).
+    /// A JSON body is included unchanged and an empty one is null; any other body becomes the text
+    /// `data:<type>;base64,<body>`, as CAP shows what it cannot decode.
     #[must_use]
     pub fn content(&self) -> String {
         let value = if self.json().is_empty() {

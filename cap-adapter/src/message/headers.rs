@@ -1,36 +1,37 @@
 //! The headers of a message: names, their order, and null values.
 //!
-//! Names and meanings are those of .NET CAP, so that its services and ours read each other's messages.
+//! Names and meanings are those of .NET CAP, so that both sides read each other's messages.
 
 use std::borrow::Cow;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-/// The header names that the bus itself writes and reads. All are lower case and compared exactly.
+/// The header names that the bus writes and reads. All are lower case and compared exactly.
 pub mod names {
     /// Identifies the message: a snowflake as a decimal string, or any other unique text such as a GUID.
     pub const MESSAGE_ID: &str = "cap-msg-id";
-    /// The topic, with the bus's topic prefix. Dispatch goes by this header; on RabbitMQ it must equal the routing key.
+    /// The topic, with the bus's topic prefix. This header selects the handler; on RabbitMQ it must equal the routing
+    /// key.
     pub const MESSAGE_NAME: &str = "cap-msg-name";
     /// The short name of the payload's type. Informative.
     pub const MESSAGE_TYPE: &str = "cap-msg-type";
     /// The full name of the consuming group; written on receipt.
     pub const GROUP: &str = "cap-msg-group";
-    /// The id of the message that this one answers, or the message's own id.
+    /// The id of the message that this one replies to, or the message's own id.
     pub const CORRELATION_ID: &str = "cap-corr-id";
-    /// How many answers lie before this one in its chain, from 0.
+    /// The number of replies before this one in its chain, from 0.
     pub const CORRELATION_SEQUENCE: &str = "cap-corr-seq";
     /// The topic to which the handler's return value is published.
     pub const CALLBACK_NAME: &str = "cap-callback-name";
-    /// On a reply: the topic of the message that it answers.
+    /// On a reply: the topic of the request.
     pub const REQUEST_NAME: &str = "cap-request-name";
-    /// On a reply: the user who sent the message that it answers, as the broker has verified it
-    /// ([`VERIFIED_USER`]). Absent if the broker has verified none.
+    /// On a reply: the user who sent the request, as verified by the broker ([`VERIFIED_USER`]). Absent if the broker
+    /// has verified none.
     pub const REQUEST_USER: &str = "cap-request-user";
-    /// On a received message: the user who sent it, where the broker has verified that; from RabbitMQ's property
-    /// `user-id`, which the broker compares with the connection's login. What a sender writes here is removed on
-    /// receipt. Never sent to a broker.
+    /// On a received message: the user who sent it, as verified by the broker; from RabbitMQ's property `user-id`,
+    /// which the broker compares with the connection's login. A value set by a sender is removed on receipt. Never
+    /// sent to a broker.
     pub const VERIFIED_USER: &str = "cap-verified-user";
     /// When the message was sent, or is due: `MM/dd/yyyy HH:mm:ss`, in UTC.
     pub const SENT_TIME: &str = "cap-senttime";
@@ -38,31 +39,28 @@ pub mod names {
     pub const DELAY_TIME: &str = "cap-delaytime";
     /// The node that ran the handler.
     pub const EXECUTION_INSTANCE: &str = "cap-exec-instance-id";
-    /// What went wrong last. Kept in the store; never sent to a broker.
+    /// The last error. Kept in the storage; never sent to a broker.
     pub const EXCEPTION: &str = "cap-exception";
-    /// What people did with the stored message: a line for each time, such as
-    /// `2026-01-01T03:00:00Z alice re-ran it`. Kept in the store; never sent to a broker.
+    /// The actions of operators on the stored message, one line each, such as `2026-01-01T03:00:00Z alice re-ran it`.
+    /// Kept in the storage; never sent to a broker.
     pub const AUDIT: &str = "cap-audit";
     /// On a copy that a broker keeps until the next attempt: the inbox row and its epoch, `<id>:<epoch>`. Read only
     /// together with [`RETRY_MAC`]; alone it is removed on receipt.
     pub const RETRY: &str = "cap-retry";
-    /// On such a copy: the proof that a node of this storage has sent it, to this group, in hexadecimal.
+    /// On such a copy: the proof that a node of this storage sent it to this group, in hexadecimal.
     pub const RETRY_MAC: &str = "cap-retry-mac";
-    /// On a stored message that the broker is to keep before it delivers it: for how long, in milliseconds. Never
-    /// sent to a broker.
+    /// On a stored message that is to be delayed at the broker: the delay in milliseconds. Never sent to a broker.
     pub const BROKER_DELAY: &str = "cap-broker-delay";
 
-    /// On a message that was parked for want of headers: its routing key and properties, as JSON, for
-    /// `map_incoming` at a re-run. What a sender writes here is removed on receipt.
-    /// Never sent to a broker.
+    /// On a message that was parked because of missing headers: its routing key and properties, as JSON, for
+    /// `map_incoming` at a re-run. A value set by a sender is removed on receipt. Never sent to a broker.
     pub const DELIVERY: &str = "cap-delivery";
-    /// What earlier versions wrote in the place of [`DELIVERY`].
+    /// The header that earlier versions wrote instead of [`DELIVERY`].
     pub const ROUTING_KEY: &str = "cap-routing-key";
-    /// What earlier versions put before the names of the properties.
+    /// The prefix that earlier versions used for the names of properties.
     pub const PROPERTY: &str = "cap-property-";
 
-    /// Whether only the bus writes this header, and only on a message that it has received: from a sender it is nobody's
-    /// word.
+    /// Whether this header is reserved for the bus on received messages: a value set by a sender is not trusted.
     #[must_use]
     pub fn is_written_on_receipt(name: &str) -> bool {
         matches!(name, EXCEPTION | AUDIT | RETRY | RETRY_MAC | BROKER_DELAY)
@@ -70,7 +68,7 @@ pub mod names {
             || name.starts_with(PROPERTY)
     }
 
-    /// Whether a header stays in the store and is not sent to a broker.
+    /// Whether a header stays in the storage and is not sent to a broker.
     #[must_use]
     pub fn stays(name: &str) -> bool {
         matches!(name, EXCEPTION | AUDIT | BROKER_DELAY | VERIFIED_USER | DELIVERY)
@@ -86,9 +84,9 @@ pub mod names {
 
 /// An ordered map of header names to text or null.
 ///
-/// Names are case-sensitive. The order of insertion is kept, on the wire and in the store. A header may be
-/// present and null: CAP writes `cap-callback-name` that way when there is no callback. [`get`](Self::get) does
-/// not tell null from absent; [`contains`](Self::contains) does.
+/// Names are case-sensitive. The order of insertion is kept, when sent and when stored. A header may be present and
+/// null: CAP writes `cap-callback-name` that way if there is no callback. [`get`](Self::get) does not distinguish
+/// null from absent; [`contains`](Self::contains) does.
 ///
 /// ```
 /// use cap_core::message::Headers;
@@ -105,25 +103,25 @@ pub mod names {
 pub struct Headers(IndexMap<Cow<'static, str>, Option<String>>);
 
 impl Headers {
-    /// No headers.
+    /// Creates an empty map.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The value of a header; `None` when it is absent or null.
+    /// The value of a header; `None` if it is absent or null.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(|value| value.as_deref())
     }
 
-    /// Whether the header is there, be it null.
+    /// Whether the header is present, including as null.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Sets a header. One that was there keeps its place in the order.
+    /// Sets a header. An existing header keeps its position.
     pub fn insert(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.0.insert(name.into(), Some(value.into()));
     }
@@ -138,47 +136,47 @@ impl Headers {
         self.0.insert(name.into(), value);
     }
 
-    /// Removes a header and gives back whether it was there. The order of the others stays.
+    /// Removes a header and returns whether it was present. The others keep their order.
     pub fn remove(&mut self, name: &str) -> bool {
         self.0.shift_remove(name).is_some()
     }
 
-    /// Keeps the headers whose names are wanted, in their order.
+    /// Keeps the headers whose names satisfy the predicate, in their order.
     pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
         self.0.retain(|name, _| wanted(name));
     }
 
-    /// Every header in order.
+    /// All headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
     }
 
-    /// How many headers there are.
+    /// The number of headers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes that names and values take, for limits and batch sizes.
+    /// The size of names and values in bytes, for limits and batch sizes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.map_or(0, str::len)).sum()
     }
 
-    /// The headers as a JSON object of strings and nulls, in order: the form in which stores keep them.
+    /// The headers as a JSON object of strings and nulls, in order, as they are stored.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // A map with text keys and text or null values always serializes.
+        // A map with text keys and text or null values can always be serialized.
         serde_json::to_string(&self.0).unwrap_or_else(|_| String::from("{}"))
     }
 
-    /// Reads what [`to_json`](Self::to_json) wrote.
+    /// Parses the output of [`to_json`](Self::to_json).
     ///
     /// # Errors
     ///

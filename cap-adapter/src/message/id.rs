@@ -1,4 +1,4 @@
-//! Message ids: snowflakes of our own, and whatever unique text a sender chose.
+//! Message ids: generated snowflakes, or any unique text chosen by a sender.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,23 +11,23 @@ use crate::faults::virtual_ms;
 /// The largest worker id: ten bits.
 pub const MAX_WORKER: u16 = 1023;
 
-/// Milliseconds from the Unix epoch to 2020-01-01T00:00:00Z, where our ids begin to count.
+/// Milliseconds from the Unix epoch to 2020-01-01T00:00:00Z, the epoch of the generated ids.
 const EPOCH_MS: u64 = 1_577_836_800_000;
 const WORKER_BITS: u32 = 10;
 const SEQUENCE_BITS: u32 = 12;
 const TICK_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// The id of a message: unique for its sender, and what deduplication goes by.
+/// The id of a message, unique for its sender. Deduplication is based on it.
 ///
-/// Ours are snowflakes in decimal. Senders in other languages may use any text, such as a GUID.
+/// Generated ids are decimal snowflakes. Senders in other languages may use any text, such as a GUID.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(Arc<str>);
 
 impl MessageId {
-    /// The longest id that is taken from a user or from the wire, in bytes.
+    /// The longest id that is accepted from a user or a sender, in bytes.
     pub const MAX_LENGTH: usize = 200;
 
-    /// Takes a text as an id as it is.
+    /// Uses a text as an id, unchanged.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -39,7 +39,7 @@ impl MessageId {
         &self.0
     }
 
-    /// The id as a number, when it is one that a 63-bit column can hold.
+    /// The id as a number, if it fits a 63-bit column.
     #[must_use]
     pub fn as_number(&self) -> Option<i64> {
         self.0.parse().ok().filter(|id| *id > 0)
@@ -64,13 +64,13 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// Makes ids: 41 bits of milliseconds since 2020, 10 bits of worker id, 12 bits of sequence.
+/// Generates ids of 41 bits of milliseconds since 2020, 10 bits of worker id and 12 bits of sequence.
 ///
-/// Ids of one generator rise strictly. Those of several nodes are unique as long as their worker ids differ,
-/// and sort by time to within the clocks' difference. The sequence of each millisecond begins at a place in the lower half
-/// of its range that nobody can foresee. The clock is read once and then followed by a monotonic one,
-/// so that a step of the system's clock neither repeats ids nor stops them. What a millisecond has
-/// no room for is lent from the milliseconds to come.
+/// Ids of one generator are strictly increasing. Ids of several nodes are unique as long as their worker ids differ,
+/// and sort by time up to the difference of the clocks. The sequence of each millisecond begins at an unpredictable
+/// position in the lower half of its range. The system clock is read once and then advanced by a monotonic clock, so
+/// that a step of the system clock neither repeats ids nor stops the generator. If the sequence of a millisecond is
+/// used up, the ids of the following milliseconds are used.
 #[derive(Debug)]
 pub struct IdGenerator {
     worker: AtomicU64,
@@ -78,12 +78,12 @@ pub struct IdGenerator {
     last: AtomicU64,
     anchor: Instant,
     anchor_ms: u64,
-    /// Makes the beginnings of sequences: a keyed hash of the millisecond, whose key is drawn at random.
+    /// Determines the first sequence number of each millisecond: a keyed hash of the millisecond with a random key.
     beginnings: RandomState,
 }
 
 impl IdGenerator {
-    /// A generator for a worker id, which is taken modulo 1024.
+    /// Creates a generator for a worker id, which is taken modulo 1024.
     #[must_use]
     pub fn new(worker: u16) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -100,17 +100,17 @@ impl IdGenerator {
         }
     }
 
-    /// Changes the worker id, when this node had to draw another.
+    /// Changes the worker id, after this node had to get another one.
     pub fn set_worker(&self, worker: u16) {
         self.worker.store(u64::from(worker & MAX_WORKER), Ordering::Relaxed);
     }
 
-    /// The worker id that ids are made with.
+    /// The worker id of the generated ids.
     pub fn worker(&self) -> u16 {
         u16::try_from(self.worker.load(Ordering::Relaxed)).unwrap_or(MAX_WORKER)
     }
 
-    /// The next id; always positive.
+    /// Generates the next id, which is always positive.
     pub fn next_id(&self) -> i64 {
         let virtual_now = virtual_ms();
         let now = virtual_now.unwrap_or_else(|| self.anchor_ms + millis(self.anchor.elapsed()));

@@ -1,4 +1,4 @@
-//! What a message is made of: headers, body, id and topic. Knows nothing of stores and brokers.
+//! What a message is made of: headers, body, id and topic. Knows nothing of storages and brokers.
 
 mod envelope;
 pub mod headers;

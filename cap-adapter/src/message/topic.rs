@@ -1,17 +1,17 @@
-//! Topics: what a name may look like, and which names a pattern matches.
+//! Topics: the rules for names, and patterns that match them.
 //!
-//! The rule is AMQP's, word for word and on every transport: words are separated by dots, `*` stands for exactly
-//! one word, `#` for any number of words, none included.
+//! The rules are AMQP's on every transport: words are separated by dots, `*` matches exactly one word, `#` any number
+//! of words, including none.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use crate::error::NameError;
 
-/// The longest topic or group name, in characters, prefix and version included. CAP's columns hold no more.
+/// The longest topic or group name, in characters, including prefix and version: the size of CAP's columns.
 pub const MAX_NAME_LENGTH: usize = 200;
 
-/// Checks a topic that is to be published to.
+/// Checks the name of a topic to publish to.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub fn validate_topic(topic: &str) -> Result<(), NameError> {
 ///
 /// # Errors
 ///
-/// As [`validate_topic`], except that the characters `*` and `#` are what is refused wherever they stand.
+/// Like [`validate_topic`], except that the characters `*` and `#` are rejected anywhere.
 pub fn validate_group(group: &str) -> Result<(), NameError> {
     validate_words("group", group)?;
     if group.contains(['*', '#']) {
@@ -72,7 +72,7 @@ fn validate_words(kind: &'static str, name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// A topic to subscribe to: a plain name, or one with the wildcards `*` and `#` as whole words.
+/// A topic to subscribe to: a plain name, or a name with the wildcards `*` and `#` as whole words.
 ///
 /// Patterns are ordered by how specific they are, the most specific first: a plain word before `*`, `*` before
 /// `#`, from the left. Where several patterns of one group match a message, the first in that order gets it.
@@ -82,11 +82,11 @@ pub struct TopicPattern {
 }
 
 impl TopicPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     ///
-    /// As [`validate_topic`], except that a word may be `*` or `#`. A wildcard inside a word is refused, since
+    /// Like [`validate_topic`], except that a word may be `*` or `#`. A wildcard inside a word is rejected, since
     /// brokers take it literally.
     ///
     /// ```
@@ -115,13 +115,13 @@ impl TopicPattern {
         &self.text
     }
 
-    /// Whether the pattern holds a wildcard.
+    /// Whether the pattern contains a wildcard.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {
         self.text.contains(['*', '#'])
     }
 
-    /// Whether a topic is meant by this pattern.
+    /// Whether a topic matches this pattern.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         if !self.has_wildcard() {
@@ -133,8 +133,8 @@ impl TopicPattern {
     }
 }
 
-/// Matches by keeping the place of the last `#`: on a mismatch that `#` takes one word more. Linear in memory and
-/// at worst pattern times topic in time, whatever the input.
+/// Matches by remembering the position of the last `#`: on a mismatch that `#` takes one more word. Memory is linear,
+/// and time at worst proportional to pattern times topic, for any input.
 fn words_match(pattern: &[&str], words: &[&str]) -> bool {
     let (mut p, mut w) = (0, 0);
     let mut last_hash: Option<(usize, usize)> = None;

@@ -1,8 +1,8 @@
-//! The trace context of a handled message, in what its handler publishes.
+//! Copies the trace context of a handled message to the messages that its handler publishes.
 //!
-//! A sender writes it, and it is copied into every message that the handler publishes. So it is held to the limits of the
-//! [W3C trace context](https://www.w3.org/TR/trace-context/) and of [W3C baggage](https://www.w3.org/TR/baggage/): what is
-//! beyond them is left out, whole members of a list at a time, and never fails the handler.
+//! A sender sets it, and it is copied to every message that the handler publishes. So it is limited as in the [W3C
+//! trace context](https://www.w3.org/TR/trace-context/) and of [W3C baggage](https://www.w3.org/TR/baggage/):
+//! anything beyond the limits is left out, in whole list members, and never fails the handler.
 
 use super::headers::{Headers, names};
 
@@ -12,7 +12,7 @@ const TRACE_PARENT: usize = 55;
 const LONGEST_TRACE_PARENT: usize = 256;
 /// Members of `tracestate`, and the bytes that are copied of it.
 const TRACE_STATE: Limits = Limits { members: 32, bytes: 512 };
-/// A member of `tracestate` beyond this goes first where all do not fit.
+/// A `tracestate` member larger than this is dropped first if not all fit.
 const LARGE_MEMBER: usize = 128;
 /// Members of `baggage`, and the bytes that are copied of it.
 const BAGGAGE: Limits = Limits { members: 64, bytes: 8192 };
@@ -22,12 +22,12 @@ struct Limits {
     bytes: usize,
 }
 
-/// Copies the trace context, as far as it keeps to its limits.
+/// Copies the trace context within its limits.
 pub fn copy_trace(from: &Headers, to: &mut Headers) {
     let parent = from.get(names::TRACE_PARENT).filter(|parent| is_trace_parent(parent));
     if let Some(parent) = parent {
         to.insert(names::TRACE_PARENT, parent);
-        // It means nothing without the other.
+        // It has no meaning without `traceparent`.
         if let Some(state) = from.get(names::TRACE_STATE).and_then(trace_state) {
             to.insert(names::TRACE_STATE, state);
         }
@@ -55,7 +55,7 @@ pub fn is_trace_parent(text: &str) -> bool {
     has_form && has_end && !is_zero(trace) && !is_zero(parent) && text.len() <= LONGEST_TRACE_PARENT
 }
 
-/// As much of `tracestate` as fits. Where all does not, large members go first, as W3C says.
+/// As much of `tracestate` as fits. If not all fits, large members are dropped first, as W3C specifies.
 fn trace_state(text: &str) -> Option<String> {
     let all = members(text).count();
     let bytes = members(text).map(|member| member.len() + 1).sum::<usize>().saturating_sub(1);
@@ -63,7 +63,7 @@ fn trace_state(text: &str) -> Option<String> {
     list(text, &TRACE_STATE, if fits { usize::MAX } else { LARGE_MEMBER })
 }
 
-/// The members of a list that fit, the first ones first, each whole; `None` if none does.
+/// The first members of a list that fit, each complete; `None` if none fits.
 fn list(text: &str, limits: &Limits, longest: usize) -> Option<String> {
     let mut kept = String::new();
     let mut count = 0;
@@ -84,7 +84,7 @@ fn list(text: &str, limits: &Limits, longest: usize) -> Option<String> {
     (!kept.is_empty()).then_some(kept)
 }
 
-/// The members of a list that can be members: a key, `=`, and printable ASCII.
+/// The valid members of a list: a key, `=`, and printable ASCII.
 fn members(text: &str) -> impl Iterator<Item = &str> {
     let is_member = |member: &&str| {
         member.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty()) && is_printable(member)

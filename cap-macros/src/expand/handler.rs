@@ -1,4 +1,4 @@
-//! How a handler is called: the implementations of cap-core's `StaticHandler` and `HandlerArgument`.
+//! Expands the call of a handler: the implementations of cap-core's `StaticHandler` and `HandlerArgument`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -8,7 +8,7 @@ use super::{Owner, own, placed};
 use crate::validate::{Argument, Handler};
 
 impl Owner<'_> {
-    /// Everything about handler `n` but its subscriptions.
+    /// The expansion of handler `n` without its subscriptions.
     pub(super) fn handler(&self, n: usize, handler: &Handler) -> TokenStream {
         let Self { cap, ty, .. } = self;
         let conditions = self.conditions(handler);
@@ -61,7 +61,7 @@ impl Owner<'_> {
             .collect()
     }
 
-    /// That no two arguments are read from the body.
+    /// A check that no two arguments are decoded from the body.
     fn one_payload(&self, n: usize, handler: &Handler) -> Option<TokenStream> {
         let Self { cap, ty, .. } = self;
         let conditions = self.conditions(handler);
@@ -86,7 +86,7 @@ impl Owner<'_> {
         quote_spanned!(own(Span::call_site())=> #instance #(#checks)*)
     }
 
-    /// Calls the function and says what came of it.
+    /// Calls the function and converts its result.
     fn outcome(&self, n: usize, handler: &Handler) -> TokenStream {
         let Self { cap, ty, .. } = self;
         let here = own(Span::call_site());
@@ -105,7 +105,7 @@ impl Owner<'_> {
     }
 }
 
-/// Something for each argument, under the argument's own conditions and in its place.
+/// Generates code for each argument, with the argument's `cfg` conditions and span.
 fn each(handler: &Handler, write: impl Fn(usize, Span) -> TokenStream) -> impl Iterator<Item = TokenStream> {
     handler.arguments.iter().enumerate().map(move |(i, Argument { conditions, wanted })| {
         let span = own(wanted.span());

@@ -1,8 +1,8 @@
-//! Writes what the compiler gets to see.
+//! The expansion of the attributes.
 //!
-//! Every path is absolute and every local name is the macros' own, so that nothing in the user's scope changes what
-//! is meant. Tokens that may be wrong in a way that only the compiler can tell (the types of arguments and results)
-//! keep their place, so that its error points at them.
+//! Every path is absolute and every local name belongs to the macros, so that nothing in the user's scope changes the
+//! meaning. Tokens that only the compiler can check (the types of arguments and results) keep their span, so that its
+//! errors point at them.
 
 mod handler;
 mod subscription;
@@ -15,13 +15,13 @@ use syn::{Attribute, Ident, Path, Type};
 use crate::item::{Function, ImplBlock};
 use crate::validate::{Handler, Subscriber};
 
-/// An item that is refused. It stays, so that whatever uses it brings no second error.
+/// Emits a rejected item unchanged, so that uses of it cause no second error.
 pub(crate) fn refused(item: impl ToTokens, error: &syn::Error) -> TokenStream {
     let error = error.to_compile_error();
     quote! { #item #error }
 }
 
-/// A function, and beside it a type of the same name that holds its subscriptions: one `use` brings both.
+/// Emits a function and a type of the same name with its subscriptions: one `use` imports both.
 pub(crate) fn function(function: &Function, handler: &Handler, krate: &Path) -> TokenStream {
     let name = own_ident(&handler.name);
     let owner = Owner {
@@ -43,7 +43,7 @@ pub(crate) fn function(function: &Function, handler: &Handler, krate: &Path) -> 
     quote! { #function #marker #implementations }
 }
 
-/// An impl block, and beside it the subscriptions of its methods.
+/// Emits an impl block and the subscriptions of its methods.
 pub(crate) fn subscriber(block: &ImplBlock, subscriber: &Subscriber, krate: &Path) -> TokenStream {
     let instance = &subscriber.instance;
     let owner = Owner {
@@ -57,27 +57,27 @@ pub(crate) fn subscriber(block: &ImplBlock, subscriber: &Subscriber, krate: &Pat
     quote! { #block #implementations }
 }
 
-/// Uses attributes that have been taken away: they must be known, and an import of them is not unused.
+/// Emits uses of the removed attributes, so that they must be in scope and their imports are not unused.
 pub(crate) fn uses<'a>(attributes: impl IntoIterator<Item = &'a Attribute>) -> TokenStream {
     let paths = attributes.into_iter().map(Attribute::path);
     let taken = taken();
     quote!(#(#[#paths(#taken)] const _: () = ();)*)
 }
 
-/// What an attribute says that has been taken away, so that nothing comes of it.
+/// A removed attribute in a form without effect.
 pub(crate) fn taken() -> TokenStream {
     quote!(__taken)
 }
 
-/// What holds the subscriptions of handlers.
+/// The type that has the subscriptions of handlers.
 struct Owner<'a> {
-    /// The module of cap-core that is there for the macros.
+    /// The module of cap-core for the macros.
     cap: TokenStream,
-    /// A type of the function's own name, or the type whose methods are the handlers.
+    /// A type with the function's name, or the type whose methods are the handlers.
     ty: TokenStream,
-    /// Its name in the path of a handler.
+    /// Its name in the handler's path.
     name: String,
-    /// When it is there at all.
+    /// Its `cfg` conditions.
     conditions: &'a [Attribute],
     methods: bool,
 }
@@ -101,7 +101,7 @@ impl Owner<'_> {
         }
     }
 
-    /// The conditions on a handler, those on its impl block included.
+    /// The `cfg` conditions of a handler, including those of its impl block.
     fn conditions(&self, handler: &Handler) -> Vec<Attribute> {
         let own = if self.methods { handler.conditions.as_slice() } else { &[] };
         [self.conditions, own].concat()
@@ -112,12 +112,12 @@ fn support(krate: &Path) -> TokenStream {
     quote!(#krate::__private)
 }
 
-/// The place of a user's token for a token of ours: errors point there, but names and lints are the macros'.
+/// A span at the position of a user's token: errors point there, but names and lints resolve as the macro's.
 fn own(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }
 
-/// Tokens moved to another place; they mean what they meant.
+/// Tokens with another span and the same meaning.
 fn placed(tokens: TokenStream, place: Span) -> TokenStream {
     let moved = tokens.into_iter().map(|mut token| {
         token.set_span(place.resolved_at(token.span()));

@@ -1,4 +1,4 @@
-//! What the attributes say, as cap-core's constants.
+//! Expands the attributes to cap-core's constants.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};

@@ -1,4 +1,4 @@
-//! Judges what was read, each mistake on the token that is wrong, and leaves what `expand` needs.
+//! Validates the parsed items, reports each mistake on the wrong token, and returns what `expand` needs.
 
 mod signature;
 mod subscription;
@@ -17,21 +17,21 @@ use crate::parse::Arguments;
 use crate::problems::Problems;
 use crate::settings::{OF_A_FUNCTION, OF_A_METHOD};
 
-/// A function that may be a handler.
+/// A validated handler function.
 pub(crate) struct Handler {
     pub(crate) name: Ident,
     pub(crate) conditions: Vec<Attribute>,
-    /// Whether the compiler would warn of the macros' call.
+    /// Whether the function is deprecated, so that the macro's call would cause a warning.
     pub(crate) deprecated: bool,
     pub(crate) arguments: Vec<Argument>,
     /// The parentheses around the arguments.
     pub(crate) arguments_span: Span,
-    /// What it says it returns, if that has a name.
+    /// The declared return type, if it has a name.
     pub(crate) returned: Option<Type>,
     pub(crate) subscriptions: Vec<Subscription>,
 }
 
-/// What a handler wants to be given.
+/// An argument of a handler.
 pub(crate) struct Argument {
     pub(crate) conditions: Vec<Attribute>,
     pub(crate) wanted: Type,
@@ -45,7 +45,7 @@ pub(crate) struct Subscriber {
     pub(crate) krate: Option<Path>,
 }
 
-/// Judges a function and the attributes on it.
+/// Validates a function and its attributes.
 pub(crate) fn function(
     attributes: Vec<Result<Arguments>>,
     function: &Function,
@@ -64,7 +64,7 @@ pub(crate) fn function(
     problems.or((handler, krate))
 }
 
-/// Judges an impl block. The attributes of its methods have been taken away from them, and come beside.
+/// Validates an impl block. The attributes of its methods have been removed and are passed separately.
 pub(crate) fn subscriber(
     arguments: Result<Arguments>,
     block: &ImplBlock,
@@ -123,7 +123,7 @@ fn handler(function: &Function, subscriptions: Vec<Subscription>, problems: &mut
     }
 }
 
-/// Whether an `impl Trait` is in a type.
+/// Whether a type contains `impl Trait`.
 fn has_impl(tokens: TokenStream) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == "impl",
@@ -132,7 +132,7 @@ fn has_impl(tokens: TokenStream) -> bool {
     })
 }
 
-/// Errors in the methods of a block that cannot have handlers would only confuse.
+/// Checks the block itself first: errors in the methods of an invalid block would only confuse.
 fn check_block(block: &ImplBlock) -> Result<()> {
     let shape = &block.shape;
     if let Some((of, _)) = &shape.trait_ {

@@ -40,7 +40,7 @@ pub(super) fn check_argument(wanted: &Type, problems: &mut Problems) {
         Type::Array(array) => check_inner(&array.elem, problems),
         Type::Tuple(tuple) => tuple.elems.iter().for_each(|inner| check_inner(inner, problems)),
         Type::Path(path) => path.path.segments.iter().for_each(|segment| check_segment(segment, problems)),
-        // Whatever else it is, the compiler can tell as well.
+        // The compiler reports all other problems.
         _ => {}
     }
 }
@@ -58,7 +58,7 @@ fn check_segment(segment: &PathSegment, problems: &mut Problems) {
     }
 }
 
-/// A type inside of another, as in `State<&'static str>`.
+/// A type inside another type, as in `State<&'static str>`.
 fn check_inner(inner: &Type, problems: &mut Problems) {
     let lives_on = matches!(inner, Type::Reference(TypeReference { lifetime: Some(lifetime), .. }) if lifetime.ident == "static");
     if !lives_on {
@@ -66,7 +66,7 @@ fn check_inner(inner: &Type, problems: &mut Problems) {
     }
 }
 
-/// What to write instead of a reference to this.
+/// The type to use instead of a reference to this one.
 fn owned(borrowed: &Type) -> String {
     match borrowed {
         Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),

@@ -1,4 +1,4 @@
-//! What a handler subscribes to.
+//! Validates the subscriptions of a handler.
 
 use syn::{Error, Expr, LitStr, Path, Result};
 
@@ -9,26 +9,26 @@ use crate::settings::{OF_A_SUBSCRIBER, Settings, text};
 
 /// One attribute on a handler.
 pub(crate) struct Subscription {
-    /// The whole topic, its prefix included.
+    /// The full topic, including its prefix.
     pub(crate) topic: LitStr,
     pub(crate) settings: Settings,
 }
 
 impl Subscription {
-    /// What no other subscription of the function may have: topic, group and queue.
+    /// Topic, group and queue, which must be unique among the subscriptions of the function.
     fn place(&self) -> (String, Option<String>, Option<String>) {
         let Settings { group, queue, .. } = &self.settings;
         (self.topic.value(), group.as_ref().map(LitStr::value), queue.as_ref().map(LitStr::value))
     }
 }
 
-/// What an impl block says for all of its methods.
+/// The settings of an impl block for all its methods.
 pub(super) struct Defaults {
     prefix: Option<LitStr>,
     group: Option<LitStr>,
 }
 
-/// Judges the attribute of an impl block.
+/// Validates the attribute of an impl block.
 pub(super) fn defaults(arguments: Result<Arguments>, problems: &mut Problems) -> (Defaults, Option<Path>) {
     let Some(arguments) = problems.take(arguments) else {
         return (Defaults { prefix: None, group: None }, None);
@@ -38,7 +38,7 @@ pub(super) fn defaults(arguments: Result<Arguments>, problems: &mut Problems) ->
     (Defaults { prefix, group: settings.group }, settings.krate)
 }
 
-/// Judges the attributes of one handler.
+/// Validates the attributes of one handler.
 pub(super) fn subscriptions(
     attributes: Vec<Result<Arguments>>,
     known: &[&str],
@@ -97,7 +97,7 @@ fn written_topic(arguments: &Arguments, problems: &mut Problems) -> Option<LitSt
     if let Some(name) = &arguments.name {
         return problems.take(topic(name, "topic"));
     }
-    // `topic = ".."` is an unknown option, and one error is enough.
+    // `topic = ".."` is reported as an unknown option, and one error is enough.
     if arguments.settings.iter().all(|setting| setting.key != "topic") {
         problems.add(Error::new(arguments.span, "the topic is missing: `#[cap_subscribe(\"order.paid\")]`"));
     }
