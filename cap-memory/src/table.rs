@@ -204,8 +204,7 @@ impl Table {
             && let Some((due, id)) = next
             && due <= now
         {
-            // The rows stay out of the index until the end, so that a lease of zero length is not claimed twice in
-            // one call.
+            // Out of the index until the end: a lease of zero length must not be claimed twice in one call.
             if let Some(row) = self.rows.get(&id) {
                 self.index.remove(row);
                 claimed.push(id);
