@@ -44,39 +44,19 @@
 //! [`Postgres::schema_sql`].
 
 mod claim;
-mod columns;
-mod complete;
 mod connections;
-mod crash;
-mod credentials;
-mod encoding;
-mod error;
-mod expiry;
-mod identity;
-mod insert;
-mod lent;
-mod listen;
-mod locks;
+mod database;
+mod maintenance;
 mod monitor;
-mod nodelay;
-mod nodes;
-mod pg_tx;
+mod schema;
+mod storage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
-mod plans;
-mod schema;
-mod session;
-mod shared_key;
-mod source;
-mod statements;
-mod storage;
-mod tls;
-mod transaction;
-mod trust;
-mod watch;
+mod test_pool;
+mod transactions;
 mod write;
 
-pub use credentials::Credentials;
-pub use pg_tx::PgTx;
-pub use storage::Postgres;
-pub use transaction::{CapTransaction, begin};
+pub use connections::credentials::Credentials;
+pub use storage::postgres::Postgres;
+pub use transactions::cap_transaction::{CapTransaction, begin};
+pub use transactions::pg_tx::PgTx;

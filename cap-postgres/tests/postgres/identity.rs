@@ -26,7 +26,7 @@ fn says(id: i64, body: &str) -> NewIncoming {
 #[tokio::test]
 async fn a_schema_of_before_gets_the_column_and_its_rows_count_as_the_same() {
     let database = Database::empty();
-    let first = include_str!("../../src/schema.sql").replace("{schema}", "{s}");
+    let first = include_str!("../../src/schema/schema.sql").replace("{schema}", "{s}");
     database.execute(&format!("CREATE SCHEMA {{s}}; {first}")).await;
     database.execute(OLD_INSERT).await;
     database.storage.initialize().await.unwrap();

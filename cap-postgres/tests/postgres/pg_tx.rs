@@ -155,7 +155,7 @@ async fn a_failed_statement_cannot_be_swallowed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_carried_off_is_rolled_back() {
     let scene = Scene::new(|builder| builder).await;
-    scene.check_second_run_counts("keep once", "still holds its PgTx").await;
+    scene.check_second_run_counts("keep once", "still uses its PgTx").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,7 +95,7 @@ async fn a_role_that_may_only_use_the_tables_can_start() {
 async fn an_older_minor_version_is_brought_up_to_date() {
     let database = Database::empty();
     database.execute("CREATE SCHEMA {s}").await;
-    database.execute(&include_str!("../../src/schema.sql").replace("{schema}", "{s}")).await;
+    database.execute(&include_str!("../../src/schema/schema.sql").replace("{schema}", "{s}")).await;
     let node =
         "INSERT INTO {s}.nodes (worker, node, lease_until) VALUES (3, 'older', now() + interval '1 hour')";
     database.execute(node).await;

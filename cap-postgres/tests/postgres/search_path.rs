@@ -62,7 +62,7 @@ impl Hostile {
 
 /// The schema as versions before had made it.
 fn first_version() -> String {
-    let script = include_str!("../../src/schema.sql").replace("{schema}", "cap");
+    let script = include_str!("../../src/schema/schema.sql").replace("{schema}", "cap");
     format!("CREATE SCHEMA cap;\n{script}\n")
 }
 

@@ -241,7 +241,7 @@ mod owners {
         let (dba, theirs) = database.role("dba").await;
         let (app, ours) = database.role("app").await;
         database.execute(format!("GRANT CREATE ON DATABASE {} TO {dba}", database.name)).await;
-        let first = include_str!("../../src/schema.sql").replace("{schema}", "cap");
+        let first = include_str!("../../src/schema/schema.sql").replace("{schema}", "cap");
         execute(&theirs, format!("CREATE SCHEMA cap; {first}")).await;
         execute(
             &theirs,

@@ -1,0 +1,7 @@
+//! What every statement needs: errors, the encoding of texts, the schema's name, columns.
+
+pub(crate) mod columns;
+pub(crate) mod encoding;
+pub(crate) mod error;
+pub(crate) mod schema_name;
+pub(crate) mod writing;

@@ -1,0 +1,7 @@
+//! What operators see and change: lists, single messages, attempts, re-runs, deletions, counts.
+
+pub(crate) mod bounded_counts;
+pub(crate) mod change_messages;
+pub(crate) mod counts;
+pub(crate) mod find_messages;
+mod message_row;

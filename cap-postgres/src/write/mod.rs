@@ -1,0 +1,10 @@
+//! Writes: new messages, duplicates, and the outcomes of messages.
+
+pub(crate) mod batch;
+pub(crate) mod completion;
+mod duplicate_delivery;
+mod insert_incoming;
+mod insert_one;
+pub(crate) mod insert_outgoing;
+pub(crate) mod outgoing_row;
+mod repeated_batch;

@@ -1,0 +1,89 @@
+//! Which messages an operator asks for, as the parameters of a statement.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::monitor::{Change, Query};
+use cap_adapter::storage::{Reason, Status};
+
+use crate::checks::{Refused, check_text, without_nul};
+use crate::columns::{limit_of, micros_since_1970, status_code};
+
+/// The parameters of a list. `None` means that the column is not looked at.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ListFilter<'a> {
+    /// Whether the few state rows are looked through, for what is rare; everything else is looked for among the messages.
+    pub by_state: bool,
+    /// The first row id. Only for a list that goes through the messages.
+    pub first: i64,
+    /// The row id before which the list begins.
+    pub before: i64,
+    /// The topic, exactly.
+    pub topic: Option<&'a str>,
+    /// The group, exactly.
+    pub group: Option<&'a str>,
+    /// The version, exactly.
+    pub version: Option<&'a str>,
+    /// The code of the status.
+    pub status: Option<i16>,
+    /// The reason.
+    pub reason: Option<&'static str>,
+    /// The reason that rows do not have.
+    pub without: Option<&'static str>,
+    /// A part of the last error, as errors are stored.
+    pub error: Option<Cow<'a, str>>,
+    /// The earliest time, in microseconds since 1970.
+    pub since: Option<i64>,
+    /// The time before which messages were stored, in microseconds since 1970.
+    pub until: Option<i64>,
+    /// How many rows at most.
+    pub limit: i64,
+}
+
+impl<'a> ListFilter<'a> {
+    /// Makes the parameters of a query.
+    ///
+    /// # Errors
+    ///
+    /// A refusal if a text cannot be compared with what is stored.
+    pub fn new(query: &'a Query) -> Result<Self, Refused> {
+        for text in [&query.topic, &query.group, &query.version].into_iter().flatten() {
+            check_text("a text to look for", text, usize::MAX)?;
+        }
+        let by_state = query.reason.is_some()
+            || query.error.is_some()
+            || query.status.is_some_and(|status| status != Status::Succeeded);
+        let ids = query.row_ids();
+        Ok(Self {
+            by_state,
+            first: ids.start,
+            before: if by_state { query.before.unwrap_or(i64::MAX) } else { ids.end },
+            topic: query.topic.as_deref(),
+            group: query.group.as_deref(),
+            version: query.version.as_deref(),
+            status: query.status.map(status_code),
+            reason: query.reason.map(Reason::as_str),
+            without: query.without.map(Reason::as_str),
+            error: query.error.as_deref().map(without_nul),
+            since: query.since.map(micros_since_1970),
+            until: query.until.map(micros_since_1970),
+            limit: limit_of(query.limit),
+        })
+    }
+}
+
+/// Returns those of the requested ids that `done` says yes to, each once and in the order of the request.
+pub fn in_requested_order(requested: &[i64], mut done: impl FnMut(i64) -> bool) -> Vec<i64> {
+    let mut seen = HashSet::new();
+    requested.iter().copied().filter(|id| seen.insert(*id) && done(*id)).collect()
+}
+
+/// Returns the changed headers of a message that is run again. `None` if the stored ones cannot be read: it stays as it is,
+/// and fails again as soon as it is claimed. The old body has no part in the new one and need not be read.
+#[must_use]
+pub fn changed_headers(stored: &str, change: &Change) -> Option<String> {
+    let headers = Headers::from_json(stored).ok()?;
+    Some(change.apply(&Message::new(headers, Vec::new())).headers.to_json())
+}
