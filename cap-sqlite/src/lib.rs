@@ -53,31 +53,15 @@
 //! the machine's clock. The tables are created at the first start, or beforehand from [`Sqlite::schema_sql`].
 
 mod claim;
-mod columns;
-mod complete;
-mod crash;
-mod error;
-mod expiry;
-mod file;
-mod identity;
-mod insert;
-mod listen;
+mod connections;
+mod database;
+mod maintenance;
 mod monitor;
-mod nodes;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
-mod plans;
-mod private;
 mod schema;
-mod session;
-mod shared_key;
-mod sqlite_tx;
-mod statements;
 mod storage;
-mod transaction;
-mod work;
+mod transactions;
 mod write;
 
-pub use sqlite_tx::SqliteTx;
-pub use storage::Sqlite;
-pub use transaction::{CapTransaction, begin};
+pub use storage::sqlite::Sqlite;
+pub use transactions::cap_transaction::{CapTransaction, begin};
+pub use transactions::sqlite_tx::SqliteTx;

@@ -21,16 +21,16 @@ GROUP BY group_name, status";
 /// Counts messages.
 #[derive(Debug)]
 pub(crate) struct Counts {
-    counts: SqlStr,
+    all: SqlStr,
 }
 
 impl Counts {
     pub(crate) fn prepare(templates: &Templates) -> Self {
-        Self { counts: templates.one(COUNTS) }
+        Self { all: templates.one(COUNTS) }
     }
 
     pub(crate) async fn count(&self, connection: &mut PgConnection) -> Result<Vec<Count>, Fault> {
-        counts_of(&sqlx::query(self.counts.clone()).fetch_all(connection).await?)
+        counts_of(&sqlx::query(self.all.clone()).fetch_all(connection).await?)
     }
 }
 

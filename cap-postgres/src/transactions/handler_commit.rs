@@ -1,6 +1,5 @@
 //! Completes a handler's message in the handler's transaction, and commits.
 
-
 use cap_adapter::Completion;
 use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;

@@ -25,7 +25,7 @@ fn says(id: i64, body: &str) -> NewIncoming {
 #[tokio::test]
 async fn tables_of_before_get_the_column_and_their_rows_count_as_the_same() {
     let database = Database::empty();
-    database.execute(&include_str!("../../src/schema.sql").replace("{prefix}", "cap_")).await;
+    database.execute(&include_str!("../../src/schema/schema.sql").replace("{prefix}", "cap_")).await;
     database.execute(OLD_INSERT).await;
     database.storage.initialize().await.unwrap();
     for body in ["1", "2"] {

@@ -101,7 +101,7 @@ async fn the_printed_sql_makes_the_same_tables() {
 #[tokio::test]
 async fn an_older_minor_version_is_brought_up_to_date() {
     let database = Database::empty();
-    database.execute(&include_str!("../../src/schema.sql").replace("{prefix}", "cap_")).await;
+    database.execute(&include_str!("../../src/schema/schema.sql").replace("{prefix}", "cap_")).await;
     let node = "INSERT INTO cap_nodes (worker, node, lease_until) VALUES (3, 'older', (unixepoch() + 3600) * 1000000)";
     database.execute(node).await;
     database.publish(vec![outgoing(1)]).await;

@@ -201,7 +201,7 @@ async fn a_transaction_that_is_carried_off_is_rolled_back() {
     assert_eq!(scene.entries().await, "1");
     let row = scene.row(&id).await;
     let attempts = scene.cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
-    assert!(attempts[0].error.contains("still holds its SqliteTx"), "{attempts:?}");
+    assert!(attempts[0].error.contains("still uses its SqliteTx"), "{attempts:?}");
     scene.cap.shutdown().await.unwrap();
 }
 

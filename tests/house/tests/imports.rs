@@ -13,6 +13,7 @@ const CRATES: &[&str] = &[
     "cap-memory",
     "cap-postgres",
     "cap-sql",
+    "cap-sqlite",
 ];
 
 #[test]

@@ -1,0 +1,6 @@
+//! What operators see and change: lists, single messages, attempts, re-runs, deletions, counts.
+
+pub(crate) mod change_messages;
+pub(crate) mod counts;
+pub(crate) mod find_messages;
+mod message_row;

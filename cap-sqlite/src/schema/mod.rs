@@ -1,0 +1,3 @@
+//! The tables: their creation and their upgrades.
+
+pub(crate) mod creation;

@@ -1,0 +1,88 @@
+//! The storage as operators use it.
+
+use std::time::Duration;
+
+use cap_adapter::error::StorageError;
+use cap_adapter::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_adapter::storage::Side;
+
+use crate::storage::sqlite::Sqlite;
+
+impl Monitor for Sqlite {
+    async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("listing messages").await?;
+        session.run(|connection| shared.statements.find_messages.list(connection, query)).await
+    }
+
+    async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("listing the ids of messages").await?;
+        session.run(|connection| shared.statements.find_messages.list_ids(connection, query)).await
+    }
+
+    async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("reading a message").await?;
+        session.run(|connection| shared.statements.find_messages.get(connection, side, id)).await
+    }
+
+    async fn find(&self, side: Side, message_id: &str) -> Result<Vec<Row>, StorageError> {
+        if message_id.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = self.shared();
+        let mut session = shared.connections.reader("looking for a message").await?;
+        session.run(|connection| shared.statements.find_messages.find(connection, side, message_id)).await
+    }
+
+    async fn attempts(&self, side: Side, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("reading the attempts of a message").await?;
+        session.run(|connection| shared.statements.find_messages.attempts(connection, side, id)).await
+    }
+
+    async fn rerun(
+        &self,
+        side: Side,
+        ids: &[i64],
+        among: Among,
+        change: &Change,
+    ) -> Result<Vec<i64>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.writer("re-running messages").await?;
+        let (messages, signals) = (&shared.statements.change_messages, &shared.statements.write.signals);
+        let done =
+            session.run(|connection| messages.rerun(connection, signals, side, ids, among, change)).await?;
+        if !done.is_empty() {
+            shared.connections.file.wake(side);
+        }
+        Ok(done)
+    }
+
+    async fn cancel(&self, ids: &[i64], keep: Duration) -> Result<Vec<i64>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.writer("cancelling messages").await?;
+        session.run(|connection| shared.statements.change_messages.cancel(connection, ids, keep)).await
+    }
+
+    async fn delete(&self, side: Side, ids: &[i64], among: Among) -> Result<Vec<i64>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.writer("deleting messages").await?;
+        let messages = &shared.statements.change_messages;
+        let deletion = &shared.statements.write.completion.deletion;
+        session.run(|connection| messages.delete(connection, deletion, side, ids, among)).await
+    }
+
+    async fn bounded_counts(&self, limit: u32) -> Result<Option<BoundedCounts>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("counting messages for health").await?;
+        session.run(|connection| shared.statements.counts.count_bounded(connection, limit)).await.map(Some)
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("counting messages").await?;
+        session.run(|connection| shared.statements.counts.count(connection)).await
+    }
+}
