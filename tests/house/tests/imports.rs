@@ -1,20 +1,15 @@
 //! No circle among the files of a crate, nor among the folders of its `src`, which we call rooms.
 
+#![allow(clippy::expect_used, reason = "a test says what went wrong by failing")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cap_house_tests::imports::{Import, circles, deepest, imports};
 use cap_house_tests::root;
 
 /// The crates that have no circle. Every crate is to be here in the end.
-const CRATES: &[&str] = &[
-    "cap-bus",
-    "cap-conformance",
-    "cap-core",
-    "cap-memory",
-    "cap-postgres",
-    "cap-sql",
-    "cap-sqlite",
-];
+const CRATES: &[&str] =
+    &["cap-bus", "cap-conformance", "cap-core", "cap-memory", "cap-postgres", "cap-sql", "cap-sqlite"];
 
 #[test]
 fn files_and_rooms_do_not_import_in_circles() {
