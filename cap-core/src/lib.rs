@@ -1,11 +1,14 @@
-//! An event bus for messages that must not be lost, after the model of .NET's CAP.
+//! A distributed event bus with an outbox and an inbox, modeled on .NET's CAP.
 //!
-//! *Committed means delivered; with a handler's transaction, applied once.* A message is stored before it is sent and stored
-//! again before it is acknowledged; what fails is tried again, and what cannot succeed waits for an operator. Stores and brokers
-//! are crates of their own, such as `cap-postgres` and `cap-rabbitmq`; this one has the bus, and a pair in memory that
-//! needs nothing installed.
+//! A message is stored in the *outbox* of the publishing service before it is sent to the broker, and in the *inbox* of the
+//! receiving service before it is acknowledged. A committed message is therefore delivered at least once to every subscribed
+//! group, whatever crashes in between; with a transaction as a handler's argument (`PgTx`, `SqliteTx`) its effects are
+//! applied exactly once. Failed attempts are retried, and messages that cannot succeed are parked until an operator acts.
 //!
-//! # A whole program
+//! This crate is the engine. Adapters for databases and brokers are separate crates, such as `cap-postgres` and
+//! `cap-rabbitmq`; the in-memory storage and transport of this crate need no installation and are used in the examples.
+//!
+//! # Example
 //!
 //! ```standalone_crate
 //! use cap_core::prelude::*;
@@ -16,21 +19,21 @@
 //! #[derive(Debug, PartialEq, Serialize, Deserialize)]
 //! struct Reserved { order: u64, shelf: String }
 //!
-//! // The stock service: what it returns goes to whoever asked.
+//! // The stock service. Its reply is published to the callback topic.
 //! #[cap_subscribe("order.placed", group = "stock")]
 //! async fn reserve(placed: Placed) -> Reply<Reserved> {
 //!     Reply(Reserved { order: placed.order, shelf: "B7".to_owned() })
 //! }
 //!
-//! // The order service, which asked.
+//! // The order service, which receives the reply.
 //! #[cap_subscribe("order.reserved", group = "orders")]
-//! async fn reserved(answer: Reserved, State(done): State<tokio::sync::mpsc::Sender<Reserved>>) {
-//!     let _ = done.send(answer).await;
+//! async fn reserved(reply: Reserved, State(done): State<tokio::sync::mpsc::Sender<Reserved>>) {
+//!     let _ = done.send(reply).await;
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (done, mut answers) = tokio::sync::mpsc::channel(1);
+//! let (done, mut replies) = tokio::sync::mpsc::channel(1);
 //! let cap = Cap::builder()
 //!     .storage(MemoryStorage::new())
 //!     .transport(MemoryTransport::new())
@@ -40,7 +43,7 @@
 //!
 //! cap.publish("order.placed", &Placed { order: 7 }).callback("order.reserved").await?;
 //!
-//! assert_eq!(answers.recv().await, Some(Reserved { order: 7, shelf: "B7".to_owned() }));
+//! assert_eq!(replies.recv().await, Some(Reserved { order: 7, shelf: "B7".to_owned() }));
 //! cap.shutdown().await?;
 //! # Ok(())
 //! # }
@@ -48,50 +51,57 @@
 //!
 //! # Publishing
 //!
-//! [`Cap::publish`] stores a message in the outbox; the relay takes it to the broker from there. Inside a transaction of
-//! the store's own database, [`Publish::within`] stores it so that it leaves if and only if the transaction commits.
-//! Either returns when the message is stored, never waiting for the broker. [`Cap::publish_all`] stores many in one
-//! round trip, [`Publish::delay`] one that leaves later, [`Publisher`] one that leaves with the success of the handler
-//! that publishes it.
+//! [`Cap::publish`] stores a message in the outbox, and the relay sends it to the broker. [`Publish::within`] stores it
+//! in a transaction of the application on the same database, so that it is sent if and only if that transaction commits.
+//! Both return once the message is stored and never wait for the broker.
+//!
+//! - [`Cap::publish_all`] stores several messages in one round trip.
+//! - [`Publish::delay`] publishes a message later.
+//! - [`Publisher`] publishes a message together with the success of a handler.
 //!
 //! # Handlers
 //!
-//! An async function, annotated with [`cap_subscribe`] or given to [`CapBuilder::subscribe`]. Its arguments say where
-//! they come from, in any order: one payload at most, of any type that deserializes, and any of [`CapHeaders`],
-//! [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`], [`Publisher`], [`Cap`], [`Delivery`], and
-//! those of adapters. It returns `()`, [`Reply`], or a `Result` of either. Methods are handlers through [`cap_subscriber`].
-//! [`Layer`]s run around all of them.
+//! A handler is an async function that is annotated with [`cap_subscribe`] or passed to [`CapBuilder::subscribe`]. Its
+//! arguments are extracted from the delivery by their types, in any order: at most one payload of any type that implements
+//! `Deserialize`, and any of [`CapHeaders`], [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`],
+//! [`Publisher`], [`Cap`], [`Delivery`], and the arguments of adapters. It returns `()`, [`Reply`], or a `Result` of
+//! either. With [`cap_subscriber`], methods are handlers as well. [`Layer`]s are middleware around all handlers.
 //!
-//! Handlers of one *group* share its messages, whichever process they run in; every group gets each message. Topics may
-//! have the wildcards `*`, one word, and `#`, any number of words; the most specific handler of a group gets the message.
+//! Every *group* receives each message, and the handlers of a group share its messages across all processes. Topic patterns
+//! may contain the wildcards `*` (exactly one word) and `#` (any number of words). Within a group, the handler with the
+//! most specific pattern gets the message.
 //!
-//! A handler must not block its thread: what computes for long, or waits without `.await`, keeps the whole runtime waiting
-//! and belongs into `tokio::task::spawn_blocking`. One that blocks all the same keeps its message on stores that renew leases
-//! [apart](storage::Storage::apart) from the runtime, until [`CapOptions::runtime_dead_after`]; the log names it.
+//! A handler must not block its thread, because that blocks other tasks of the runtime as well. Long computations and
+//! blocking calls belong in `tokio::task::spawn_blocking`. If a handler blocks nevertheless, storages that renew leases
+//! [on a separate thread](storage::Storage::apart) keep the lease of its message until
+//! [`CapOptions::runtime_dead_after`], and the handler is named in the log.
 //!
 //! # When a handler fails
 //!
-//! An error, a panic and a time-out count as a failed attempt, and [`RetryPolicy`] says when the next one is. The default
-//! is CAP's: three at once, then after four minutes one each minute, fifty in all. [`HandlerError`] says more than
-//! "failed": permanent, cancelled, try again after a while. A message that failed for good is told to
-//! [`CapBuilder::on_failed`] and waits among the [`Parked`] ones for an operator to repair it and run it again. A
-//! [`CircuitBreaker`] pauses a handler whose dependency is down, and [`RetryPolicy::broker`] has the broker keep what waits
-//! for its next attempt.
+//! An error, a panic or a timeout counts as a failed attempt, and the [`RetryPolicy`] determines when the next attempt is
+//! made. The default is CAP's: 3 immediate attempts, the next after 4 minutes, then one a minute, 50 in all. With
+//! [`HandlerError`] a handler can also say that an error is permanent, that the work was cancelled, or when to retry.
 //!
-//! A handler runs again only if it failed, or if its process died or lost its lease on the message while it ran. Where even
-//! that is too often, an adapter's transaction as an argument (`PgTx` of `cap-postgres`) makes the handler's effects, the mark on the message, and all that
-//! it publishes one transaction.
+//! When a message has failed for good, [`CapBuilder::on_failed`] is called, and the message is [`Parked`] until an operator
+//! fixes the cause and re-runs it. A [`CircuitBreaker`] pauses a handler whose dependency is down. With
+//! [`RetryPolicy::broker`], messages wait at the broker for their next attempt.
 //!
-//! # When something is away
+//! A handler runs again for the same message only if it failed, or if its process died or lost its lease while it ran. To
+//! rule out that its effects are applied twice, take an adapter's transaction as an argument (`PgTx` of `cap-postgres`,
+//! `SqliteTx` of `cap-sqlite`): the handler's effects, the completion of the message, and everything that the handler
+//! publishes are then committed together.
 //!
-//! A store or a broker that cannot be reached delays work, at the start as at any later time, and costs no attempt. Memory
-//! is bounded: what the relay has no room for waits in the store, and what handlers have no time for waits at the broker.
-//! [`Cap::health`] tells what is down, since when, and what waits.
+//! # When the storage or the broker is unavailable
+//!
+//! While the storage or the broker is unavailable, at the start or later, work is delayed and no attempts are counted.
+//! Memory is bounded: messages that the relay has no room for wait in the storage, and messages that handlers have no
+//! capacity for wait at the broker. [`Cap::health`] reports which components are down, since when, and how many messages
+//! are waiting.
 //!
 //! # Adapters
 //!
-//! A store implements [`storage::Storage`] and [`monitor::Monitor`], a broker [`transport::Transport`]; `cap-conformance` is
-//! the suite that both must pass.
+//! An adapter for a database implements [`storage::Storage`] and [`monitor::Monitor`]; an adapter for a broker implements
+//! [`transport::Transport`]. Both must pass the tests of `cap-conformance`.
 //!
 //! # Features
 //!
@@ -141,11 +151,11 @@ pub use runtime::options::{CapOptions, Unrouted};
 #[deprecated(note = "renamed to AfterCommit")]
 pub type Handover = AfterCommit;
 
-/// Links crates of handlers into this program.
+/// Links crates that contain handlers into this program.
 ///
-/// Handlers register themselves when their crate is linked, but a crate that is nowhere named in code is not: the
-/// compiler leaves it out, without a word. This names it. A program whose handlers are all missing does not start,
-/// and [`CapBuilder::expect_topics`] finds a single missing crate.
+/// Annotated handlers register themselves if their crate is linked. The compiler does not link a crate that no code refers
+/// to, and gives no warning; this macro refers to it. A program without any handlers does not start, and
+/// [`CapBuilder::expect_topics`] detects a single missing crate.
 ///
 /// ```
 /// cap_core::link_handlers!(std);
@@ -157,7 +167,7 @@ macro_rules! link_handlers {
     };
 }
 
-/// What the macros write refers to this; exempt from semantic versioning.
+/// Items that the code generated by the macros refers to; exempt from semantic versioning.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;

@@ -1,4 +1,4 @@
-//! Everything that a service with handlers needs: `use cap_core::prelude::*;`.
+//! Everything that a service with handlers usually needs: `use cap_core::prelude::*;`.
 
 pub use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Which handlers run at this moment, so that one that blocks its thread can be named.
+//! Tracks which handlers are running, so that a handler that blocks its thread can be named in the log.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How busy one handler is. It costs a message some additions and a look at the clock each time it goes on.
+/// How busy one handler is. The cost is a few atomic additions and reading the clock for each poll.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     function: String,
     group: Arc<str>,
-    /// Its messages that have begun and not ended.
+    /// How many messages it is handling.
     running: AtomicUsize,
-    /// Those of them that have a thread right now, and do not just wait.
+    /// How many of them are being polled right now and so occupy a thread.
     on_thread: AtomicUsize,
-    /// One of them has kept its thread for long since this was looked at last.
+    /// Whether a poll has taken long since this was last read.
     has_blocked: AtomicBool,
 }
 
-/// A handler that keeps its thread for so long may be what others wait for.
-const LONG: Duration = Duration::from_millis(100);
+/// A poll that takes longer than this is reported as blocking its thread.
+const LONG_POLL: Duration = Duration::from_millis(100);
 
 impl Activity {
     pub(crate) fn of(function: &str, group: &str) -> Arc<Self> {
         Arc::new(Self { function: function.to_owned(), group: group.into(), ..Self::default() })
     }
 
-    /// Runs a handler's future, and counts it meanwhile, also when it is dropped half-way.
+    /// Runs a handler's future and counts it meanwhile. The counts are also right if the future is dropped half-way.
     pub(super) async fn follow<T>(&self, handler: impl Future<Output = T>) -> T {
         let _running = Counted::on(&self.running);
         let mut handler = pin!(handler);
@@ -35,7 +35,7 @@ impl Activity {
             let _on_thread = Counted::on(&self.on_thread);
             let begun = Instant::now();
             let polled = handler.as_mut().poll(context);
-            if begun.elapsed() > LONG {
+            if begun.elapsed() > LONG_POLL {
                 self.has_blocked.store(true, Ordering::Relaxed);
             }
             polled
@@ -44,8 +44,8 @@ impl Activity {
     }
 }
 
-/// The handlers that have a thread right now; if none has, those that have kept one for long since this was asked last; if
-/// none has done so, all that are running. For people.
+/// Names the handlers that occupy a thread right now; if there are none, those that have blocked their thread since the
+/// last call; if there are none either, all that are running. For log lines.
 pub(crate) fn busy(all: &[Arc<Activity>]) -> String {
     let those = |is_busy: fn(&Activity) -> bool| {
         let busy = all.iter().filter(|one| is_busy(one));
@@ -59,14 +59,14 @@ pub(crate) fn busy(all: &[Arc<Activity>]) -> String {
     names.into_iter().find(|names| !names.is_empty()).unwrap_or_else(|| "none".to_owned())
 }
 
-/// Forgets who has kept a thread for long: nothing had to wait for it.
-pub(crate) fn forgive(all: &[Arc<Activity>]) {
+/// Clears the records of handlers that have blocked their thread, since no renewal was late because of it.
+pub(crate) fn clear_blocked(all: &[Arc<Activity>]) {
     for one in all {
         one.has_blocked.store(false, Ordering::Relaxed);
     }
 }
 
-/// One more, until it is dropped.
+/// Increments a counter until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_handler_with_a_thread_is_named_before_those_that_wait() {
+    async fn busy_names_handlers_on_a_thread_before_waiting_ones() {
         let all = [Activity::of("waits", "one"), Activity::of("blocks", "two")];
         assert_eq!(busy(&all), "none");
         let mut waiting = Box::pin(all[0].follow(std::future::pending::<()>()));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!(busy(&all), "waits (group one)");
         assert_eq!(all[1].follow(async { busy(&all) }).await, "blocks (group two)");
-        // As long as it takes, and no longer: the time that a thread is kept is what this is about.
-        all[1].follow(async { std::thread::sleep(LONG * 2) }).await;
-        assert_eq!(busy(&all), "blocks (group two)", "it has ended, and is remembered");
+        // A real sleep: blocking the thread is what this tests.
+        all[1].follow(async { std::thread::sleep(LONG_POLL * 2) }).await;
+        assert_eq!(busy(&all), "blocks (group two)", "it has finished, but is still recorded");
         drop(waiting);
         assert_eq!(busy(&all), "none");
     }

@@ -1,4 +1,4 @@
-//! The headers of the consumed message, and control of the answer.
+//! The headers of the message being handled, and control of the reply.
 
 use std::borrow::Cow;
 
@@ -8,9 +8,9 @@ use cap_adapter::Delivery;
 use cap_adapter::FromDelivery;
 use cap_adapter::HandlerError;
 
-/// The headers of the message, and control of the answer that goes to the sender's callback topic.
+/// The headers of the message being handled, and control of the reply that is published to the sender's callback topic.
 ///
-/// Changes count for this attempt only, and take effect when the handler succeeds.
+/// Changes apply to this attempt only, and take effect when the handler succeeds.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -28,30 +28,30 @@ use cap_adapter::HandlerError;
 pub struct CapHeaders(Delivery);
 
 impl CapHeaders {
-    /// The value of a header; `None` when it is absent or null.
+    /// Returns the value of a header; `None` if it is absent or null.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all().get(name)
     }
 
-    /// All headers as received, with `cap-msg-group` and `cap-exec-instance-id`.
+    /// Returns all headers as received, with `cap-msg-group` and `cap-exec-instance-id` added.
     #[must_use]
     pub fn all(&self) -> &Headers {
         &self.0.message().headers
     }
 
-    /// Puts a header on the answer. The bus's own correlation headers cannot be overridden this way; a
-    /// `cap-callback-name` here makes the answer ask for an answer in turn.
+    /// Adds a header to the reply. The bus's own correlation headers cannot be overridden this way. With a
+    /// `cap-callback-name` the reply asks for a reply in turn.
     pub fn add_response_header(&self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.control(|response| response.headers.insert(name, value));
     }
 
-    /// Sends the answer to another topic than the sender asked for, or asks for one where the sender did not.
+    /// Publishes the reply to this topic instead of the requested one, or publishes one although none was requested.
     pub fn rewrite_callback(&self, topic: impl Into<String>) {
         self.control(|response| response.callback = Callback::To(topic.into()));
     }
 
-    /// Sends no answer.
+    /// Publishes no reply.
     pub fn remove_callback(&self) {
         self.control(|response| response.callback = Callback::None);
     }

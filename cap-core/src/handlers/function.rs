@@ -1,4 +1,4 @@
-//! Functions and closures as handlers, for registration at run time.
+//! Functions and closures as handlers, for subscriptions made at run time.
 
 use std::future::Future;
 
@@ -12,21 +12,21 @@ use cap_adapter::FromDelivery;
 /// An async function or closure of up to eight arguments, each [`FromDelivery`], that returns something
 /// [`IntoOutcome`].
 ///
-/// Two arguments that are both read from the body do not compile.
+/// A handler with two arguments that are read from the body does not compile.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
     note = "a handler is an async function or closure; each argument is a payload (one at most) or one of CapHeaders, State<T>, RawBody, MessageId, Topic, Attempt, Cancelled, Publisher, Cap, Delivery; it returns (), Reply<T>, or a Result of either"
 )]
 pub trait HandlerFn<Arguments>: Send + Sync + 'static {
-    /// Runs it.
+    /// Calls the handler.
     fn call(&self, delivery: Delivery) -> BoxFuture<'static, Outcome>;
 
-    /// Whether every argument can be had.
+    /// Checks that every argument can be provided.
     ///
     /// # Errors
     ///
-    /// A sentence that goes on after the function's name.
+    /// The predicate of a sentence whose subject is the function's name.
     fn check(context: &CheckContext<'_>) -> Result<(), String>;
 }
 

@@ -1,4 +1,4 @@
-//! Middleware: what runs around every handler.
+//! Layers: middleware that runs around every handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use super::reply::Outcome;
 use cap_adapter::BoxFuture;
 use cap_adapter::Delivery;
 
-/// What runs around every handler: before it, after it, on its errors. CAP calls it a subscribe filter.
+/// Middleware that runs around every handler: before it, after it, and on its errors. CAP calls it a subscribe filter.
 ///
-/// The layer added first is the outermost. A layer may look at the delivery, not call [`Next::run`] at all, and
-/// change the outcome. Arguments are taken inside the innermost layer, so layers see a payload that cannot be read
-/// as an error, too. It costs one allocation per layer and message; without layers there is none.
+/// The layer added first is the outermost. A layer can inspect the delivery, skip [`Next::run`], and change the outcome.
+/// Arguments are extracted inside the innermost layer, so that layers also see an undecodable payload as an error. Each
+/// layer costs one allocation per message; without layers there is none.
 pub trait Layer: Send + Sync + 'static {
-    /// Handles a delivery, as a rule by way of `next`.
+    /// Handles a delivery, usually by calling [`Next::run`].
     fn handle(&self, delivery: Delivery, next: Next) -> BoxFuture<'static, Outcome>;
 }
 
-/// What lies inside a layer: the next layer, or the handler.
+/// The inside of a layer: the next layer, or the handler.
 #[derive(Clone)]
 pub struct Next {
     layers: Arc<[Arc<dyn Layer>]>,
@@ -31,7 +31,7 @@ impl Next {
         Self { layers, index: 0, handler }
     }
 
-    /// Goes on.
+    /// Runs the next layer, or the handler.
     #[must_use = "nothing runs until it is awaited"]
     pub fn run(mut self, delivery: Delivery) -> BoxFuture<'static, Outcome> {
         match self.layers.get(self.index).cloned() {
@@ -50,7 +50,7 @@ impl fmt::Debug for Next {
     }
 }
 
-/// A layer made of a closure.
+/// Creates a layer from a closure.
 ///
 /// ```
 /// use cap_core::prelude::*;

@@ -1,4 +1,4 @@
-//! How handlers are declared, given their arguments, and answered for.
+//! Handlers: how they are declared and registered, how they get their arguments, how they run, and what they return.
 
 mod activity;
 mod cap_headers;
@@ -13,7 +13,7 @@ pub(crate) mod static_handler;
 #[cfg(feature = "tower")]
 mod tower;
 
-pub(crate) use activity::{Activity, busy, forgive};
+pub(crate) use activity::{Activity, busy, clear_blocked};
 pub use cap_adapter::{Attempt, BoxFuture, Cancelled, Completion, Enlisted, FromDelivery, RawBody, Topic};
 pub use cap_adapter::{CheckContext, Classify, Delivery, HandlerError, HandlerErrorKind, State, States};
 pub use cap_headers::CapHeaders;

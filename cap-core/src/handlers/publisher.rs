@@ -1,16 +1,17 @@
-//! Publishing as part of a handler's success.
+//! Publishing messages together with the success of a handler.
 
 use cap_adapter::{Delivery, FromDelivery, HandlerError};
 use serde::Serialize;
 
 use crate::publish::{Publish, PublishAll, Target};
 
-/// Publishes from inside a handler: what it publishes leaves if and only if the handler succeeds, in the same
-/// transaction that marks the consumed message as done. Messages of a failed attempt are never seen by anyone.
+/// Publishes messages together with the success of the handler that takes it as an argument.
 ///
-/// The consumed message's trace context goes along. A clone that outlives the handler, in a task that it has spawned,
-/// publishes nothing any more and says so; for what is to leave whatever becomes of the handler there is the bus itself,
-/// which can be an argument, too ([`Cap`](crate::Cap)).
+/// The messages are stored if and only if the handler succeeds, in the transaction that completes the handled message.
+/// Messages of a failed attempt are never published. The trace context of the handled message is copied to them.
+///
+/// A clone that outlives the handler, in a task that the handler has spawned, publishes nothing and returns an error. To
+/// publish independently of the handler's success, use the bus itself ([`Cap`](crate::Cap)), which can be an argument, too.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -25,12 +26,12 @@ use crate::publish::{Publish, PublishAll, Target};
 pub struct Publisher(Delivery);
 
 impl Publisher {
-    /// A message to a topic with a payload; see [`Cap::publish`](crate::Cap::publish).
+    /// Publishes a payload to a topic; see [`Cap::publish`](crate::Cap::publish).
     pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
         Publish::new(Target::Delivery(self.0.clone()), topic.into(), payload)
     }
 
-    /// Several messages to a topic; see [`Cap::publish_all`](crate::Cap::publish_all).
+    /// Publishes several payloads to a topic; see [`Cap::publish_all`](crate::Cap::publish_all).
     pub fn publish_all<T: Serialize>(
         &self,
         topic: impl Into<String>,

@@ -1,4 +1,4 @@
-//! What a handler returns, and what it becomes.
+//! What a handler can return, and the outcome that it is converted into.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::error::BoxError;
 use crate::publish::payload::serialize;
 use cap_adapter::HandlerError;
 
-/// A handler's answer: published to the sender's callback topic, if the sender named one.
+/// A handler's reply, which is published to the callback topic if the sender has named one.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -23,24 +23,25 @@ use cap_adapter::HandlerError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<T>(pub T);
 
-/// A serialized answer.
+/// A serialized reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The JSON of the answer; empty for null.
+    /// The JSON of the reply; empty for null.
     pub body: Bytes,
 }
 
-/// What running a handler came to: an answer, none (published as null where a callback is wanted), or an error.
+/// The outcome of running a handler: a reply, no reply (published as null if the sender has named a callback topic), or an
+/// error.
 pub type Outcome = Result<Option<Response>, HandlerError>;
 
-/// What a handler may return: `()`, [`Reply<T>`], or a `Result` of either with any error.
+/// A value that a handler can return: `()`, [`Reply<T>`], or a `Result` of either with any error.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not something a handler can return",
     note = "return `()`, `Reply<T>` with a `T: Serialize`, or `Result` of either with an error type"
 )]
 pub trait IntoOutcome {
-    /// Turns the returned value into an outcome.
+    /// Converts the returned value into an outcome.
     #[doc(hidden)]
     fn into_outcome(self) -> Outcome;
 }

@@ -1,4 +1,4 @@
-//! Runs a handler once: within its span and its time, with panics caught.
+//! Runs a handler once: in its tracing span, with its timeout, and with panics caught.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::message::headers::names;
 use crate::message::is_trace_parent;
 use crate::publish::attempt_data::AttemptData;
 
-/// Runs the layers and the handler for one attempt. A panic and a time-out become errors.
+/// Runs the layers and the handler for one attempt. Panics and timeouts become errors.
 pub(crate) async fn run_handler(member: &Member, next: Next, delivery: &Delivery) -> Outcome {
     let span = tracing::info_span!(
         "cap.handle",
@@ -24,12 +24,12 @@ pub(crate) async fn run_handler(member: &Member, next: Next, delivery: &Delivery
         topic = delivery.topic(),
         group = delivery.group(),
         attempt = delivery.attempt(),
-        // A sender writes it, and it stands on every line of the log.
+        // Validated, because a sender writes it and it appears in every log line of the span.
         traceparent =
             delivery.message().headers.get(names::TRACE_PARENT).filter(|text| is_trace_parent(text)),
     );
     let given = delivery.clone();
-    // Made within the future that is watched: a layer may panic before it has made one of its own.
+    // Called within the future whose panics are caught, since a layer may panic before it returns its own future.
     let handler = async move { next.run(given).await };
     let timed = async {
         match member.timeout {
@@ -43,7 +43,7 @@ pub(crate) async fn run_handler(member: &Member, next: Next, delivery: &Delivery
         .follow(caught)
         .await
         .unwrap_or_else(|panic| Err(HandlerError::failed(panic_text("the handler", &*panic))));
-    // What it publishes from here on, from a task of its own, can leave with it no more.
+    // From here on its publishes are taken: a task that it has spawned can no longer publish with its success.
     if let Some(data) = AttemptData::of(delivery) {
         data.end();
     }

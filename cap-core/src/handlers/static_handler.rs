@@ -1,7 +1,8 @@
-//! A handler that is known while the program compiles: what the attributes write, and how it becomes pointers.
+//! Handlers that are known at compile time: the traits that the attribute macros implement, and how a handler becomes
+//! function pointers.
 //!
-//! All of this is exempt from semantic versioning. The attributes write as little as they can, so that the loop around
-//! a handler and the ways to its arguments are ordinary code, here.
+//! All of this is exempt from semantic versioning. The macros generate as little code as possible; how a handler is called
+//! and gets its arguments is ordinary code in this file.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,30 +15,30 @@ use cap_adapter::Delivery;
 use cap_adapter::FromDelivery;
 use cap_adapter::HandlerError;
 
-/// One annotated function. It is implemented for a type of the function's own name, or for the type whose method it
-/// is; `N` tells the methods of one type apart.
+/// An annotated function. The trait is implemented for a type with the name of the function, or for the type that the
+/// method belongs to; `N` distinguishes the methods of one type.
 pub trait StaticHandler<const N: usize>: 'static {
-    /// For each argument whether it is read from the body.
+    /// Whether each argument is read from the body.
     const BODIES: &'static [bool];
 
-    /// Takes the arguments from the delivery, runs the function, and turns what it returns into an outcome. Its name
-    /// is seen by whoever writes a handler that is not `Send`.
+    /// Extracts the arguments from the delivery, runs the function, and converts what it returns into an outcome. The name
+    /// of this method appears in the compiler's error about a handler that is not `Send`.
     fn handler(delivery: &Delivery) -> impl Future<Output = Outcome> + Send;
 
-    /// Whether every argument can be had.
+    /// Checks that every argument can be provided.
     ///
     /// # Errors
     ///
-    /// A sentence that goes on after the function's name.
+    /// The predicate of a sentence whose subject is the function's name.
     fn check(context: &CheckContext<'_>) -> Result<(), String>;
 }
 
 /// Argument `I` of the handler `N`.
 ///
-/// An argument's type is written once, here, and reached through the functions below, which take it for granted: so
-/// the compiler has one place to complain of a type that cannot be an argument, and complains once.
+/// The type of an argument is written only here. The functions below refer to it through this trait, so that the compiler
+/// reports a type that is not a valid argument in one place and only once.
 pub trait HandlerArgument<const N: usize, const I: usize> {
-    /// Its type.
+    /// The type of the argument.
     type Wanted: FromDelivery;
 }
 
@@ -47,47 +48,47 @@ pub const fn takes_body<H: HandlerArgument<N, I>, const N: usize, const I: usize
     H::Wanted::TAKES_BODY
 }
 
-/// Whether an argument can be had.
+/// Checks that an argument can be provided.
 ///
 /// # Errors
 ///
-/// A sentence that goes on after the function's name.
+/// The predicate of a sentence whose subject is the function's name.
 pub fn check<H: HandlerArgument<N, I>, const N: usize, const I: usize>(
     context: &CheckContext<'_>,
 ) -> Result<(), String> {
     H::Wanted::check(context)
 }
 
-/// Takes an argument from a delivery.
+/// Extracts an argument from a delivery.
 ///
 /// # Errors
 ///
-/// Counts as the handler's own error would.
+/// The error of the extraction, which is treated like an error of the handler.
 pub fn take<H: HandlerArgument<N, I>, const N: usize, const I: usize>(
     delivery: &Delivery,
 ) -> impl Future<Output = Result<H::Wanted, HandlerError>> + Send {
     H::Wanted::from_delivery(delivery)
 }
 
-/// Whether the instance of a method can be had.
+/// Checks that the instance to call a method on is registered.
 ///
 /// # Errors
 ///
-/// A sentence that goes on after the method's name.
+/// The predicate of a sentence whose subject is the method's name.
 pub fn check_instance<T: 'static>(context: &CheckContext<'_>) -> Result<(), String> {
     context.require_instance::<T>()
 }
 
-/// The instance to call a method on.
+/// Returns the instance to call a method on.
 ///
 /// # Errors
 ///
-/// When there is none, which the check at start-up has ruled out.
+/// If there is none, which the check at the start has ruled out.
 pub fn instance<T: Send + Sync + 'static>(delivery: &Delivery) -> Result<Arc<T>, HandlerError> {
     delivery.instance()
 }
 
-/// Whether so many arguments can be read from one body.
+/// Whether at most one argument is read from the body.
 #[must_use]
 pub const fn one_body_at_most(bodies: &[bool]) -> bool {
     let mut count = 0;
@@ -101,7 +102,7 @@ pub const fn one_body_at_most(bodies: &[bool]) -> bool {
     count <= 1
 }
 
-/// The pointers of a handler.
+/// Returns the function pointers of a handler.
 #[must_use]
 pub const fn pointers<H: StaticHandler<N>, const N: usize>() -> HandlerPointers {
     HandlerPointers { call: call::<H, N>, check: H::check }

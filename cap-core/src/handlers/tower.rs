@@ -1,4 +1,4 @@
-//! A bridge to tower: its layers as layers of ours.
+//! A bridge that makes tower's layers usable as [`Layer`]s.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -11,12 +11,12 @@ use super::reply::Outcome;
 use cap_adapter::BoxFuture;
 use cap_adapter::Delivery;
 
-/// A tower layer around every handler. Its inner service is a [`NextService`]; the service that it makes takes a
-/// [`Delivery`] and answers with an [`Outcome`], and is made anew for each message.
+/// Wraps every handler in a tower layer. The inner service is a [`NextService`]. The service that the layer creates takes
+/// a [`Delivery`] and returns an [`Outcome`]; it is created anew for each message.
 #[derive(Debug, Clone)]
 pub struct TowerLayer<L>(pub L);
 
-/// What lies inside a tower layer, as a tower service. Always ready; never fails but by its outcome.
+/// The inside of a tower layer, as a tower service. It is always ready, and a failure is part of the outcome.
 #[derive(Debug, Clone)]
 pub struct NextService(Next);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::faults::point;
-use crate::handlers::{Activity, busy, forgive};
+use crate::handlers::{Activity, busy, clear_blocked};
 use crate::publish::Outbox;
 use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
@@ -83,7 +83,7 @@ pub(super) fn warn_if_late(engine: &Engine, activities: &[Arc<Activity>], late: 
             "leases renewed too late, other nodes may have claimed them: blocked thread or paused process"
         );
     }
-    forgive(activities);
+    clear_blocked(activities);
 }
 
 /// Renews all leases of a side if that is overdue, for example after an outage. Returns `false` if they could not be
