@@ -1,4 +1,4 @@
-//! Puts a bus together and starts it.
+//! Builds a bus and starts it.
 
 use std::fmt;
 use std::future::Future;
@@ -34,7 +34,7 @@ use crate::storage::{Owner, Storage};
 use crate::transport::{Incoming, Transport, TransportContext};
 use crate::writer::OutcomeQueue;
 
-/// Puts a bus together; see [`Cap::builder`].
+/// Builds a bus; see [`Cap::builder`].
 #[must_use = "a builder does nothing until .start()"]
 pub struct CapBuilder {
     options: CapOptions,
@@ -52,7 +52,7 @@ pub struct CapBuilder {
 }
 
 impl Cap {
-    /// Begins to put a bus together.
+    /// Creates a builder for a bus.
     pub fn builder() -> CapBuilder {
         CapBuilder::new()
     }
@@ -76,13 +76,13 @@ impl CapBuilder {
         }
     }
 
-    /// Sets all options at once, as read from a configuration.
+    /// Sets all options, for example as read from a configuration.
     pub fn options(mut self, options: CapOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Changes single options.
+    /// Changes individual options.
     ///
     /// ```
     /// # use cap_core::prelude::*;
@@ -96,35 +96,35 @@ impl CapBuilder {
         self
     }
 
-    /// Where outbox and inbox live. Needed.
+    /// Sets the storage of outbox and inbox. Required.
     pub fn storage(mut self, storage: impl Storage + Monitor) -> Self {
         self.storage = Some(Arc::new(storage));
         self
     }
 
-    /// The broker. Needed.
+    /// Sets the transport to the broker. Required.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Shares a value with handlers that take [`State<T>`](crate::State). One of each type.
+    /// Shares a value with handlers that take [`State<T>`](crate::State). There can be one value of each type.
     pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
         self.shared_state(Arc::new(value))
     }
 
-    /// As [`state`](Self::state), for a value that is shared already.
+    /// Shares a value as [`state`](Self::state) does, for a value that is already in an [`Arc`].
     pub fn shared_state<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// Gives the instance whose methods are handlers (`#[cap_subscriber]`).
+    /// Sets the instance whose methods are handlers (`#[cap_subscriber]`).
     pub fn subscriber<T: Send + Sync + 'static>(self, instance: T) -> Self {
         self.state(instance)
     }
 
-    /// Wraps every handler; the layer added first is the outermost.
+    /// Wraps all handlers in a layer; the layer added first is the outermost.
     pub fn layer(mut self, layer: impl Layer) -> Self {
         self.layers.push(Arc::new(layer));
         self
@@ -135,7 +135,7 @@ impl CapBuilder {
         self.subscribe_with(Subscribe::to(topic), handler)
     }
 
-    /// Subscribes a function or closure with more to say than the topic.
+    /// Subscribes a function or closure with options, without macros.
     pub fn subscribe_with<A: 'static, H: HandlerFn<A>>(mut self, subscribe: Subscribe, handler: H) -> Self {
         let function = std::any::type_name::<H>();
         self.registrations.push(Registration::from_builder(
@@ -146,34 +146,35 @@ impl CapBuilder {
         self
     }
 
-    /// Subscribes annotated handlers by name: `.subscriptions(on_order::SUBSCRIPTIONS)`. For programs that do not
-    /// want registration at link time, together with [`linked_handlers(false)`](Self::linked_handlers).
+    /// Subscribes annotated handlers by name: `.subscriptions(on_order::SUBSCRIPTIONS)`. For programs without registration
+    /// at link time, together with [`linked_handlers(false)`](Self::linked_handlers).
     pub fn subscriptions(mut self, subscriptions: &[Subscription]) -> Self {
         self.registrations.extend(subscriptions.iter().map(Registration::from_subscription));
         self
     }
 
-    /// Whether every annotated handler that is linked into the program is subscribed. Default: true.
+    /// Sets whether all annotated handlers that are linked into the program are subscribed. Default: true.
     pub fn linked_handlers(mut self, linked: bool) -> Self {
         self.linked = linked;
         self
     }
 
-    /// Says that this service only publishes: it starts without handlers, and those that are linked are left alone.
+    /// Makes this a service that only publishes: it starts without handlers and ignores those that are linked.
     pub fn publish_only(mut self) -> Self {
         self.publish_only = true;
         self
     }
 
-    /// Topics for which there must be a handler, or the bus does not start: a net under handler crates that were
-    /// never linked. A topic counts without the prefix, as handlers name it.
+    /// Sets topics that must have a handler, or the bus does not start. This detects crates of handlers that are not linked.
+    /// Topics are given without the prefix, as in a subscription.
     pub fn expect_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.expected.extend(topics.into_iter().map(Into::into));
         self
     }
 
-    /// Gives headers to deliveries of senders that cannot write `cap-msg-id` and `cap-msg-name`: the hook sees each
-    /// delivery's routing key, properties and headers, and what it returns is set over them.
+    /// Sets a hook that supplies headers for deliveries from senders that cannot write `cap-msg-id` and `cap-msg-name`. The
+    /// hook gets the routing key, properties and headers of each delivery; the headers that it returns are set on the
+    /// delivery.
     ///
     /// ```
     /// # use cap_core::prelude::*;
@@ -190,7 +191,7 @@ impl CapBuilder {
         self
     }
 
-    /// The topics that senders may have replies go to: [`CapOptions::callbacks_to`].
+    /// Sets the topics that senders may request replies to: [`CapOptions::callbacks_to`].
     ///
     /// ```
     /// # use cap_core::prelude::*;
@@ -201,24 +202,23 @@ impl CapBuilder {
         self
     }
 
-    /// Whether a handler that returns `()` sends a reply: [`CapOptions::reply_to_unit`].
+    /// Sets whether a handler that returns `()` sends a reply: [`CapOptions::reply_to_unit`].
     pub fn reply_to_unit(mut self, reply: bool) -> Self {
         self.options.reply_to_unit = reply;
         self
     }
 
-    /// Says more about handlers' errors than they say themselves: which are permanent, which wait longer, which mean
-    /// that something is down; see [`Classify`]. Subscribers that have a classifier of their own go by that. Errors
-    /// that say what they mean, being a [`HandlerError`](crate::HandlerError) of another kind than failed, are left
-    /// alone.
+    /// Classifies handler errors: permanent, retry later, or outage; see [`Classify`]. A subscriber's own classifier takes
+    /// precedence. Errors that already have a kind of their own, such as a [`HandlerError`](crate::HandlerError) of another
+    /// kind than failed, are not classified.
     pub fn classify_errors(mut self, classify: Classify) -> Self {
         self.classify = Some(classify);
         self
     }
 
-    /// Called once when a message has failed for good, or was parked, and waits for an operator: CAP's
-    /// `FailedThresholdCallback`. It is called again, perhaps on another node, only if the process dies before it
-    /// has returned; one that panics or takes longer than a minute counts as told.
+    /// Sets the failure callback, which is called once when a message has failed for good or was parked and needs an
+    /// operator: CAP's `FailedThresholdCallback`. It is called again, possibly on another node, only if the process dies
+    /// before it has returned. A callback that panics or takes longer than a minute counts as called.
     pub fn on_failed<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(Failure) -> Fut + Send + Sync + 'static,
@@ -228,15 +228,15 @@ impl CapBuilder {
         self
     }
 
-    /// Checks everything that can be checked and starts.
+    /// Checks the configuration and starts the bus.
     ///
-    /// Waits for store and broker up to `start_timeout` and then goes on without them: what is away only delays
-    /// work.
+    /// Waits up to `start_timeout` for the storage and the broker. If they are still unavailable then, it returns
+    /// nevertheless; the bus keeps connecting, and work is delayed until it succeeds.
     ///
     /// # Errors
     ///
-    /// [`StartError`] with every mistake in the subscriptions, a bad option, a bad connection string, or a store
-    /// that is not usable. Nothing keeps running then.
+    /// [`StartError`] with all mistakes in the subscriptions, an invalid option, an invalid connection string, or a storage
+    /// that needs operator action. No task keeps running then.
     pub async fn start(mut self) -> Result<Cap, StartError> {
         self.options.validate()?;
         let worker = self.options.configured_worker()?;
@@ -270,8 +270,8 @@ impl CapBuilder {
         let context =
             CheckContext::new(&self.states, StorageView { name: storage.name(), any: storage.as_any() });
         if registrations.is_empty() && !self.publish_only {
-            let problem = "no handler was found. A crate that is nowhere named in code is not linked: write \
-                           cap_core::link_handlers!(that_crate); in the program. A service that only publishes says \
+            let problem = "no handler was found. A crate that no code refers to is not linked: add \
+                           cap_core::link_handlers!(that_crate); to the program. If the service only publishes, call \
                            .publish_only()";
             return Err(StartError::Subscriptions(vec![problem.to_owned()]));
         }

@@ -20,7 +20,7 @@ use crate::runtime::in_flight::InFlight;
 use crate::runtime::notifier::Notifications;
 use crate::writer::{InsertItem, OutcomeItem, run_insert_writer, run_outcome_writer};
 
-/// The ends of the queues that the tasks read.
+/// The receiving ends of the queues between the tasks.
 pub(super) struct Queues {
     pub(super) inserts: mpsc::Receiver<InsertItem>,
     pub(super) outcomes: mpsc::Receiver<OutcomeItem>,
@@ -28,10 +28,10 @@ pub(super) struct Queues {
     pub(super) notifications: Notifications,
 }
 
-/// Learns of the first success or failure of a connection.
+/// Receives the first success or failure of a connection.
 type Connected = oneshot::Receiver<Result<(), TransportError>>;
 
-/// Starts everything that runs from the start to the end of a bus.
+/// Starts all tasks of a bus.
 pub(super) fn spawn(
     cap: &Cap,
     inbox: &Arc<Inbox>,
@@ -76,7 +76,7 @@ fn activities(groups: &[GroupRuntime]) -> Activities {
     members.map(|member| Arc::clone(&member.activity)).collect()
 }
 
-/// The names of groups and of the topics that they subscribe to.
+/// The names of the groups, and of the topics that they subscribe to.
 fn names(groups: &[GroupRuntime]) -> Vec<String> {
     let of_one = |runtime: &GroupRuntime| {
         let patterns = runtime.group.members.iter().map(|member| member.pattern.as_str().to_owned());
@@ -85,8 +85,8 @@ fn names(groups: &[GroupRuntime]) -> Vec<String> {
     groups.iter().flat_map(of_one).collect()
 }
 
-/// Starts what each group has of its own. Gives back who learns of the first connection of each, and the ways into their
-/// inboxes.
+/// Starts the tasks of each group. Returns the receivers of their first connections, and the groups as an in-process
+/// transport uses them.
 fn spawn_groups(cap: &Cap, inbox: &Arc<Inbox>) -> (Vec<Connected>, Vec<Box<dyn OwnGroup>>) {
     let (engine, tasks) = (cap.engine(), cap.tasks());
     let mut targets = Vec::new();
@@ -97,7 +97,7 @@ fn spawn_groups(cap: &Cap, inbox: &Arc<Inbox>) -> (Vec<Connected>, Vec<Box<dyn O
         let (intake, queue) = mpsc::channel(usize::from(engine.options.prefetch));
         let budget = ByteBudget::new(share);
         let (store, to_store) = mpsc::channel(engine.options.batch_size);
-        // A writer of its own, so that what one group cannot store delays no other, nor those who publish.
+        // Each group has a writer of its own, so that rows that it cannot store delay neither other groups nor publishers.
         tasks.writers.spawn(run_insert_writer(Arc::clone(engine), to_store));
         let (first, receiver) = oneshot::channel();
         connected.push(receiver);
@@ -117,7 +117,7 @@ fn spawn_groups(cap: &Cap, inbox: &Arc<Inbox>) -> (Vec<Connected>, Vec<Box<dyn O
     (connected, own)
 }
 
-/// What start waits for.
+/// What [`CapBuilder::start`](crate::CapBuilder::start) waits for.
 pub(super) struct Started {
     storage: oneshot::Receiver<Result<(), StorageError>>,
     connected: Vec<Connected>,
@@ -131,7 +131,7 @@ impl Started {
         for connected in self.connected {
             match connected.await {
                 Ok(Err(error)) if error.kind() == TransportErrorKind::Unusable => return Err(error.into()),
-                // What is away or refused is in the log and in health, and is tried again.
+                // Other errors are retried; they are logged and reported by `health`.
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! The top: what a service holds of its bus, and how a bus is put together, started, and shut down.
+//! The top room: the handle to a bus that a service uses, and how a bus is built, started, and shut down.
 
 mod builder;
 mod cap;

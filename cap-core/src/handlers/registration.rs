@@ -1,5 +1,5 @@
-//! Gathers subscriptions from link time and from the builder, checks them against each other, and sorts them into
-//! groups.
+//! Collects the subscriptions that are linked into the program or were given to the builder, checks them, and sorts them
+//! into groups.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::runtime::options::CapOptions;
 use cap_adapter::CheckContext;
 use cap_adapter::Classify;
 
-/// What stands for the package of a handler that was given to the builder.
+/// Stands for the package of a handler that was given to the builder.
 const BUILDER: &str = "the builder";
 
-/// One subscription before it is checked, wherever it came from.
+/// A subscription before it is checked, from the macros or from the builder.
 #[derive(Clone)]
 pub(crate) struct Registration {
     topic: String,
@@ -83,7 +83,7 @@ impl Registration {
         }
     }
 
-    /// The rules for its replies. The patterns have been checked.
+    /// The rules for its replies. The patterns must be checked already.
     fn callback_policy(&self, options: &CapOptions) -> CallbackPolicy {
         let patterns = self.callbacks_to.as_ref().or(options.callbacks_to.as_ref());
         CallbackPolicy {
@@ -93,7 +93,7 @@ impl Registration {
         }
     }
 
-    /// Every subscription that was linked into this program.
+    /// All subscriptions that are linked into this program.
     pub(crate) fn linked() -> Vec<Self> {
         inventory::iter::<Submission>
             .into_iter()
@@ -121,13 +121,13 @@ pub(crate) struct Member {
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     pub(crate) concurrency: u16,
-    /// Its queue is somebody else's.
+    /// Whether it consumes an existing queue, which this bus neither declares nor binds.
     pub(crate) existing: bool,
     pub(crate) members: Vec<Member>,
 }
 
 impl Group {
-    /// The handler for a topic: of those that match, the most specific.
+    /// The index of the handler for a topic: of those that match, the one with the most specific pattern.
     pub(crate) fn member_for(&self, topic: &str) -> Option<usize> {
         self.members.iter().position(|member| member.pattern.matches(topic))
     }
@@ -137,7 +137,7 @@ impl Group {
 ///
 /// # Errors
 ///
-/// Every problem there is, each naming its function.
+/// All problems, each with the name of its function.
 pub(crate) fn build_groups(
     registrations: Vec<Registration>,
     options: &CapOptions,
@@ -164,7 +164,7 @@ pub(crate) fn build_groups(
         }
         if registration.queue.is_some() && registration.group.is_some() {
             problems.push(format!(
-                "{function} names a group and a queue; a queue of somebody else's has no group: leave one of them out"
+                "{function} sets both a group and a queue; an existing queue has no group, so remove one of them"
             ));
         }
         let group = match &registration.queue {
@@ -190,7 +190,7 @@ fn group(
     options: &CapOptions,
     problems: &mut Vec<String>,
 ) -> Group {
-    // Link order means nothing; names make start-up and its errors the same in every build.
+    // Sorted by name, because the link order is arbitrary: the start and its errors are then the same in every build.
     members.sort_by(|(a, r), (b, s)| a.cmp(b).then_with(|| r.function.cmp(&s.function)));
     for pair in members.windows(2) {
         if let [(a, first), (b, second)] = pair
@@ -203,8 +203,8 @@ fn group(
     let own = members.iter().find(|(_, r)| r.queue.is_none());
     if let (Some((_, queue)), Some((_, group))) = (existing, own) {
         problems.push(format!(
-            "{} consumes the queue {name:?} as somebody else's, and {} is in the group of that name, whose own queue it \
-             is: give the group another name, or leave the queue out and name the group in both",
+            "{} consumes {name:?} as an existing queue, but {} is in the group of that name, which declares the queue \
+             itself: give the group another name, or set the group instead of the queue in both",
             queue.function, group.function,
         ));
     }
@@ -237,8 +237,8 @@ fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Regis
     if *function == second.function && package == &second.package && *package != BUILDER {
         return format!(
             "{function} subscribes to {topic:?} in the group {group:?} twice: handlers that are linked into the program \
-             register themselves, so .subscriptions({function}::SUBSCRIPTIONS) is for programs that say \
-             .linked_handlers(false), and is said once there"
+             register themselves, so call .subscriptions({function}::SUBSCRIPTIONS) only together with \
+             .linked_handlers(false), and only once"
         );
     }
     format!(
@@ -247,7 +247,7 @@ fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Regis
     )
 }
 
-/// How many subscriptions came from each package, for the log at start-up.
+/// Lists how many subscriptions each package has, for the log at the start.
 pub(crate) fn count_by_package(registrations: &[Registration]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for registration in registrations {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_gather_their_handlers_and_the_most_specific_wins() {
+    fn the_most_specific_handler_of_a_group_gets_a_topic() {
         let options = CapOptions { default_group: "shop".into(), ..CapOptions::default() };
         let groups = build(
             vec![
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_and_names_its_function() {
+    fn all_problems_are_reported_with_their_function() {
         let problems = build(
             vec![
                 registration(Subscribe::to("a.b"), "first"),

@@ -26,55 +26,56 @@ use crate::runtime::health::Phase;
 use crate::storage::{NewOutgoing, Stored};
 use crate::writer::InsertItem;
 
-/// A message about to be published: say more about it, then await it or give it to a transaction.
+/// Builds a message to be published. Set its options, then await it or store it in a transaction.
 ///
-/// Awaiting stores the message in the outbox and gives back its id; from then on it reaches every subscribed group
-/// at least once, whatever dies. It does not wait for the broker. Nothing happens until it is awaited.
+/// Awaiting stores the message in the outbox and returns its id. From then on it reaches every subscribed group at least
+/// once, whatever crashes. It does not wait for the broker. Nothing happens until it is awaited.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future half-way leaves open whether the message is stored.
+/// Not cancel safe: if the future is dropped before it completes, the message may or may not be stored.
 #[must_use = "a message is published when this is awaited, or given to a transaction with .within(..)"]
 pub struct Publish {
     draft: Result<Draft, PublishError>,
     target: Target,
 }
 
-/// Several messages to one topic, stored together in one round trip: all of them or none.
+/// Builds several messages to one topic, which are stored together in one round trip: all of them or none.
 ///
-/// What is said about it is said about each message. Awaiting gives back their ids in order.
+/// Its options apply to each message. Awaiting returns their ids in order.
 #[must_use = "messages are published when this is awaited, or given to a transaction with .within(..)"]
 pub struct PublishAll {
     drafts: Result<Vec<Draft>, PublishError>,
     target: Target,
 }
 
-/// Where a message goes when it is awaited.
+/// Where a message is stored when it is awaited.
 #[derive(Clone)]
 pub(crate) enum Target {
-    /// Into the outbox.
+    /// In the outbox.
     Bus(Arc<Outbox>),
-    /// Into the outbox together with the success of a message that is being handled.
+    /// In the outbox, together with the success of a message that is being handled.
     Delivery(Delivery),
 }
 
-/// The same words about one message and about several.
-macro_rules! about {
+/// The options that [`Publish`] and [`PublishAll`] have in common.
+macro_rules! options {
     ($($field:ident)?) => {
-        /// Asks for the handler's return value to be published to this topic.
+        /// Requests a reply: the handler's return value is published to this topic.
         pub fn callback(self, topic: impl Into<String>) -> Self {
             let topic = topic.into();
             self.with(|draft| draft.callback = Some(topic.clone()))
         }
 
-        /// Adds a header of your own. Those that the bus writes itself are refused when it is awaited;
-        /// `cap-callback-name` is a [`callback`](Self::callback), and `cap-msg-id` the id of a single message.
+        /// Adds a custom header. Headers that the bus writes itself are an error when it is awaited, except for
+        /// `cap-callback-name`, which is the same as [`callback`](Self::callback), and `cap-msg-id`, the id of a single
+        /// message.
         pub fn header(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
             let (name, value) = (name.into(), value.into());
             self.with(|draft| draft.headers.insert(name.clone(), value.clone()))
         }
 
-        /// Adds headers of your own, as [`header`](Self::header) does one.
+        /// Adds custom headers; see [`header`](Self::header).
         pub fn headers(self, headers: &Headers) -> Self {
             self.with(|draft| {
                 for (name, value) in headers.iter() {
@@ -83,18 +84,17 @@ macro_rules! about {
             })
         }
 
-        /// Publishes it this much later. The due time is stored with the message, so that no crash loses or hastens
-        /// it; [`Cap::cancel`](crate::Cap::cancel) calls it off before.
+        /// Publishes it after this delay. The due time is stored with the message, so that a crash neither loses it nor
+        /// sends it early. Until then it can be cancelled with [`Cap::cancel`](crate::Cap::cancel).
         pub fn delay(self, delay: Duration) -> Self {
             self.with(|draft| (draft.delay, draft.broker_delay) = (Some(delay), None))
         }
 
-        /// As [`delay`](Self::delay), but the broker keeps the message meanwhile, so that nothing is asked of the
-        /// store when it is due. The message goes to the broker at once, and cannot be cancelled any more. It counts as
-        /// routed as soon as the broker keeps it: that no queue wants it when the delay is over, nobody notices,
-        /// whatever the option `unrouted` says. After an outage it may come later than it would have, by a
-        /// 32nd of the delay or a second, whichever is longer. Refused when it is awaited if the transport cannot
-        /// delay messages.
+        /// Publishes it after this delay, which the broker keeps, so that the storage is not involved when it is due. The
+        /// message is sent to the broker at once and cannot be cancelled. It counts as routed as soon as the broker has
+        /// accepted it: if no queue is bound for it when the delay is over, it is lost unnoticed, whatever the option
+        /// `unrouted` says. After an outage of the broker the delay may be longer by a 32nd of it or by a second, whichever
+        /// is longer. It is an error when it is awaited if the transport cannot delay messages.
         pub fn delay_at_broker(self, delay: Duration) -> Self {
             self.with(|draft| (draft.delay, draft.broker_delay) = (None, Some(delay)))
         }
@@ -106,13 +106,13 @@ impl Publish {
         Self { draft: draft(topic, payload, &target), target }
     }
 
-    about!();
+    options!();
 
-    /// Gives the message an id of your own: a number or any unique text of up to 200 bytes. A second message of
-    /// the same id is refused as long as the first is in the outbox.
+    /// Sets the message id: a number or any other unique text of up to 200 bytes. A second message with the same id is an
+    /// error as long as the first is in the outbox.
     ///
-    /// What a handler publishes through its [`Publisher`] is stored with the handler's success, when nobody can be told
-    /// any more: there a second message of the same id is no error, and is not stored.
+    /// Messages that a handler publishes through its [`Publisher`](crate::Publisher) are stored with the handler's success,
+    /// when an error can no longer be returned: there, a second message with the same id is not stored.
     pub fn message_id(self, id: impl Into<String>) -> Self {
         let id = id.into();
         self.with(|draft| draft.id = Some(id.clone()))
@@ -125,12 +125,12 @@ impl Publish {
         self
     }
 
-    /// Stores the message in a transaction, so that it leaves if and only if that commits. The commit does not
+    /// Stores the message in a transaction, so that it is sent if and only if the transaction commits. The commit does not
     /// wait for the broker.
     ///
     /// # Errors
     ///
-    /// As awaiting it, and when the transaction is not one of the bus's own store.
+    /// The errors of awaiting it, and an error if the transaction is not one of the bus's own storage.
     pub async fn within<S: 'static, T: Within<S> + ?Sized>(
         self,
         transaction: &mut T,
@@ -150,7 +150,7 @@ impl PublishAll {
         Self { drafts, target }
     }
 
-    about!();
+    options!();
 
     fn with(mut self, change: impl Fn(&mut Draft)) -> Self {
         if let Ok(drafts) = &mut self.drafts {
@@ -163,7 +163,7 @@ impl PublishAll {
     ///
     /// # Errors
     ///
-    /// As [`Publish::within`].
+    /// Those of [`Publish::within`].
     pub async fn within<S: 'static, T: Within<S> + ?Sized>(
         self,
         transaction: &mut T,
@@ -206,7 +206,7 @@ fn draft<T: Serialize + ?Sized>(topic: String, payload: &T, target: &Target) -> 
     Ok(Draft { topic, body, type_name, headers, ..Draft::default() })
 }
 
-/// The payload type's name without its path; a reference to a payload is that payload.
+/// The name of the payload's type without its path; for a reference, that of the referenced type.
 fn short_name<T: ?Sized>() -> String {
     let mut name = type_name::<T>();
     while let Some(referent) = name.strip_prefix('&') {
@@ -222,7 +222,7 @@ fn compose_all(composer: &Composer, drafts: Vec<Draft>) -> Result<Vec<NewOutgoin
         return Err(PublishError::Header {
             topic: first.topic.clone(),
             name: names::MESSAGE_ID.to_owned(),
-            reason: "would give several messages one id",
+            reason: "would give several messages the same id",
         });
     }
     drafts.into_iter().map(|draft| composer.compose(draft)).collect()
@@ -265,7 +265,7 @@ async fn store_in_outbox(
     let ids = ids(&rows);
     let (reply, stored) = oneshot::channel();
     let shut_down = || PublishError::ShutDown { topic: topic.to_owned() };
-    // The writer has it, and not this future: what is stored leaves also when nobody waits for it any more.
+    // The insert writer owns `after_commit`, not this future: stored messages are dispatched even if the future is dropped.
     outbox
         .inserts
         .send(InsertItem::Outgoing { rows, after_write: Box::new(after_commit), reply })
@@ -303,7 +303,7 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         metrics::counter!("cap_published_total").increment(ids.len() as u64);
         return Ok(ids);
     }
-    // Given to the transaction first, as not certain: a caller may drop this future, and commit.
+    // Given to the transaction before the rows are stored, as uncertain: the caller may drop this future and then commit.
     let mut before = None;
     if let Some(after_commit) = transaction.after_commit().and_then(PendingCommit::behind) {
         let mut pending = PendingCommit::new(Arc::clone(outbox));
@@ -332,7 +332,7 @@ async fn store_within<S: 'static, T: Within<S> + ?Sized>(
     Ok(ids)
 }
 
-/// Stores messages in a transaction whose commit nobody tells of, and has it looked for.
+/// Stores messages in a transaction whose commit is not reported, and watches for it.
 async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
     outbox: &Arc<Outbox>,
     storage: &S,
@@ -343,14 +343,14 @@ async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
     for row in &mut *rows {
         pending.admit_open(row);
     }
-    // Should this future be dropped from here on, or no answer come, the bus looks whether they are stored.
+    // If this future is dropped from here on, or the answer is lost, the bus checks whether the rows are stored.
     pending.trying();
     point("within.before").await;
     let stored = transaction.store_watched(storage, &outbox.engine.storage.owner, rows).await;
     point("within.after").await;
     match stored {
         Ok((stored, Some(transaction))) => {
-            // With a duplicate among them, too: the caller may commit the others all the same.
+            // Watched even if one of them is a duplicate: the caller may commit the others nevertheless.
             outbox.open_commits.watch(transaction, pending.into_uncommitted());
             Ok(stored)
         }
@@ -364,7 +364,7 @@ async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
     }
 }
 
-/// Waits until the bus takes messages.
+/// Waits until the bus accepts messages.
 async fn accepting(outbox: &Outbox, topic: &str) -> Result<(), PublishError> {
     let timeout = outbox.engine.options.publish_timeout;
     match tokio::time::timeout(timeout, outbox.engine.lifecycle.phase.started()).await {
@@ -372,7 +372,7 @@ async fn accepting(outbox: &Outbox, topic: &str) -> Result<(), PublishError> {
         Ok(_) => Err(PublishError::ShutDown { topic: topic.to_owned() }),
         Err(_) => {
             let why = outbox.engine.storage.health.get().error.unwrap_or_default();
-            let source = outbox.engine.storage.unavailable(format!("not reached since the start: {why}"));
+            let source = outbox.engine.storage.unavailable(format!("unreachable since the start: {why}"));
             Err(PublishError::Storage { topic: topic.to_owned(), source })
         }
     }
@@ -397,7 +397,7 @@ impl fmt::Debug for PublishAll {
     }
 }
 
-/// Keeps the compiler's word that both are `Send`, so that they can be awaited in a spawned task.
+/// Checks at compile time that both are `Send`, so that they can be awaited in a spawned task.
 const _: fn() = || {
     fn send<T: Send>(_: impl Fn(T)) {}
     send(|_: Publish| ());

@@ -12,8 +12,8 @@ use crate::runtime::circuit::{CircuitBreaker, LONGEST};
 
 /// The options of a bus.
 ///
-/// Every field has a default, so a configuration names only what it changes; unknown keys are refused. Durations
-/// are texts such as `"30s"`, `"4m"`, `"15days"`; none may be longer than 100 years.
+/// Every field has a default, so that a configuration contains only what it changes; unknown keys are errors. Durations
+/// are strings such as `"30s"`, `"4m"` or `"15days"`, of at most 100 years.
 ///
 /// ```
 /// let options: cap_core::CapOptions = serde_json::from_str(r#"{
@@ -28,121 +28,124 @@ use crate::runtime::circuit::{CircuitBreaker, LONGEST};
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct CapOptions {
-    /// The group of handlers that name none. Default: `cap.queue.` and the program's name in lower case, as CAP
+    /// The group of handlers that do not set one. Default: `cap.queue.` and the program's name in lower case, as CAP
     /// takes it from the entry assembly.
     pub default_group: String,
-    /// Put before every group's name with a dot. Default: none.
+    /// A prefix for the names of all groups, separated by a dot. Default: none.
     pub group_prefix: Option<String>,
-    /// Put before every topic with a dot: published, subscribed, and callbacks. Default: none.
+    /// A prefix for all topics, separated by a dot: those published and subscribed to, and callback topics. Default: none.
     pub topic_prefix: Option<String>,
-    /// How callback topics and the prefix go together. By default the sender writes the callback's full topic, prefix
-    /// included, and the answer goes there as it is written, so that services with different prefixes answer each
-    /// other. .NET CAP writes it without, and each consumer puts its own prefix before it: set this to true in a
-    /// fleet with .NET services that has a prefix. Default: false.
+    /// Whether callback topics are sent without the prefix, as .NET CAP does. By default the sender writes the full
+    /// callback topic including the prefix, and the reply is published to exactly that topic, so that services with
+    /// different prefixes can reply to each other. .NET CAP writes it without a prefix, and each consumer adds its own: set
+    /// this to true if a prefix is used together with .NET services. Default: false.
     pub dotnet_callback_prefix: bool,
-    /// The topics that a sender may have replies go to with `cap-callback-name`: patterns as of a subscription, compared
-    /// with the topic as it is sent, any prefix included. A reply is published with the rights of this service, so
-    /// without a list everybody who may write to one of its topics can publish wherever it can. A subscription may
-    /// have a list of its own. An empty list allows no replies. Where a handler sends a reply with
-    /// [`rewrite_callback`](crate::CapHeaders::rewrite_callback) is not checked. Default: any topic.
+    /// The topics that a sender may request replies to with `cap-callback-name`. These are patterns as in a subscription;
+    /// they are compared with the topic that the reply is published to, including any prefix. A reply is published with the
+    /// permissions of this service, so that without a list anyone who may write to one of its topics can publish wherever
+    /// it can. A subscription may have a list of its own. An empty list allows no replies. Topics that a handler sets with
+    /// [`rewrite_callback`](crate::CapHeaders::rewrite_callback) are not checked. Default: any topic.
     pub callbacks_to: Option<Vec<String>>,
-    /// What happens to a message that asks for a reply to another topic. Default: it is parked.
+    /// What happens to a message that requests a reply to another topic. Default: it is parked.
     pub callback_not_allowed: CallbackNotAllowed,
-    /// Whether a handler that returns `()` sends a reply, with an empty body, where the sender asks for one. .NET CAP
-    /// does, and its callers wait for it. Default: true.
+    /// Whether a handler that returns `()` sends a reply, with an empty body, if the sender requests one. .NET CAP does,
+    /// and its callers wait for it. Default: true.
     pub reply_to_unit: bool,
-    /// Whether a received message must name the topic that it was sent to: `cap-msg-name` equal to the routing key, on a
-    /// transport that has one (RabbitMQ). The handler is chosen by the name, so a broker's topic permissions mean nothing
-    /// within a group unless the two agree. One that differs is parked with
-    /// [`Reason::NameMismatch`](crate::storage::Reason::NameMismatch). Not looked at: queues of somebody else's
-    /// (`queue = ".."`), names given by [`map_incoming`](crate::CapBuilder::map_incoming), and messages whose routing key
-    /// is the group's own queue, as when an operator moves them there. Default: true.
+    /// Whether a received message must name the topic that it was sent to: `cap-msg-name` must equal the routing key, on
+    /// transports that have one (RabbitMQ). The name selects the handler, so that topic permissions at the broker have no
+    /// effect within a group unless the two are equal. A message in which they differ is parked with
+    /// [`Reason::NameMismatch`](crate::storage::Reason::NameMismatch). Not checked are existing queues (`queue = ".."`),
+    /// names set by [`map_incoming`](crate::CapBuilder::map_incoming), and messages whose routing key is the name of the
+    /// group's own queue, as when an operator moves them there. Default: true.
     pub match_routing_key: bool,
-    /// Keeps fleets apart that share a broker and a store: part of group names and of the exchange's name, and a
-    /// node works only on rows of its own version. One to 20 characters. Default: `v1`.
+    /// Separates deployments that share a broker and a storage: it is part of the names of groups and of the exchange, and
+    /// a node processes only rows of its own version. 1 to 20 characters. Default: `v1`.
     pub version: String,
-    /// The name of this node, unique among those that share the store. Default: the host's name, the process id
-    /// and a random part.
+    /// The name of this node, unique among those that share the storage. Default: the host name, the process id and a
+    /// random part.
     pub node_name: String,
-    /// This node's number for making ids, 0 to 1023. Default: the environment's `CAP_WORKERID`, else one that the
-    /// store finds free.
+    /// The worker id of this node, part of the ids that it generates: 0 to 1023. Default: the environment variable
+    /// `CAP_WORKERID`, otherwise an id that the storage assigns.
     pub worker_id: Option<u16>,
-    /// How many messages of one group run at the same time, over fresh ones and retries together, unless its
-    /// handlers say otherwise. With 1 they run in delivery order. Default: 1.
+    /// How many messages of one group are handled at the same time, new ones and retries together, unless its handlers set
+    /// it. With 1 they are handled in delivery order. Default: 1.
     pub group_concurrency: u16,
-    /// How many messages a group takes from the broker before the earlier ones are stored, and how many stored
-    /// ones it holds in memory before their handlers. Default: 256.
+    /// How many messages a group receives from the broker before earlier ones are stored, and how many stored messages wait
+    /// in memory for their handlers. Default: 256.
     pub prefetch: u16,
-    /// How many bytes of received messages the bus holds in memory, from their receipt until they are stored and their
-    /// handlers have ended; its groups share it in equal parts. A message that is larger than a part is taken alone. About
-    /// as much is fetched ahead of that from a broker, and about as much may be on its way into the store: with all of it
-    /// a process grows by at most three times as much, plus the largest message. At least 64 KiB. Default: 128 MiB.
+    /// How many bytes of received messages the bus keeps in memory, from receipt until they are stored and their handlers
+    /// have finished. The groups share it equally. A message that is larger than a group's share is received on its own.
+    /// About as much again is prefetched from the broker, and about as much may be on its way to the storage, so that a
+    /// process grows by at most three times this value plus the largest message. At least 64 KiB. Default: 128 MiB.
     pub receive_bytes: usize,
-    /// Whether two messages with one id, topic and body are two messages if the broker has verified them to be from two
-    /// users: RabbitMQ's property `user-id`, which it refuses from anybody else. For brokers on which several users
-    /// may write to the same topics. Senders must set the property then, and keep their user name while messages
-    /// are on their way; messages received before the option was set count as another user's. Default: false.
+    /// Whether two messages with the same id, topic and body are different messages if the broker has verified that they
+    /// are from different users: by RabbitMQ's property `user-id`, which it accepts only from that user. For brokers on
+    /// which several users may write to the same topics. Senders must then set the property, and must not change their user
+    /// name while messages are in flight. Messages received before the option was set count as those of another user.
+    /// Default: false.
     pub user_in_identity: bool,
     /// How long a handler may take before the attempt counts as failed. Default: no limit.
     #[serde(with = "humantime_serde")]
     pub handler_timeout: Option<Duration>,
-    /// When a failed handler is tried again. Default: CAP's; see [`RetryPolicy`].
+    /// When a failed attempt is retried. Default: CAP's policy; see [`RetryPolicy`].
     pub retry: RetryPolicy,
-    /// Whether errors may quote what a message carries: `invalid type: string "4111 1111 ..", expected i64` instead of
-    /// `invalid type: string, expected i64`. Errors are stored, logged and given to `on_failed`. What a handler says in
-    /// its own words is never looked at. Default: false.
+    /// Whether errors may quote values of the payload: `invalid type: string "4111 1111 ..", expected i64` instead of
+    /// `invalid type: string, expected i64`. Errors are stored, logged and passed to `on_failed`. Error texts written by
+    /// handlers are not filtered. Default: false.
     pub payload_in_errors: bool,
-    /// How often the process may die while a message is being handled (abort, out of memory, stack overflow, `exit`)
-    /// until the message is parked, with the reason
-    /// [`ProcessCrashed`](crate::storage::Reason::ProcessCrashed). Such a death counts as no attempt of `retry`, and the first
-    /// one of a message is not counted, since a node leases many messages and nothing says which of them it ran. Zero:
-    /// never; crashes are then recorded only. Default: 5.
+    /// How many crashes (abort, out of memory, stack overflow, `exit`) are counted for a message that was being handled
+    /// before it is parked with the reason [`ProcessCrashed`](crate::storage::Reason::ProcessCrashed). A crash does not count
+    /// as an attempt of `retry`. The first one of a message is not counted, since a node leases many messages and it is not
+    /// recorded which of them it was handling. Zero: the message is never parked, crashes are only recorded. Default: 5.
     pub crash_limit: u32,
-    /// When subscribers pause because what they depend on is away. Default: never.
+    /// When subscribers are paused because a dependency is down. Default: never.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// When a message that the broker refused is sent again. A broker that cannot be reached counts for nothing:
-    /// messages wait for it. Default: CAP's; see [`RetryPolicy`].
+    /// When a message that the broker rejected is sent again. While the broker is unreachable messages wait, and no attempts
+    /// are counted. Default: CAP's policy; see [`RetryPolicy`].
     pub publish_retry: RetryPolicy,
-    /// What it means that no queue wanted a published message. Default: success, with a warning and a counter.
+    /// How a message that the broker could not route to any queue is treated. Default: as sent, with a warning and a
+    /// counter.
     pub unrouted: Unrouted,
-    /// How long a message that succeeded is kept. Zero deletes it at once, and with it the memory that it was
-    /// received before. Default: one day.
+    /// How long a message that succeeded is kept. Zero deletes it at once, and duplicates of it are then no longer
+    /// recognized. Default: one day.
     #[serde(with = "humantime_serde")]
     pub succeeded_expire_after: Duration,
-    /// How long a message that failed for good is kept. One that has attempts left never expires. Default: 15 days.
+    /// How long a message that failed for good is kept. A message that has attempts left never expires. Default: 15 days.
     #[serde(with = "humantime_serde")]
     pub failed_expire_after: Duration,
     /// How often expired messages are deleted. Default: five minutes.
     #[serde(with = "humantime_serde")]
     pub collector_interval: Duration,
-    /// How many messages of a table the collector deletes in one transaction. Default: 1000.
+    /// How many expired messages of a table are deleted in one transaction. Default: 1000.
     pub collector_batch: usize,
-    /// How long the claim on a message lasts without a heartbeat, and so how soon the work of a dead node goes on
-    /// elsewhere. At least one second. Default: 30 seconds.
+    /// How long a lease lasts unless it is renewed, and therefore how soon other nodes take over the messages of a dead
+    /// node. At least one second. Default: 30 seconds.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
-    /// After so many leases without a sign of life a runtime counts as dead, its threads blocked by handlers that do not
-    /// come back: its leases and its worker id are renewed no longer, with an ERROR, and other nodes take over. Only on
-    /// stores that renew [apart](crate::storage::Storage::apart) from the runtime (PostgreSQL, SQLite); on others the leases
-    /// of a blocked runtime run out anyway. At least 2. Default: 10, which is five minutes.
+    /// After how many lease durations without a response the runtime counts as dead, with its threads blocked by handlers
+    /// that do not return. Its leases and its worker id are then no longer renewed, an ERROR is logged, and other nodes take
+    /// over. This applies only to storages that renew leases [on a separate thread](crate::storage::Storage::apart)
+    /// (PostgreSQL, SQLite); on others the leases of a blocked runtime expire anyway. At least 2. Default: 10, which is five
+    /// minutes.
     pub runtime_dead_after: u32,
-    /// How often the store is asked for due work when nothing has announced any. Messages of this process never
-    /// wait for it. Default: 10 seconds.
+    /// How often the storage is polled for due work that was not announced. Messages of this process never wait for it.
+    /// Default: 10 seconds.
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
-    /// How many messages on their way to the broker are held in memory; more wait in the store. Default: 4096.
+    /// How many messages on their way to the broker are kept in memory; more wait in the storage. Default: 4096.
     pub relay_buffer: usize,
-    /// How many messages go to the store or to the broker in one call at most. Default: 512.
+    /// The most messages in one call to the storage or to the broker. Default: 512.
     pub batch_size: usize,
-    /// The largest message to publish, headers and body together, in bytes. A broker has a limit of its own, and what
-    /// is larger fails as refused: RabbitMQ's `max_message_size` is 16 MiB by default since 4.0, and was 128 MiB
-    /// before. Default: 128 MiB.
+    /// The largest message that can be published, headers and body together, in bytes. A broker has a limit of its own, and
+    /// rejects larger messages: RabbitMQ's `max_message_size` is 16 MiB by default since 4.0, and was 128 MiB before.
+    /// Default: 128 MiB.
     pub max_message_size: usize,
-    /// How long `publish` waits for the store. Default: 30 seconds.
+    /// How long `publish` waits for the storage. Default: 30 seconds.
     #[serde(with = "humantime_serde")]
     pub publish_timeout: Duration,
-    /// How long `start` waits for store and broker before it goes on without them. What is merely away delays
-    /// work; what is wrong (permissions, a foreign schema) is an error if it shows within this time. Default: 10 seconds.
+    /// How long `start` waits for the storage and the broker before it returns while they are still unavailable. Errors that
+    /// need operator action (permissions, a foreign schema) fail the start if they occur within this time. Default: 10
+    /// seconds.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
     /// How long `shutdown` lets running handlers finish. Default: 30 seconds.
@@ -150,15 +153,15 @@ pub struct CapOptions {
     pub shutdown_timeout: Duration,
 }
 
-/// What it means that no queue wanted a published message.
+/// How a message that the broker could not route to any queue is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unrouted {
-    /// An event may have no audience yet: success, with a warning, the counter `cap_unrouted_total`, and the row
-    /// findable by [`Reason::Unrouted`](crate::storage::Reason::Unrouted).
+    /// As sent, since an event may have no subscribers yet. A warning is logged, `cap_unrouted_total` is incremented, and
+    /// the row can be found by [`Reason::Unrouted`](crate::storage::Reason::Unrouted).
     #[default]
     Succeed,
-    /// A failed attempt, retried by the policy `publish_retry`.
+    /// As a failed attempt, which is retried by the policy `publish_retry`.
     Fail,
 }
 
@@ -204,15 +207,15 @@ impl Default for CapOptions {
     }
 }
 
-/// The least that [`CapOptions::receive_bytes`] may be: with less, messages of the usual size would go one by one.
+/// The minimum of [`CapOptions::receive_bytes`]. With less, messages of ordinary size would be received one at a time.
 const LEAST_RECEIVE_BYTES: usize = 64 * 1024;
 
 impl CapOptions {
-    /// Checks every range, so that a mistake is found at start-up.
+    /// Checks all options, so that a mistake is found at the start.
     ///
     /// # Errors
     ///
-    /// [`StartError::Option`] naming the first option that is out of range.
+    /// [`StartError::Option`] with the first option that is out of range.
     pub fn validate(&self) -> Result<(), StartError> {
         let fail = |option, reason: String| Err(StartError::Option { option, reason });
         if let Err(error) = validate_group(&self.default_group) {
@@ -291,7 +294,7 @@ impl CapOptions {
         Ok(())
     }
 
-    /// The worker id from the option, or from the environment's `CAP_WORKERID`.
+    /// The worker id from the option, or from the environment variable `CAP_WORKERID`.
     pub(crate) fn configured_worker(&self) -> Result<Option<u16>, StartError> {
         if self.worker_id.is_some() {
             return Ok(self.worker_id);
@@ -308,7 +311,7 @@ impl CapOptions {
         }
     }
 
-    /// A topic with the prefix before it.
+    /// A topic with its prefix.
     pub(crate) fn full_topic(&self, topic: &str) -> String {
         match &self.topic_prefix {
             Some(prefix) => format!("{prefix}.{topic}"),
@@ -316,12 +319,12 @@ impl CapOptions {
         }
     }
 
-    /// What a sender writes as the callback's topic.
+    /// The callback topic as a sender writes it into the header.
     pub(crate) fn written_callback(&self, topic: &str) -> String {
         if self.dotnet_callback_prefix { topic.to_owned() } else { self.full_topic(topic) }
     }
 
-    /// Where an answer goes that was asked for to this topic.
+    /// The topic that a reply is published to, for a callback topic as it is written in the header.
     pub(crate) fn answered_callback(&self, written: &str) -> String {
         if self.dotnet_callback_prefix { self.full_topic(written) } else { written.to_owned() }
     }
@@ -356,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_caps_and_valid() {
+    fn defaults_are_those_of_cap_and_valid() {
         let options = CapOptions::default();
         options.validate().unwrap();
         assert_eq!(options.succeeded_expire_after.as_secs(), 86_400);
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn options_survive_a_round_trip_and_refuse_unknown_keys() {
+    fn options_round_trip_through_json_and_unknown_keys_fail() {
         let options = CapOptions::default();
         let text = serde_json::to_string(&options).unwrap();
         assert_eq!(serde_json::from_str::<CapOptions>(&text).unwrap(), options);
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_checked_by_name() {
+    fn validate_names_the_option_that_is_out_of_range() {
         #[track_caller]
         fn check(option: &str, change: impl FnOnce(&mut CapOptions)) {
             let mut options = CapOptions::default();
@@ -413,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_put_together_as_cap_does() {
+    fn full_names_are_composed_as_in_cap() {
         let mut options = CapOptions { default_group: "cap.queue.orders".into(), ..CapOptions::default() };
         assert_eq!(options.full_group(None), "cap.queue.orders.v1");
         options.group_prefix = Some("eu".into());
