@@ -234,8 +234,8 @@ async fn what_has_expired_is_deleted_and_what_has_attempts_left_is_not() {
         .subscribe("good", async || ())
         .subscribe("bad", async || Err::<(), _>("never"))
         .configure(|options| {
-            options.failed_expire_after = Duration::from_secs(15 * 86_400);
-            options.retry = RetryPolicy::fixed(Duration::from_secs(86_400), 4);
+            options.failed_expire_after = Duration::from_secs(36 * 3600);
+            options.retry = RetryPolicy::fixed(Duration::from_secs(6 * 3600), 4);
         })
         .start()
         .await
@@ -243,17 +243,14 @@ async fn what_has_expired_is_deleted_and_what_has_attempts_left_is_not() {
     let good = cap.publish("good", &()).await.unwrap();
     let bad = cap.publish("bad", &()).await.unwrap();
     let there = async |side, id: &MessageId| !cap.monitor().find(side, id.as_str()).await.unwrap().is_empty();
-    let day = Duration::from_secs(86_400);
+    let hours = |hours: u64| Duration::from_hours(hours);
     tokio::time::sleep(Duration::from_mins(24 * 60 - 10)).await;
     assert!(there(Side::Inbox, &good).await && there(Side::Outbox, &good).await);
     tokio::time::sleep(Duration::from_secs(1200)).await;
     assert!(!there(Side::Inbox, &good).await && !there(Side::Outbox, &good).await);
-    tokio::time::sleep(16 * day).await;
-    assert!(
-        there(Side::Inbox, &bad).await,
-        "its last attempt failed after three days: kept until the eighteenth"
-    );
-    tokio::time::sleep(2 * day).await;
+    tokio::time::sleep(hours(21)).await;
+    assert!(there(Side::Inbox, &bad).await, "its last attempt failed after 18 hours: kept until the 54th");
+    tokio::time::sleep(hours(12)).await;
     assert!(!there(Side::Inbox, &bad).await);
     cap.shutdown().await.unwrap();
 }

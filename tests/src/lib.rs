@@ -18,16 +18,15 @@ pub mod pages;
 mod pair;
 mod patience;
 mod policy;
-mod proxy;
 mod python;
 mod scene;
 
+pub use cap_test_proxy::{Network, Proxy};
 pub use foreign::{Foreign, Listener, long_strings};
 pub use log::Log;
 pub use pair::{Broker, GROUPS, Pair, Place, Store};
 pub use patience::{heard, soon, until};
 pub use policy::Policy;
-pub use proxy::Proxy;
 pub use python::python;
 pub use scene::{SECRET, Scene, scene};
 
@@ -35,6 +34,13 @@ pub use scene::{SECRET, Scene, scene};
 #[must_use]
 pub fn amqp_url() -> String {
     std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672".to_owned())
+}
+
+/// The user that the tests log in to the broker as.
+#[must_use]
+pub fn amqp_user() -> String {
+    let url: lapin::uri::AMQPUri = amqp_url().parse().expect("AMQP_URL is a URL");
+    url.authority.userinfo.username
 }
 
 /// The database of the tests.

@@ -7,7 +7,7 @@ use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::{Side, Status};
 use cap_postgres::Postgres;
-use cap_tests::{Proxy, Scene, amqp_url, database_url, heard, scene, until};
+use cap_tests::{Network, Proxy, Scene, amqp_url, database_url, heard, scene, until};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 
@@ -145,8 +145,8 @@ async fn nothing_is_asked_of_the_database_while_messages_wait_at_the_broker() {
     const MESSAGES: usize = 1000;
     const WAIT: Duration = Duration::from_secs(12);
     scene(async |scene| {
-        let network = Proxy::down(&database_url()).await;
-        network.mend();
+        let network = Proxy::start_down(&database_url()).await;
+        network.set(Network::Up);
         let pool = PgPool::connect(&network.url(&database_url())).await.unwrap();
         let storage = Postgres::new(pool).schema(scene.name());
         let (tell, mut told) = mpsc::channel(MESSAGES);
@@ -176,9 +176,9 @@ async fn nothing_is_asked_of_the_database_while_messages_wait_at_the_broker() {
         })
         .await;
         aside.close().await;
-        let before = network.spoken();
+        let before = network.client_writes();
         heard(&mut told).await;
-        let spoken = network.spoken() - before;
+        let spoken = network.client_writes() - before;
         // Leases, this node's number, a look for what others left: for a thousand messages as for none. The claim
         // that brought the first one back is in it, too.
         assert!(spoken < 60, "{spoken} times while {MESSAGES} messages waited");

@@ -2,7 +2,7 @@
 
 use cap_core::prelude::*;
 use cap_core::storage::Reason;
-use cap_tests::{Scene, heard, scene, until};
+use cap_tests::{Scene, amqp_user, heard, scene, until};
 use lapin::BasicProperties;
 use tokio::sync::mpsc;
 
@@ -72,7 +72,7 @@ async fn a_verified_user_can_be_part_of_the_identity() {
         let plain = BasicProperties::default().with_headers(cap_tests::long_strings(&headers));
         // The broker refuses anybody's name but that of the connection's own user.
         for _ in 0..2 {
-            foreign.publish("pay", plain.clone().with_user_id("guest".into()), b"7").await;
+            foreign.publish("pay", plain.clone().with_user_id(amqp_user().into()), b"7").await;
             foreign.publish("pay", plain.clone(), b"7").await;
         }
         foreign.send_named("pay", "end", b"9").await;

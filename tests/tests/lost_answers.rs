@@ -6,7 +6,7 @@ use std::time::Duration;
 use cap_core::prelude::*;
 use cap_core::storage::Side;
 use cap_postgres::Postgres;
-use cap_tests::{Proxy, Scene, database_url, heard, scene, until};
+use cap_tests::{Network, Proxy, Scene, database_url, heard, scene, until};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::mpsc;
 
@@ -37,7 +37,7 @@ async fn cut_meanwhile(scene: &Scene, network: &Proxy) {
         (count > 0).then_some(())
     })
     .await;
-    network.break_off().await;
+    network.break_connections().await;
 }
 
 /// A bus that reaches its database through a network, and what its handlers have seen. Its leases and polls take too
@@ -61,8 +61,8 @@ async fn through(scene: &Scene, network: &Proxy) -> (Cap, Postgres, mpsc::Receiv
 }
 
 async fn network() -> Proxy {
-    let network = Proxy::down(&database_url()).await;
-    network.mend();
+    let network = Proxy::start_down(&database_url()).await;
+    network.set(Network::Up);
     network
 }
 

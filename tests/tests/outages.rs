@@ -5,7 +5,7 @@ use std::time::Duration;
 use cap_core::prelude::*;
 use cap_core::{CapBuilder, Phase};
 use cap_postgres::Postgres;
-use cap_tests::{Proxy, Scene, amqp_url, database_url, heard, scene, until};
+use cap_tests::{Network, Proxy, Scene, amqp_url, database_url, heard, scene, until};
 use tokio::sync::mpsc;
 
 fn hearing(builder: CapBuilder) -> (CapBuilder, mpsc::Receiver<u32>) {
@@ -27,7 +27,7 @@ async fn healthy(cap: &Cap) {
 #[tokio::test]
 async fn a_broker_that_comes_late_is_waited_for() {
     scene(async |scene| {
-        let network = Proxy::down(&amqp_url()).await;
+        let network = Proxy::start_down(&amqp_url()).await;
         let transport = scene.transport_at(&network.url(&amqp_url()));
         let (builder, mut told) = hearing(scene.builder_on(scene.storage(), transport));
         let cap = scene.start(builder).await;
@@ -36,7 +36,7 @@ async fn a_broker_that_comes_late_is_waited_for() {
         assert!(health.storage.up && !health.is_healthy());
         assert!(!health.groups[0].consumer.up);
         assert!(health.groups[0].consumer.error.is_some());
-        network.mend();
+        network.set(Network::Up);
         assert_eq!(heard(&mut told).await, 1);
         healthy(&cap).await;
     })
@@ -62,18 +62,18 @@ async fn a_dead_letter_queue_that_is_not_there_yet_holds_up_nothing() {
 #[tokio::test]
 async fn a_broker_that_goes_away_and_comes_back() {
     scene(async |scene| {
-        let network = Proxy::down(&amqp_url()).await;
-        network.mend();
+        let network = Proxy::start_down(&amqp_url()).await;
+        network.set(Network::Up);
         let transport = scene.transport_at(&network.url(&amqp_url()));
         let (builder, mut told) = hearing(scene.builder_on(scene.storage(), transport));
         let cap = scene.start(builder).await;
         for round in 0..3 {
             cap.publish("work", &(2 * round)).await.unwrap();
             assert_eq!(heard(&mut told).await, 2 * round);
-            network.cut();
+            network.set(Network::Down);
             cap.publish("work", &(2 * round + 1)).await.unwrap();
             until("the bus has noticed", async || (!cap.health().await.is_healthy()).then_some(())).await;
-            network.mend();
+            network.set(Network::Up);
             assert_eq!(heard(&mut told).await, 2 * round + 1);
         }
         healthy(&cap).await;
@@ -84,7 +84,7 @@ async fn a_broker_that_goes_away_and_comes_back() {
 #[tokio::test]
 async fn a_database_that_comes_late_is_waited_for() {
     scene(async |scene| {
-        let network = Proxy::down(&database_url()).await;
+        let network = Proxy::start_down(&database_url()).await;
         let storage = Postgres::connect_lazy(&network.url(&database_url())).unwrap().schema(scene.name());
         let (builder, mut told) = hearing(scene.builder_on(storage, scene.transport()));
         let cap = scene.start(builder).await;
@@ -92,7 +92,8 @@ async fn a_database_that_comes_late_is_waited_for() {
         assert_eq!(health.phase, Phase::Starting);
         assert!(!health.storage.up && health.storage.error.is_some());
         // Waits for the database, and is none the worse for it.
-        let (published, ()) = tokio::join!(cap.publish("work", &1).into_future(), async { network.mend() });
+        let (published, ()) =
+            tokio::join!(cap.publish("work", &1).into_future(), async { network.set(Network::Up) });
         published.unwrap();
         assert_eq!(heard(&mut told).await, 1);
         healthy(&cap).await;
@@ -103,8 +104,8 @@ async fn a_database_that_comes_late_is_waited_for() {
 #[tokio::test]
 async fn a_database_that_goes_away_and_comes_back() {
     scene(async |scene| {
-        let network = Proxy::down(&database_url()).await;
-        network.mend();
+        let network = Proxy::start_down(&database_url()).await;
+        network.set(Network::Up);
         let storage = Postgres::connect_lazy(&network.url(&database_url())).unwrap().schema(scene.name());
         let (builder, mut told) = hearing(scene.builder_on(storage, scene.transport()));
         let cap = scene.start(builder).await;
@@ -112,14 +113,14 @@ async fn a_database_that_goes_away_and_comes_back() {
         for round in 0..2 {
             cap.publish("work", &(3 * round)).await.unwrap();
             assert_eq!(heard(&mut told).await, 3 * round);
-            network.cut();
+            network.set(Network::Down);
             // What is received meanwhile stays with the broker, and is stored later; what is published waits.
             let number = 3 * round + 1;
             foreign.send_named("work", &format!("round-{round}"), number.to_string().as_bytes()).await;
             let publish = cap.publish("work", &(3 * round + 2)).into_future();
             let mend = async {
                 until("the bus has noticed", async || (!cap.health().await.storage.up).then_some(())).await;
-                network.mend();
+                network.set(Network::Up);
             };
             let (published, ()) = tokio::join!(publish, mend);
             published.unwrap();
@@ -136,7 +137,7 @@ async fn a_database_that_goes_away_and_comes_back() {
 #[tokio::test]
 async fn publishing_without_a_database_ends_with_an_error() {
     scene(async |scene: &Scene| {
-        let network = Proxy::down(&database_url()).await;
+        let network = Proxy::start_down(&database_url()).await;
         let storage = Postgres::connect_lazy(&network.url(&database_url())).unwrap().schema(scene.name());
         let builder = scene.builder_on(storage, scene.transport()).publish_only().configure(|options| {
             options.start_timeout = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use cap_core::CapBuilder;
 use cap_core::prelude::*;
 use cap_core::storage::Side;
 use cap_postgres::PgTx;
-use cap_tests::{Scene, heard, scene};
+use cap_tests::{Network, Proxy, Scene, amqp_url, heard, scene};
 use sqlx::{Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
 
@@ -131,7 +131,7 @@ async fn a_transaction_that_failed_publishes_nothing() {
 #[tokio::test]
 async fn a_commit_does_not_wait_for_the_broker() {
     scene(async |scene| {
-        let network = cap_tests::Proxy::down(&cap_tests::amqp_url()).await;
+        let network = Proxy::start_down(&amqp_url()).await;
         let transport = scene.transport_at(&network.url(&cap_tests::amqp_url()));
         let (builder, mut told) = telling(scene.builder_on(scene.storage(), transport));
         let builder = builder.configure(|options| options.start_timeout = Duration::from_millis(200));
@@ -143,7 +143,7 @@ async fn a_commit_does_not_wait_for_the_broker() {
         cap.publish("order.placed", &2).delay(Duration::from_millis(1)).within(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         assert!(!cap.health().await.transport.up);
-        network.mend();
+        network.set(Network::Up);
         let mut both = [heard(&mut told).await, heard(&mut told).await];
         both.sort_unstable();
         assert_eq!(both, [1, 2]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cap_core::prelude::*;
 use cap_core::storage::{Reason, Side};
-use cap_tests::{Scene, heard, long_strings, scene};
+use cap_tests::{Scene, amqp_user, heard, long_strings, scene};
 use lapin::BasicProperties;
 use tokio::sync::mpsc;
 
@@ -75,16 +75,16 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
             ("cap-request-user", "admin"),
         ];
         let properties =
-            BasicProperties::default().with_headers(long_strings(&named)).with_user_id("guest".into());
+            BasicProperties::default().with_headers(long_strings(&named)).with_user_id(amqp_user().into());
         foreign.publish("work", properties, b"{}").await;
-        assert_eq!(service.handled().await, ("work".to_owned(), Some("guest".to_owned())));
+        assert_eq!(service.handled().await, ("work".to_owned(), Some(amqp_user())));
         let sent = reply.next().await;
         let header = |name: &str| {
             let headers = sent.properties.headers().as_ref().unwrap().inner();
             headers.get(name).and_then(|value| value.as_long_string()).map(ToString::to_string)
         };
         assert_eq!(header("cap-request-name").as_deref(), Some("work"));
-        assert_eq!(header("cap-request-user").as_deref(), Some("guest"));
+        assert_eq!(header("cap-request-user").as_deref(), Some(&*amqp_user()));
         assert_eq!(header("cap-verified-user"), None);
         // Without a verified user none is named, whatever the message says.
         let named = [

@@ -1,11 +1,10 @@
 //! The suite that every transport must pass, on both kinds of queue.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
+use crate::support::Place;
+use crate::support::proxy::Proxy;
 use bytes::Bytes;
 use cap_conformance::transport::TransportFixture;
 use cap_core::message::Headers;
@@ -13,8 +12,6 @@ use cap_rabbitmq::{QueueType, RabbitMq};
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use support::Place;
-use support::proxy::Proxy;
 
 struct Corner {
     place: Place,
@@ -61,7 +58,7 @@ impl TransportFixture for Corner {
     }
 
     async fn interrupt(&self) -> bool {
-        self.proxy.cut();
+        self.proxy.close_connections();
         true
     }
 }

@@ -1,12 +1,10 @@
 //! Delays on a real broker: what is declared for them, and what is done when it is not as it should be.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{Place, message, receive, soon, today};
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::message::Message;
 use cap_core::transport::{Delayed, Destination, Incoming, Sent, Transport};
@@ -14,7 +12,6 @@ use cap_rabbitmq::RabbitMq;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
-use support::{Place, message, receive, soon, today};
 
 fn durable() -> QueueDeclareOptions {
     QueueDeclareOptions { durable: true, ..Default::default() }

@@ -1,11 +1,10 @@
 //! Exchanges and queues that are there already, declared by somebody else in another way.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support;
+use crate::support::log::Log;
+use crate::support::{Place, message, plain_channel, receive, soon, start};
 use cap_core::error::TransportErrorKind;
 use cap_core::transport::{GroupSpec, Sent, Transport};
 use lapin::options::{
@@ -13,8 +12,6 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use support::log::Log;
-use support::{Place, message, plain_channel, receive, soon, start};
 
 fn arguments<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
     FieldTable::from(BTreeMap::from(arguments.map(|(name, value)| (name.into(), value))))

@@ -1,13 +1,10 @@
 //! What a foreign sender may do without stopping a consumer. The broker forwards all of it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
+use crate::support;
+use crate::support::raw::{RawClient, long, short, value};
+use crate::support::{Place, message, receive, soon};
 use cap_core::transport::{Acknowledge, Consumer, Incoming, Transport};
 use cap_rabbitmq::RabbitMq;
-use support::raw::{RawClient, long, short, value};
-use support::{Place, message, receive, soon};
 
 const HEADERS: u16 = 1 << 13;
 const MESSAGE_ID: u16 = 1 << 7;

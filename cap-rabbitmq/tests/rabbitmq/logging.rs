@@ -1,19 +1,16 @@
 //! What is logged, and what must not be.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::support;
+use crate::support::log::Log;
+use crate::support::proxy::Proxy;
+use crate::support::{Place, message, soon};
 use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::RabbitMq;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
-use support::log::Log;
-use support::proxy::Proxy;
-use support::{Place, message, soon};
 use tracing_subscriber::filter::LevelFilter;
 
 /// From version 4 on the broker drops what it has delivered often, and it is version 4 here by hearsay.
@@ -90,7 +87,7 @@ async fn neither_bodies_nor_passwords_are_logged() {
     tracing_subscriber::fmt().with_writer(log.clone()).with_env_filter("debug").with_ansi(false).init();
     let place = Place::new();
     let proxy = Proxy::start().await;
-    proxy.rename(b"\x02XCS", b"\x02CCS");
+    proxy.replace(b"\x02XCS", b"\x02CCS");
     let transport = support::start(place.transport_at(&proxy.url()));
     let answers = soon(transport.send(&[message("7", "nobody.wants.this", "s3cret")])).await;
     assert_eq!(*answers[0].as_ref().unwrap(), Sent::Unrouted);

@@ -1,14 +1,14 @@
 //! Ways to log in other than a fixed password, at a broker of the test's own: certificates, tokens, passwords that change.
 //! Issue 8, rows 7 and 8.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use crate::support;
+use crate::support::log::Log;
+use crate::support::private_broker::{PrivateBroker, free_port};
+use crate::support::{message, receive, soon, start};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use cap_core::error::TransportError;
@@ -16,9 +16,6 @@ use cap_core::transport::{Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::{ClientIdentity, Credentials, QueueType, RabbitMq};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKeyChain};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use support::log::Log;
-use support::private_broker::{PrivateBroker, free_port};
-use support::{message, receive, soon, start};
 
 /// A broker that has just started may take its time on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -241,7 +238,7 @@ async fn a_user_without_rights_to_configure_joins_with_a_warning(scene: &mut Sce
 
 /// Issue 9, row 16: `docs/security.md` has the patterns for a service with the group `stock.v1`.
 async fn the_rights_that_the_page_gives_are_enough(scene: &mut Scene) {
-    let page = include_str!("../../docs/security.md");
+    let page = include_str!("../../../docs/security.md");
     let pattern = |right: &str| {
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("{right}: ")));
         line.unwrap().to_owned()

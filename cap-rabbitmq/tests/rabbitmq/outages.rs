@@ -1,16 +1,13 @@
 //! Connections that break, hang, are blocked or never come about.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
+use crate::support::proxy::Proxy;
+use crate::support::raw::{method, short};
+use crate::support::{Place, message, soon};
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, GroupSpec, Sent, Transport};
-use support::proxy::Proxy;
-use support::raw::{method, short};
-use support::{Place, message, soon};
 use tokio::net::TcpListener;
 
 async fn send_one(transport: &impl Transport, id: &str) -> Result<Sent, TransportError> {
@@ -26,7 +23,7 @@ async fn after_a_cut_the_next_calls_work_again() {
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Routed);
     let tag = support::receive(&mut consumer, 1).await[0].tag;
-    proxy.cut();
+    proxy.close_connections();
     let error = soon(consumer.receive(1)).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     // The delivery of a connection that is gone.
@@ -91,7 +88,7 @@ async fn a_blocked_connection_ends_with_unavailable_and_then_works_again() {
     let transport =
         support::start(place.transport_at(&proxy.url()).confirm_timeout(Duration::from_millis(300)));
     assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Routed);
-    proxy.inject(&method(0, 10, 60, &short(b"low on memory")));
+    proxy.write_to_clients(&method(0, 10, 60, &short(b"low on memory")));
     // lapin learns of it in its own time; until then messages pass.
     let error = soon(async {
         loop {
@@ -105,7 +102,7 @@ async fn a_blocked_connection_ends_with_unavailable_and_then_works_again() {
     let error = send_one(&transport, "3").await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("blocked publishers"), "{error}");
     let before = support::ready(&channel, &queue).await;
-    proxy.inject(&method(0, 10, 61, b""));
+    proxy.write_to_clients(&method(0, 10, 61, b""));
     assert_eq!(send_one(&transport, "4").await.unwrap(), Sent::Routed);
     assert_eq!(support::ready(&channel, &queue).await, before + 1, "nothing was held back and sent later");
     assert_eq!(proxy.accepted(), 1);
@@ -123,7 +120,7 @@ async fn several_batches_at_once_share_an_outage() {
     let sending = futures_util::future::join_all(ids.map(|id| send_one(&transport, id)));
     let cutting = async {
         tokio::task::yield_now().await;
-        proxy.cut();
+        proxy.close_connections();
         proxy.stall(false);
     };
     let (answers, ()) = tokio::join!(sending, cutting);
@@ -143,7 +140,7 @@ async fn a_host_that_is_down_is_passed_over() {
     let login = url.rsplit_once('@').map_or("amqp://", |(login, _)| login);
     let separator = if login.ends_with('/') { "" } else { "@" };
     let transport = place
-        .transport_at(&format!("{login}{separator}{free},127.0.0.1:{}", proxy.port))
+        .transport_at(&format!("{login}{separator}{free},127.0.0.1:{}", proxy.port()))
         .hosts(["127.0.0.1:1"]);
     let transport = support::start(transport);
     assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Unrouted);
@@ -236,7 +233,7 @@ async fn channels_that_the_broker_closes_use_up_no_connection_for_good() {
     let place = Place::new();
     let proxy = Proxy::start().await;
     // The transport would not send such a header.
-    proxy.rename(b"\x02XCS", b"\x02CCS");
+    proxy.replace(b"\x02XCS", b"\x02CCS");
     let url = format!("{}?channel_max=5", proxy.url());
     let transport = support::start(place.transport_at(&url));
     let mut bystander = soon(transport.consume(&place.spec("by", &["ok"], 10))).await.unwrap();
@@ -281,7 +278,7 @@ async fn a_probe_tells_whether_messages_could_be_sent() {
     assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Unrouted);
     soon(transport.probe()).await.unwrap();
     assert_eq!((proxy.accepted(), proxy.count_methods(20, 10)), (1, 1), "one connection, one channel");
-    proxy.inject(&method(0, 10, 60, &short(b"low on memory")));
+    proxy.write_to_clients(&method(0, 10, 60, &short(b"low on memory")));
     let error = soon(async {
         loop {
             match transport.probe().await {
@@ -292,7 +289,7 @@ async fn a_probe_tells_whether_messages_could_be_sent() {
     });
     assert!(error.await.to_string().contains("blocked publishers"));
     // The broker goes away and comes back.
-    proxy.cut();
+    proxy.close_connections();
     soon(async {
         while proxy.accepted() == 1 || transport.probe().await.is_err() {
             drop(transport.probe().await);

@@ -1,9 +1,8 @@
 //! Groups: what is declared for them, and how their messages are handed out and acknowledged.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Proxy;
+use crate::support::{Place, message, receive, soon};
 use cap_core::transport::{Acknowledge, Consumer, Sent, Tag, Transport};
 use futures_util::FutureExt;
 use lapin::ExchangeKind;
@@ -11,8 +10,6 @@ use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use support::proxy::Proxy;
-use support::{Place, message, receive, soon};
 
 fn durable() -> QueueDeclareOptions {
     QueueDeclareOptions { durable: true, ..Default::default() }

@@ -1,17 +1,16 @@
 //! What became of each message of a batch.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
+use crate::support::proxy::Proxy;
+use crate::support::{Place, message, soon};
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::message::{Headers, Message};
 use cap_core::transport::{Sent, Transport};
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use support::proxy::Proxy;
-use support::{Place, message, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unrouted_messages_are_told_from_the_others() {
@@ -108,7 +107,7 @@ async fn the_one_that_the_broker_closes_the_channel_for_is_found() {
         })
         .collect();
     let proxy = Proxy::start().await;
-    proxy.rename(b"\x02XCS", b"\x02CCS");
+    proxy.replace(b"\x02XCS", b"\x02CCS");
     let transport = support::start(place.transport_at(&proxy.url()));
     let answers = soon(transport.send(&batch)).await;
     for (n, answer) in answers.iter().enumerate() {

@@ -1,17 +1,14 @@
 //! Settings are judged when the bus starts, without the network, and the password is shown nowhere.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
+use crate::support::log::Log;
 use cap_core::UnverifiedTransport;
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::transport::{Transport, TransportContext};
 use cap_rabbitmq::{ClientIdentity, QueueType, RabbitMq, RabbitMqOptions};
 use rcgen::KeyPair;
-use support::log::Log;
 
 fn start(transport: &RabbitMq) -> Result<(), TransportError> {
     transport.start(&TransportContext { node: "node".into(), version: "v1".into() })

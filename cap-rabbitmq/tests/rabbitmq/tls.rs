@@ -1,15 +1,12 @@
 //! A broker behind TLS: whom the transport trusts, and that it works the same there.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
+use crate::support::raw::{RawClient, long, short, value};
+use crate::support::{Place, message, soon};
 use cap_core::transport::{Sent, Transport};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use support::raw::{RawClient, long, short, value};
-use support::{Place, message, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

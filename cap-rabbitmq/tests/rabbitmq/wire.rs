@@ -1,15 +1,14 @@
 //! What goes over the wire, in both directions.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
+use crate::support::{Place, receive, soon};
 use cap_core::message::{Headers, Message};
 use cap_core::transport::{Acknowledge, Consumer, Sent, Transport};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
-use support::{Place, receive, soon};
 
 /// The first test vector of cap-compat section 19.
 #[tokio::test]

@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::now;
 use crate::job::{FOLLOW, Job, ONCE, PLAIN};
-use crate::network::Network;
 use crate::outcome::RowOutcome;
 use crate::process::{Node, program};
 use crate::rows::{Rows, create_shop, drop_all, held, unlocked};
 use crate::settings::Settings;
+use cap_test_proxy::Proxy;
 
 /// Where a scenario takes place.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub struct Arena {
     amqp: String,
     pub(crate) pool: PgPool,
     /// What is between the nodes and the servers.
-    pub(crate) broker: Network,
-    pub(crate) database: Network,
+    pub(crate) broker: Proxy,
+    pub(crate) database: Proxy,
     settings: Settings,
     folder: PathBuf,
     nodes: AtomicU64,
@@ -60,7 +60,7 @@ impl Arena {
         create_shop(&pool, &scene).await;
         let folder = std::env::temp_dir().join(&scene);
         std::fs::create_dir(&folder).expect("a folder for the nodes' notes");
-        let (broker, network) = (Network::to(amqp).await, Network::to(database).await);
+        let (broker, network) = (Proxy::start(amqp).await, Proxy::start(database).await);
         let settings = Settings {
             amqp: broker.url(amqp),
             database: network.url(database),

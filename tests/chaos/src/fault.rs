@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tokio::time::sleep;
 
 use crate::arena::Arena;
-use crate::network::Mood;
 use crate::process::Node;
 use crate::scenario::Servers;
+use cap_test_proxy::Network;
 
 /// The name of the role that nodes log in as on a private database.
 pub(crate) const ROLE: &str = "shop";
@@ -176,23 +176,23 @@ impl Fault {
     }
 
     async fn on_networks(self, arena: &Arena, random: &mut Rng) {
-        let slow = Mood::Slow(Duration::from_millis(random.u64(5..60)));
-        let torn = Mood::Torn(random.usize(1..700));
-        let (network, mood) = match self {
+        let slow = Network::Slow(Duration::from_millis(random.u64(5..60)));
+        let torn = Network::CloseAfter(random.usize(1..700));
+        let (network, state) = match self {
             Self::SlowBroker => (&arena.broker, slow),
-            Self::DeafBroker => (&arena.broker, Mood::DeafServer),
-            Self::BrokerUnheard => (&arena.broker, Mood::DeafClient),
+            Self::DeafBroker => (&arena.broker, Network::ServerUnreachable),
+            Self::BrokerUnheard => (&arena.broker, Network::ServerSilent),
             Self::TornBroker => (&arena.broker, torn),
-            Self::CutDatabase => (&arena.database, Mood::Cut),
+            Self::CutDatabase => (&arena.database, Network::Down),
             Self::SlowDatabase => (&arena.database, slow),
-            Self::DeafDatabase => (&arena.database, Mood::DeafServer),
-            Self::DatabaseUnheard => (&arena.database, Mood::DeafClient),
+            Self::DeafDatabase => (&arena.database, Network::ServerUnreachable),
+            Self::DatabaseUnheard => (&arena.database, Network::ServerSilent),
             Self::TornDatabase => (&arena.database, torn),
-            _ => (&arena.broker, Mood::Cut),
+            _ => (&arena.broker, Network::Down),
         };
-        network.feel(mood);
+        network.set(state);
         sleep(Duration::from_millis(random.u64(300..2500))).await;
-        network.feel(Mood::Fine);
+        network.set(Network::Up);
     }
 
     async fn on_broker(self, servers: &mut Servers, random: &mut Rng) {

@@ -6,7 +6,7 @@
 //! the ledger judges: nothing may be lost, doubled, stuck or there without having been committed.
 //!
 //! Servers that are harmed are private ones ([`Keeper`]), and networks that are harmed are the tests' own
-//! ([`Network`]).
+//! ([`cap_test_proxy::Proxy`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ mod clock;
 mod fault;
 mod job;
 mod keeper;
-mod network;
+
 mod node;
 mod notes;
 mod outcome;
@@ -41,7 +41,6 @@ mod settings;
 pub use arena::Arena;
 pub use fault::{Fault, POINTS};
 pub use keeper::Keeper;
-pub use network::{Mood, Network};
 pub use node::live;
 pub use outcome::RowOutcome;
 pub use process::Node;

@@ -1,8 +1,5 @@
 //! What the tests share: a place of their own on the broker, messages, and a plain lapin channel to look from outside.
 
-#![allow(dead_code, reason = "each test file uses its own part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
-
 pub(crate) mod log;
 pub(crate) mod private_broker;
 pub(crate) mod proxy;

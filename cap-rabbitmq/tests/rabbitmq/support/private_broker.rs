@@ -23,7 +23,7 @@ impl PrivateBroker {
         for (name, content) in files {
             std::fs::write(settings.join(name), content).unwrap();
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/private_broker.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rabbitmq/support/private_broker.sh");
         let mut command = Command::new("bash");
         command.arg(script).arg(&settings).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut script = command.spawn().unwrap();

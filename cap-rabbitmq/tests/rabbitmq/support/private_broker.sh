@@ -9,7 +9,7 @@
 set -euo pipefail
 
 settings=$(realpath "$1")
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../../../.."
 source scripts/lib/say.sh
 source scripts/lib/packages.sh
 source scripts/lib/private.sh
