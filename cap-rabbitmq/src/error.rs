@@ -4,7 +4,8 @@ use cap_adapter::error::{TransportError, TransportErrorKind};
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
-use crate::NAME;
+/// The transport's name in errors and logs.
+pub(crate) const NAME: &str = "RabbitMQ";
 
 pub(crate) fn unavailable(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::Unavailable, NAME, message)
@@ -14,17 +15,17 @@ pub(crate) fn refused(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::Refused, NAME, message)
 }
 
-/// The broker could not place a message, of which nothing bad is known.
+/// The broker could not store a message that is valid.
 pub(crate) fn destination_full(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::DestinationFull, NAME, message)
 }
 
-/// This very message can never be sent.
+/// This message can never be sent.
 pub(crate) fn invalid(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::Invalid, NAME, message)
 }
 
-/// The same error, for a message that is not at fault: it waits until things are put right, and no attempt is counted.
+/// The same error for a message that is not at fault: it waits for an operator, and no attempt is counted.
 pub(crate) fn no_fault_of_the_message(error: TransportError) -> TransportError {
     if error.is_unavailable() {
         return error;
@@ -36,7 +37,7 @@ pub(crate) fn unusable(message: impl Into<String>) -> TransportError {
     TransportError::new(TransportErrorKind::Unusable, NAME, message)
 }
 
-/// What the broker or the connection said, in words: `PRECONDITION_FAILED - inequivalent arg ..`.
+/// The text of an error of the broker or the connection: `PRECONDITION_FAILED - inequivalent arg ..`.
 pub(crate) fn text(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
@@ -60,7 +61,7 @@ pub(crate) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
     }
 }
 
-/// What of a queue or an exchange is otherwise than declared: `alternate-exchange` of `PRECONDITION_FAILED -
+/// The property in which a queue or an exchange differs from its declaration: `alternate-exchange` of `PRECONDITION_FAILED -
 /// inequivalent arg 'alternate-exchange' for exchange ..`.
 pub(crate) fn inequivalent(said: &str) -> Option<&str> {
     said.split_once("inequivalent arg '")?.1.split_once('\'').map(|(property, _)| property)

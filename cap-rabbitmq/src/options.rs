@@ -6,8 +6,8 @@ use std::time::Duration;
 use cap_adapter::UnverifiedTransport;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{redacted, redacted_host};
-use crate::identity::ClientIdentity;
+use crate::connection::address::{redacted, redacted_host};
+use crate::connection::identity::ClientIdentity;
 
 /// Which kind of queue is declared for a group that has none yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,15 +46,14 @@ pub struct RabbitMqOptions {
     /// More hosts of the same cluster, each `host` or `host:port`, tried after those of the url. Default: none.
     pub hosts: Vec<String>,
     /// Certificates of authorities that are trusted in addition to those of the operating system, as PEM text. For an
-    /// `amqps://` broker whose certificate is of the house. Default: none.
+    /// `amqps://` broker with a certificate of your own authority. Default: none.
     pub ca_certificates: Option<String>,
     /// The certificate that this program shows to an `amqps://` broker that asks for one. Default: none.
     pub identity: Option<ClientIdentity>,
     /// Logs in by that certificate (SASL `EXTERNAL`, the broker's plugin `rabbitmq_auth_mechanism_ssl`) instead of user
     /// and password. Default: false.
     pub certificate_login: bool,
-    /// What to do about plain `amqp://` to a host other than this one, on which everyone on the way reads the password
-    /// and the messages: `warn`, `error` (the bus does not start) or `accept`. Default: `warn`.
+    /// What to do about plain `amqp://` to another host, where the network can read the password and the messages: `warn`, `error` (the bus does not start) or `accept`. Default: `warn`.
     pub unverified_transport: UnverifiedTransport,
     /// The topic exchange that all messages go through. A bus of a version other than `v1` uses
     /// `<exchange>.<version>`. Default: `cap.default.router`, as .NET CAP.
@@ -64,8 +63,8 @@ pub struct RabbitMqOptions {
     pub queue_type: QueueType,
     /// Declares missing queues exactly as .NET CAP does: classic, with a message time to live of ten days, after
     /// which the broker **drops a message silently**. For groups that .NET services are going to join; they refuse
-    /// a queue with any other arguments. Overrides `queue_type`. Retries are then kept by the store, also under
-    /// `retry = broker(..)`: a copy that came back would be handled by a .NET member as well. Default: false.
+    /// a queue with any other arguments. Overrides `queue_type`. The storage then keeps retries, also with
+    /// `retry = broker(..)`: a .NET service of the same group would handle the returning copy too. Default: false.
     pub dotnet_queues: bool,
     /// How long a message may wait in a queue declared here before the broker drops it. Default: for ever.
     #[serde(with = "humantime_serde")]
@@ -79,7 +78,7 @@ pub struct RabbitMqOptions {
     /// Default: 5 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How often both sides show that they live; a connection silent for twice as long is given up. Whole seconds;
+    /// How often both sides send a heartbeat; a connection that is silent for twice as long is closed. Whole seconds;
     /// the broker's own setting counts if it is shorter, or if this is 0. A `heartbeat` in the url's query comes
     /// before this one. Default: 20 s.
     #[serde(with = "humantime_serde")]

@@ -9,26 +9,13 @@ use cap_adapter::error::TransportError;
 use cap_adapter::message::Message;
 use cap_adapter::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
 use cap_adapter::{BoxError, UnverifiedTransport};
-use lapin::types::ShortString;
-use tracing::warn;
 
-use crate::NAME;
-use crate::address::Address;
-use crate::connection::{ConnectSettings, Connector};
-use crate::consumer::RabbitMqConsumer;
-use crate::credentials::{Credentials, Provider};
-use crate::error::unusable;
-use crate::exchange::Joined;
-use crate::identity::{self, ClientIdentity};
+use crate::connection::credentials::{Credentials, Provider};
+use crate::connection::identity::ClientIdentity;
+use crate::consume::consumer::RabbitMqConsumer;
+use crate::error::{NAME, unusable};
 use crate::options::{QueueType, RabbitMqOptions};
-use crate::publisher::Publisher;
-use crate::topology::{OwnQueues, Topology};
-
-/// The longest that may be waited for anything: longer makes no sense, and the clock has an end.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
-
-/// The longest time to live that RabbitMQ takes: 2^32 - 1 milliseconds, almost 50 days.
-const LONGEST_TTL: Duration = Duration::from_millis(u32::MAX as u64);
+use crate::start::Started;
 
 /// A RabbitMQ broker, or a cluster of them, as the transport of a bus.
 ///
@@ -39,16 +26,9 @@ pub struct RabbitMq {
     started: OnceLock<Started>,
 }
 
-/// What exists once the bus has started.
-struct Started {
-    publisher: Publisher,
-    consumers: Connector,
-    topology: Topology,
-}
-
 impl RabbitMq {
-    /// A transport for the broker at `amqp://user:password@host:5672/vhost`; see [`RabbitMqOptions::url`]. A url
-    /// that makes no sense is an error when the bus starts.
+    /// A transport for the broker at `amqp://user:password@host:5672/vhost`; see [`RabbitMqOptions::url`]. With an
+    /// invalid URL the bus does not start.
     pub fn new(url: impl Into<String>) -> Self {
         Self::with_options(RabbitMqOptions { url: url.into(), ..RabbitMqOptions::default() })
     }
@@ -94,13 +74,13 @@ impl RabbitMq {
         self
     }
 
-    /// Asks for user and password, or a token, at each connect, in the place of those of the url.
+    /// Asks for user and password, or a token, at each connect, instead of those of the URL.
     ///
-    /// The provider has `connect_timeout` to answer and may be dropped half-way. Credentials that
-    /// [expire](Credentials::expires_in) are asked for anew before they do, and handed to the broker on the connection
-    /// that stands (`update-secret`); where they are another user's, the connection is replaced. A provider that fails,
-    /// or gives what the broker refuses, is an outage: it is logged as an error, everything waits, and the next attempt
-    /// asks again.
+    /// The provider has `connect_timeout` to answer; its future may be dropped before it ends. It is asked again before the
+    /// credentials [expire](Credentials::expires_in), and the broker gets the new ones on the open connection
+    /// (`update-secret`); if they belong to another user, the connection is replaced. A provider that fails, or whose
+    /// credentials the broker rejects, is an outage: it is logged as an error, messages wait, and the next attempt asks
+    /// again.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -165,7 +145,7 @@ impl RabbitMq {
         self
     }
 
-    /// Sets how often both sides show that they live: [`RabbitMqOptions::heartbeat`].
+    /// Sets how often both sides send a heartbeat: [`RabbitMqOptions::heartbeat`].
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.options.heartbeat = interval;
@@ -175,122 +155,6 @@ impl RabbitMq {
     fn started(&self) -> Result<&Started, TransportError> {
         self.started.get().ok_or_else(|| unusable("this transport was used before a bus started it"))
     }
-}
-
-impl Started {
-    fn new(
-        options: &RabbitMqOptions,
-        provider: Option<&Provider>,
-        context: &TransportContext,
-    ) -> Result<Self, TransportError> {
-        check(options)?;
-        let mut address = Address::parse(&options.url, &options.hosts).map_err(|reason| {
-            unusable(format!("the url is not of the form amqp://user:password@host:5672/vhost: {reason}"))
-        })?;
-        check_tls(options, &address)?;
-        check_unverified(options, &address)?;
-        if options.certificate_login {
-            address.log_in_by_certificate();
-        }
-        let tls = identity::tls(options.ca_certificates.as_ref(), options.identity.as_ref());
-        let topology = Topology {
-            exchange: exchange_name(&options.exchange, &context.version)?,
-            queue_type: options.queue_type,
-            dotnet_queues: options.dotnet_queues,
-            message_ttl: options.message_ttl,
-            silence: options.confirm_timeout / 2,
-            joined: Joined::default(),
-            own_queues: OwnQueues::default(),
-        };
-        let settings = |purpose: &str| ConnectSettings {
-            address: address.clone(),
-            provider: provider.cloned(),
-            tls: tls.clone(),
-            timeout: options.connect_timeout,
-            heartbeat_seconds: u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX),
-            name: format!("{} ({purpose})", context.node),
-        };
-        Ok(Self {
-            publisher: Publisher::new(settings("publisher"), topology.clone(), options.confirm_timeout),
-            consumers: Connector::new(settings("consumers")),
-            topology,
-        })
-    }
-}
-
-/// Finds what is out of bounds in the settings.
-fn check(options: &RabbitMqOptions) -> Result<(), TransportError> {
-    for (name, value) in
-        [("confirm_timeout", options.confirm_timeout), ("connect_timeout", options.connect_timeout)]
-    {
-        if value.is_zero() {
-            return Err(unusable(format!("option {name} is 0; nothing could ever be done in that time")));
-        }
-        if value > LONGEST_WAIT {
-            return Err(unusable(format!("option {name} is more than a day; a few seconds are meant")));
-        }
-    }
-    match options.message_ttl {
-        Some(_) if options.dotnet_queues => Err(unusable(
-            "the options message_ttl and dotnet_queues contradict each other: a queue that is declared as .NET's CAP \
-             declares it has that one's time to live; leave one of the two out",
-        )),
-        Some(ttl) if ttl > LONGEST_TTL || ttl.as_millis() == 0 => {
-            Err(unusable("option message_ttl is not between 1 ms and 49 days, as RabbitMQ wants it"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A certificate that cannot be of use is a mistake better found now than by whoever listens on the wire.
-fn check_tls(options: &RabbitMqOptions, address: &Address) -> Result<(), TransportError> {
-    match &options.ca_certificates {
-        Some(_) if !address.is_tls() => Err(unusable(
-            "option ca_certificates is given, but the url is not amqps://: nothing would be encrypted",
-        )),
-        Some(pem) if !pem.contains("-----BEGIN CERTIFICATE-----") => Err(unusable(
-            "option ca_certificates holds no certificate in PEM form; it takes the text, not a path",
-        )),
-        _ => Ok(()),
-    }?;
-    match &options.identity {
-        None if options.certificate_login => {
-            Err(unusable("option certificate_login is set, but no identity is given to log in by"))
-        }
-        Some(_) if !address.is_tls() => {
-            Err(unusable("option identity is given, but the url is not amqps://: nobody would ask for it"))
-        }
-        Some(identity) => identity::check(identity)
-            .map_err(|reason| unusable(format!("option identity cannot be used: {reason}"))),
-        None => Ok(()),
-    }
-}
-
-/// Without TLS everyone on the way to another host reads the password and the messages, and may change them.
-fn check_unverified(options: &RabbitMqOptions, address: &Address) -> Result<(), TransportError> {
-    if address.is_tls() || options.unverified_transport == UnverifiedTransport::Accept {
-        return Ok(());
-    }
-    let Some(host) = address.hosts().iter().find(|host| !UnverifiedTransport::is_local(&host.name)) else {
-        return Ok(());
-    };
-    if options.unverified_transport == UnverifiedTransport::Error {
-        return Err(unusable(format!(
-            "the connection to {host} would not be encrypted, and option unverified_transport is \"error\"; use amqps://"
-        )));
-    }
-    warn!(%host, "RabbitMQ connection to another host is not encrypted; use amqps://, or set unverified_transport");
-    Ok(())
-}
-
-/// The exchange of one version of the bus, as .NET CAP names it.
-fn exchange_name(exchange: &str, version: &str) -> Result<ShortString, TransportError> {
-    if exchange.is_empty() {
-        return Err(unusable("option exchange is empty"));
-    }
-    let name = if version == "v1" { exchange.to_owned() } else { format!("{exchange}.{version}") };
-    ShortString::try_new(name)
-        .map_err(|_| unusable("option exchange is longer, with the version, than the 255 bytes AMQP allows"))
 }
 
 impl Transport for RabbitMq {
@@ -312,8 +176,8 @@ impl Transport for RabbitMq {
         self.started.set(started).map_err(|_| unusable("this transport is used by another bus already"))
     }
 
-    /// What AMQP has no room for: long names, more headers than fit into a frame; and `CC` and `BCC`, which RabbitMQ takes
-    /// as lists only.
+    /// Rejects what AMQP cannot carry: too long names, and headers that do not fit into a frame; and the headers `CC` and
+    /// `BCC`, which RabbitMQ takes as lists only.
     fn check_message(&self, message: &Message) -> Result<(), TransportError> {
         self.started()?.publisher.check(message)
     }
@@ -347,7 +211,7 @@ impl Transport for RabbitMq {
 
     async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
         match self.started() {
-            Ok(started) => started.publisher.delay(messages).await,
+            Ok(started) => started.delayer.delay(messages).await,
             Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
         }
     }

@@ -4,26 +4,26 @@ use amq_protocol::frame::{AMQPFrame, parse_frame};
 use cap_rabbitmq::XDeath;
 use lapin::types::ShortString;
 
-use crate::address::{Address, redacted};
-use crate::greeting::Broker;
-use crate::headers::{incoming_headers, incoming_properties};
+use crate::connection::address::{Address, redacted};
+use crate::consume::incoming_headers::{incoming_headers, incoming_properties};
+use crate::driver_fixes::broker_version::BrokerVersion;
+use crate::driver_fixes::sanitize::Sanitizer;
 use crate::text;
-use crate::wash::Wash;
 
 /// The longest frame that such a connection agrees on.
 const MAX_FRAME: usize = 4096;
 
 /// Bytes from the socket. The first byte says where they are cut.
 ///
-/// They may be anything: the same comes out however they are cut, a second washing finds nothing to do, lapin's reader
+/// They may be anything: the same comes out however they are cut, sanitizing it again changes nothing, lapin's reader
 /// takes what came out without running out of stack, and the headers in it become text.
 pub fn amqp_frames(data: &[u8]) {
     let Some((cut, bytes)) = data.split_first() else { return };
-    let clean = washed([bytes]);
-    assert!(clean.len() <= bytes.len(), "washing adds nothing");
+    let clean = sanitized([bytes]);
+    assert!(clean.len() <= bytes.len(), "sanitizing adds nothing");
     let size = usize::from(*cut).max(1);
-    assert_eq!(washed(bytes.chunks(size)), clean, "the same comes out however the bytes are cut");
-    assert_eq!(washed([clean.as_slice()]), clean, "what is clean stays as it is");
+    assert_eq!(sanitized(bytes.chunks(size)), clean, "the same comes out however the bytes are cut");
+    assert_eq!(sanitized([clean.as_slice()]), clean, "what is clean stays as it is");
     let mut rest = clean.as_slice();
     while let Ok((after, frame)) = parse_frame(rest) {
         rest = after;
@@ -34,13 +34,13 @@ pub fn amqp_frames(data: &[u8]) {
             let _ = incoming_properties(&header.properties, &ShortString::from("exchange"));
         }
     }
-    let _ = Broker::read(bytes).map(|broker| broker.limits_deliveries());
+    let _ = BrokerVersion::read(bytes).map(|broker| broker.limits_deliveries());
 }
 
-fn washed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    let (mut wash, mut clean) = (Wash::default(), Vec::new());
+fn sanitized<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let (mut sanitizer, mut clean) = (Sanitizer::default(), Vec::new());
     for piece in pieces {
-        wash.push(piece, MAX_FRAME, &mut clean);
+        sanitizer.push(piece, MAX_FRAME, &mut clean);
     }
     clean
 }

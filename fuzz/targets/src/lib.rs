@@ -31,13 +31,7 @@ macro_rules! taken_over {
 }
 
 taken_over! {
-    "../../../cap-rabbitmq/src/address.rs" address
-    "../../../cap-rabbitmq/src/delay_topology.rs" delay_topology
     "../../../cap-rabbitmq/src/error.rs" error
-    "../../../cap-rabbitmq/src/fields.rs" fields
-    "../../../cap-rabbitmq/src/greeting.rs" greeting
-    "../../../cap-rabbitmq/src/headers.rs" headers
-    "../../../cap-rabbitmq/src/wash.rs" wash
     "../../../cap-macros/src/expand/mod.rs" expand
     "../../../cap-macros/src/item.rs" item
     "../../../cap-macros/src/names.rs" names
@@ -48,9 +42,27 @@ taken_over! {
     "../../../cap-macros/src/validate/mod.rs" validate
 }
 
-/// What the files that are taken over know their crate by.
-#[allow(dead_code, reason = "only in errors")]
-const NAME: &str = "RabbitMQ";
+/// Declares modules of one folder of cap-rabbitmq, under the paths that they have there.
+macro_rules! taken_over_from {
+    ($($folder:literal $room:ident { $($name:ident)+ })+) => {
+        $(
+            #[path = $folder]
+            mod $room {
+                $(
+                    #[allow(dead_code, reason = "only what reads foreign bytes is run here")]
+                    pub(crate) mod $name;
+                )+
+            }
+        )+
+    };
+}
+
+taken_over_from! {
+    "../../../cap-rabbitmq/src/connection" connection { address }
+    "../../../cap-rabbitmq/src/consume" consume { incoming_headers }
+    "../../../cap-rabbitmq/src/delay" delay { delay_queue }
+    "../../../cap-rabbitmq/src/driver_fixes" driver_fixes { broker_version frame_fields sanitize }
+}
 
 /// A target's name, as its corpus goes by, and the target.
 pub type Target = (&'static str, fn(&[u8]));
