@@ -100,7 +100,7 @@ async fn a_blocked_connection_ends_with_unavailable_and_then_works_again() {
     let error = error.await;
     assert!(error.is_unavailable(), "{error}");
     let error = send_one(&transport, "3").await.unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().contains("blocked publishers"), "{error}");
+    assert!(error.is_unavailable() && error.to_string().contains("blocks publishers"), "{error}");
     let before = support::ready(&channel, &queue).await;
     proxy.write_to_clients(&method(0, 10, 61, b""));
     assert_eq!(send_one(&transport, "4").await.unwrap(), Sent::Routed);
@@ -287,7 +287,7 @@ async fn a_probe_tells_whether_messages_could_be_sent() {
             }
         }
     });
-    assert!(error.await.to_string().contains("blocked publishers"));
+    assert!(error.await.to_string().contains("blocks publishers"));
     // The broker goes away and comes back.
     proxy.close_connections();
     soon(async {

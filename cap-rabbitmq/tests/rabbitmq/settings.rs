@@ -56,7 +56,7 @@ fn settings_out_of_bounds_are_found_at_the_start() {
     );
     check_unusable(&plain().message_ttl(Duration::ZERO), "message_ttl");
     check_unusable(&plain().message_ttl(Duration::from_hours(50 * 24)), "49 days");
-    check_unusable(&plain().message_ttl(Duration::from_secs(1)).dotnet_queues(), "leave one of the two out");
+    check_unusable(&plain().message_ttl(Duration::from_secs(1)).dotnet_queues(), "remove one of the two");
 }
 
 #[test]
