@@ -171,7 +171,7 @@ async fn a_handler_that_outlasts_the_shutdown_is_run_again_later() {
     seen.next().await;
     let start = Instant::now();
     let error = cap.shutdown().await.unwrap_err().to_string();
-    assert!(error.contains("handlers that were running") && error.contains("30s"), "{error}");
+    assert!(error.contains("messages being handled") && error.contains("30s"), "{error}");
     assert_eq!(start.elapsed().as_secs(), 30);
     let cap = node(false).start().await.unwrap();
     assert_eq!(seen.next().await, (false, 1));

@@ -1,4 +1,4 @@
-//! The bus as its user holds it: publish, look, shut down. Owns the tasks; has no logic of its own.
+//! The handle to a bus that a service uses: publish, inspect, shut down. It owns the tasks and has no logic of its own.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -24,14 +24,14 @@ use crate::runtime::options::CapOptions;
 use crate::runtime::tasks::Tasks;
 use crate::storage::Side;
 
-/// A running bus. Cheap to clone; all clones are the same bus.
+/// A handle to a running bus. It is cheap to clone, and all clones refer to the same bus.
 ///
 /// ```standalone_crate
 /// use cap_core::prelude::*;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (done, mut heard) = tokio::sync::mpsc::channel(1);
+/// let (done, mut received) = tokio::sync::mpsc::channel(1);
 /// let cap = Cap::builder()
 ///     .storage(MemoryStorage::new())
 ///     .transport(MemoryTransport::new())
@@ -42,21 +42,21 @@ use crate::storage::Side;
 ///     .start()
 ///     .await?;
 /// cap.publish("greeting", "world").await?;
-/// assert_eq!(heard.recv().await.unwrap(), "hello, world");
+/// assert_eq!(received.recv().await.unwrap(), "hello, world");
 /// cap.shutdown().await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// When the last clone is dropped without [`shutdown`](Self::shutdown), its tasks are stopped where they stand; as
-/// after a crash, nothing is lost, but other nodes must wait for the leases to run out.
+/// If the last clone is dropped without [`shutdown`](Self::shutdown), the tasks are stopped at once. As after a crash no
+/// message is lost, but other nodes must wait for the leases to expire.
 ///
 /// # Inside a handler
 ///
-/// A handler may have it as an argument. What it publishes with it is stored at once, whatever becomes of the handler;
-/// what is to leave only with the handler's success goes through [`Publisher`](crate::Publisher). A handler's own clone
-/// keeps the bus alive like any other, so one that is to outlive the handler belongs to a task that ends. A handler
-/// that waits for `shutdown` waits for itself, until the shutdown's deadline.
+/// A handler can take it as an argument. Messages that it publishes this way are stored at once, even if the handler fails;
+/// to publish only with the handler's success, use [`Publisher`](crate::Publisher). A clone in a handler keeps the bus
+/// alive as any other, so that a clone that outlives the handler should belong to a task that ends. A handler must not wait
+/// for `shutdown`: it would wait for itself, until the deadline of the shutdown.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -70,7 +70,7 @@ use crate::storage::Side;
 #[derive(Clone)]
 pub struct Cap(Arc<Inner>);
 
-/// A bus as its own tasks have it: they are the bus's, and do not keep it alive.
+/// A weak handle for the bus's own tasks, which must not keep it alive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnBus(Weak<Inner>);
 
@@ -79,27 +79,27 @@ struct Inner {
     tasks: Tasks,
     groups: Vec<GroupRuntime>,
     probe: StorageProbe,
-    /// Held while shutting down, so that a second call waits for the first.
+    /// Locked during a shutdown, so that a second call waits for the first.
     shutting_down: tokio::sync::Mutex<()>,
 }
 
-/// A group as the bus sees it.
+/// A group with its health and its gauge.
 pub(crate) struct GroupRuntime {
     pub(crate) group: Arc<Group>,
     pub(crate) health: Arc<Tracker>,
     pub(crate) gauge: Arc<GroupGauge>,
 }
 
-/// The bus was shut down, but not everything came to its end in time.
+/// The error of a shutdown that took too long. The bus is shut down nevertheless.
 #[derive(Debug, thiserror::Error)]
-#[error("shutting down took longer than shutdown_timeout ({timeout:?}); {what} will be done again")]
+#[error("shutdown took longer than shutdown_timeout ({timeout:?}); will be processed again: {what}")]
 pub struct ShutdownError {
     timeout: Duration,
     what: String,
 }
 
 impl Cap {
-    /// A bus of these groups, in which nothing runs yet.
+    /// Creates a bus with these groups, without starting its tasks.
     pub(super) fn new(groups: Vec<GroupRuntime>, outbox: Arc<Outbox>) -> Self {
         Self(Arc::new(Inner {
             outbox,
@@ -110,7 +110,7 @@ impl Cap {
         }))
     }
 
-    /// The bus as its own tasks have it.
+    /// A weak handle for the bus's own tasks.
     pub(super) fn own(&self) -> OwnBus {
         OwnBus(Arc::downgrade(&self.0))
     }
@@ -131,25 +131,25 @@ impl Cap {
         &self.0.groups
     }
 
-    /// A message to a topic with a payload, which is serialized at once. Say more about it, then await it; see
-    /// [`Publish`].
+    /// Publishes a payload to a topic. The payload is serialized at once; set options on the returned [`Publish`], then
+    /// await it.
     ///
-    /// `&()` and `&None` are null payloads and travel as an empty body.
+    /// `&()` and `&None` are null payloads, which are sent as an empty body.
     ///
     /// # Errors
     ///
-    /// [`PublishError`](crate::PublishError) when it is awaited: a bad topic or header, a payload that cannot be
-    /// serialized or is too large, a store that stays away for longer than `publish_timeout`, a bus that is shut
+    /// [`PublishError`](crate::PublishError) when it is awaited: an invalid topic or header, a payload that cannot be
+    /// serialized or is too large, a storage that is unavailable for longer than `publish_timeout`, or a bus that is shut
     /// down.
     pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
         Publish::new(self.target(), topic.into(), payload)
     }
 
-    /// Several messages to a topic, stored in one round trip: all of them or none.
+    /// Publishes several payloads to a topic, stored in one round trip: all of them or none.
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish), for the first message at fault.
+    /// Those of [`publish`](Self::publish), for the first invalid message.
     pub fn publish_all<T: Serialize>(
         &self,
         topic: impl Into<String>,
@@ -168,7 +168,7 @@ impl Cap {
     ///
     /// # Errors
     ///
-    /// When the store failed.
+    /// Those of the storage.
     pub async fn cancel(&self, id: &MessageId) -> Result<bool, StorageError> {
         let engine = self.engine();
         let rows = engine.storage.find(Side::Outbox, id.as_str()).await?;
@@ -187,19 +187,20 @@ impl Cap {
         Parked::new(Arc::clone(self.engine()))
     }
 
-    /// The options that the bus runs with.
+    /// The options of the bus.
     #[must_use]
     pub fn options(&self) -> &CapOptions {
         &self.engine().options
     }
 
-    /// The storage as itself, which an adapter can downcast. For adapters.
+    /// The storage, which an adapter can downcast to its own type. For adapters.
     #[must_use]
     pub fn storage(&self) -> &dyn std::any::Any {
         self.engine().storage.as_any()
     }
 
-    /// Where an adapter's transaction gathers what is to be relayed after its commit. For adapters.
+    /// Creates the collection in which an adapter's transaction keeps the messages that are dispatched after its commit.
+    /// For adapters.
     #[must_use]
     pub fn after_commit(&self) -> AfterCommit {
         AfterCommit::new(Box::new(PendingCommit::of_transaction(Arc::clone(&self.0.outbox))))
@@ -212,11 +213,12 @@ impl Cap {
         self.after_commit()
     }
 
-    /// What is up, what is down and since when, and what is waiting. Takes three seconds at most.
+    /// Reports which components are up or down and since when, and how many messages are waiting. Takes at most three
+    /// seconds.
     ///
-    /// Cheap enough for any number of probes: the storage is asked once at a time in this process and once a second at
-    /// most, by a count that costs the same on ten rows and on ten million, and that the storage ends itself should it
-    /// take longer than a second. Whoever asks meanwhile gets the same answer.
+    /// It is cheap enough for any number of health probes. The process runs at most one query at a time and one per second;
+    /// concurrent callers share its result. The query counts rows at a cost that does not depend on their number, and the
+    /// storage stops it if it takes longer than a second.
     pub async fn health(&self) -> Health {
         let engine = self.engine();
         let counted = self.0.probe.counts(engine, &self.0.tasks.upkeep).await;
@@ -245,13 +247,13 @@ impl Cap {
         all
     }
 
-    /// Stops: takes no new work, lets running handlers finish, sends and stores what is under way, gives back what
-    /// is left. Publishing fails from the first moment on. Safe to call more than once.
+    /// Shuts the bus down: it takes no new work, lets running handlers finish, sends and stores what is in flight, and
+    /// releases the remaining leases. Publishing fails as soon as it is called. It can be called more than once.
     ///
     /// # Errors
     ///
-    /// When not everything had ended by `shutdown_timeout`. It was dropped then; its messages are in the store and
-    /// are worked on again, here after a restart or on another node.
+    /// If some work is not finished by `shutdown_timeout`. That work is dropped; its messages are in the storage and are
+    /// processed again, after a restart or on another node.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         let _turn = self.0.shutting_down.lock().await;
         let (engine, tasks) = (self.engine(), &self.0.tasks);
@@ -266,14 +268,14 @@ impl Cap {
         engine.lifecycle.stop.handlers.cancel();
         let mut late = Vec::new();
         for (what, tracker, drain) in [
-            ("what was being received", &tasks.intake, None),
-            ("handlers that were running", &tasks.work, Some(&engine.lifecycle.stop.relay)),
+            ("messages being received", &tasks.intake, None),
+            ("messages being handled", &tasks.work, Some(&engine.lifecycle.stop.relay)),
             (
-                "messages on their way to the broker, or a call of on_failed",
+                "messages being sent to the broker, or a call of on_failed",
                 &tasks.relay,
                 Some(&engine.lifecycle.stop.writers),
             ),
-            ("outcomes that were being stored", &tasks.writers, None),
+            ("messages whose outcomes were being stored", &tasks.writers, None),
         ] {
             if tokio::time::timeout_at(deadline, tracker.wait()).await.is_err() {
                 late.push(what);
@@ -294,10 +296,10 @@ impl Cap {
         }
     }
 
-    /// Ends everything at once and gives back what is in hand.
+    /// Stops all tasks at once and releases all leases.
     pub(crate) async fn abort(&self) {
-        /// The store and the broker get this long to say goodbye.
-        const LAST: Duration = Duration::from_secs(5);
+        /// The timeout of each step: ending the tasks, releasing leases and worker id, closing the broker connection.
+        const STEP_TIMEOUT: Duration = Duration::from_secs(5);
         let (engine, tasks) = (self.engine(), &self.0.tasks);
         let joined = engine.lifecycle.phase.get() != Phase::Starting;
         engine.lifecycle.phase.set(Phase::Stopping);
@@ -307,26 +309,26 @@ impl Cap {
                 tracker.wait().await;
             }
         };
-        if tokio::time::timeout(LAST, all).await.is_err() {
-            tracing::warn!("some tasks did not stop when asked to");
+        if tokio::time::timeout(STEP_TIMEOUT, all).await.is_err() {
+            tracing::warn!("some tasks did not stop in time; shutting down without them");
         }
         if joined {
-            release_leases(&self.0.outbox, LAST).await;
+            release_leases(&self.0.outbox, STEP_TIMEOUT).await;
             let worker = engine.ids.worker();
             let leave = engine.storage.leave(&engine.storage.owner.node, worker);
-            if !matches!(tokio::time::timeout(LAST, leave).await, Ok(Ok(()))) {
+            if !matches!(tokio::time::timeout(STEP_TIMEOUT, leave).await, Ok(Ok(()))) {
                 tracing::debug!("could not release the worker id; it expires on its own");
             }
         }
-        if tokio::time::timeout(LAST, engine.broker.close()).await.is_err() {
-            tracing::debug!("the broker connection did not close in time");
+        if tokio::time::timeout(STEP_TIMEOUT, engine.broker.close()).await.is_err() {
+            tracing::debug!("broker connection did not close in time");
         }
         engine.lifecycle.phase.set(Phase::Stopped);
     }
 }
 
 impl OwnBus {
-    /// The bus, if anybody still has it.
+    /// The bus, if there is still a handle to it.
     pub(crate) fn get(&self) -> Option<Cap> {
         self.0.upgrade().map(Cap)
     }

@@ -1,4 +1,4 @@
-//! What the failure callback is given.
+//! The failure that is passed to the failure callback.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::message::Message;
 use crate::runtime::notifier::FailedMessage;
 use crate::storage::{Reason, Side};
 
-/// A message that failed for good and now waits for an operator: what the callback given to
-/// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed) is told.
+/// A message that failed for good and needs an operator; passed to the callback of
+/// [`CapBuilder::on_failed`](crate::CapBuilder::on_failed).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Whether it failed to be published or to be handled.
+    /// Whether it failed while being published or while being handled.
     pub side: Side,
     /// The row's id, by which [`BusMonitor::rerun`](crate::BusMonitor::rerun) runs it again.
     pub id: i64,
@@ -23,9 +23,9 @@ pub struct Failure {
     pub message: Arc<Message>,
     /// The receiving group; empty for a message that could not be published.
     pub group: Arc<str>,
-    /// Why no attempt follows.
+    /// Why no further attempt is made.
     pub reason: Reason,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub error: String,
     /// How many attempts have failed.
     pub attempts: u32,
@@ -33,14 +33,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What the callback is given of a failed message, with the bus that it happened on.
+    /// Creates the failure from a failed message and the bus that it failed on.
     pub(super) fn new(failed: FailedMessage, bus: OwnBus) -> Self {
         let FailedMessage { side, lease, message, group, reason, error, attempts } = failed;
         Self { side, id: lease.id, message, group, reason, error, attempts, bus }
     }
 
-    /// The bus that it happened on, to run the message again or to publish something; `None` if the last handle to it
-    /// has just been dropped. Nothing here waits for the callback, save the next one and a shutdown.
+    /// The bus that the message failed on, to re-run it or to publish something; `None` if the last handle to it has just
+    /// been dropped. Only the next call of the callback and a shutdown wait for the callback.
     ///
     /// ```
     /// use cap_core::prelude::*;
@@ -68,7 +68,7 @@ impl Failure {
 
 type Callback = dyn Fn(Failure) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What to call when a message has failed for good.
+/// The failure callback.
 #[derive(Clone)]
 pub(super) struct OnFailed(pub(super) Arc<Callback>);
 

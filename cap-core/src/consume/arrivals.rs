@@ -74,8 +74,8 @@ impl OwnGroup for GroupInbox {
         &self.group.name
     }
 
-    /// Whether a handler of this group subscribes to the topic. Not for a queue that somebody else declares: this bus does
-    /// not know which topics its owner has bound to it.
+    /// Whether a handler of this group subscribes to the topic. Not for an existing queue: this bus does not know
+    /// which topics its owner has bound to it.
     fn wants(&self, topic: &str) -> bool {
         !self.group.existing && self.group.member_for(topic).is_some()
     }

@@ -42,14 +42,14 @@ pub(crate) async fn run_consumer(
         prefetch: engine.options.prefetch,
     };
     let mut connected = Some(connected);
-    // A queue that is declared by somebody else is bound, or not, independently of this bus. Sending need not wait for it.
+    // An existing queue is bound, or not, independently of this bus. Sending need not wait for it.
     let mut undeclared = !task.group.existing;
     let mut backoff = Backoff::default();
     loop {
         let consuming = engine.broker.consume_within(&spec, task.channels.budget.share());
         let Some(consumer) = stop.run_until_cancelled(consuming).await else { return };
-        // A queue that the broker refuses to declare counts as settled: waiting does not fix it, and messages to other
-        // groups need not wait.
+        // Nor is there any use in waiting for a queue that the broker refuses to declare: messages to other groups need not
+        // wait for an operator to fix it.
         if undeclared && !consumer.as_ref().is_err_and(TransportError::is_unavailable) {
             undeclared = false;
             engine.broker.undeclared.send_modify(|groups| *groups = groups.saturating_sub(1));
@@ -84,7 +84,7 @@ pub(crate) async fn run_consumer(
     }
 }
 
-/// Sends the first result to whoever waits for the start.
+/// Reports the first result to the start of the bus.
 fn report(
     connected: &mut Option<oneshot::Sender<Result<(), TransportError>>>,
     result: Result<(), TransportError>,

@@ -195,9 +195,9 @@ impl GroupInbox {
         error.map(|error| (Reason::CallbackNotAllowed, error))
     }
 
-    /// Whether a message names another topic than the one it was sent to. This is not checked in a queue that somebody
-    /// else declares, which may get its messages by other routes, nor for a message that an operator has moved here by the
-    /// queue's name, through the default exchange.
+    /// Whether a message names another topic than the one it was sent to. This is not checked in an existing queue,
+    /// which may get its messages by other routes, nor for a message that an operator has moved here by the queue's name,
+    /// through the default exchange.
     fn is_misnamed(&self, topic: &str, routing_key: &str) -> bool {
         self.inbox.engine.options.match_routing_key
             && self.inbox.engine.broker.routing_key_is_topic()

@@ -1,4 +1,4 @@
-//! Calls the application's failure callback, one failure after the other.
+//! Calls the application's failure callback, for one failure at a time.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::runtime::notifier::{FailedMessage, Notifications};
 use crate::storage::RowOutcome;
 use crate::writer::OutcomeQueue;
 
-/// A callback that takes longer is given up on, so that one that hangs does not silence the rest.
-const LIMIT: Duration = Duration::from_mins(1);
+/// The timeout of a call, so that a callback that hangs does not stop all further notifications.
+const CALLBACK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Calls `callback` for each failure until the bus drains and none is left, and notes in the storage that an operator was
-/// notified.
+/// Calls `callback` for each failure, and records in the storage that an operator was notified. Ends when the bus drains
+/// and no failure is left.
 pub(crate) async fn run_failure_callback(
     engine: Arc<Engine>,
     outcomes: OutcomeQueue,
@@ -26,16 +26,22 @@ pub(crate) async fn run_failure_callback(
     let drain = engine.lifecycle.stop.relay.clone();
     while let Some(failed) = notifications.next(&drain).await {
         let (side, lease) = (failed.side, failed.lease);
-        // While it waited its lease may have been lost: another node notifies, or has done so by now.
+        // The lease may have been lost while the failure was queued; if so, another node notifies the operator.
         if !engine.storage.leases.holds(side, lease) {
             continue;
         }
         failed.log(&engine.repeated);
         let call = AssertUnwindSafe(async { callback(failed).await }).catch_unwind();
-        match tokio::time::timeout(LIMIT, call).await {
+        match tokio::time::timeout(CALLBACK_TIMEOUT, call).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => tracing::error!(row = lease.id, "the on_failed callback panicked"),
-            Err(_) => tracing::error!(row = lease.id, "the on_failed callback took longer than {LIMIT:?}"),
+            Ok(Err(_)) => {
+                tracing::error!(row = lease.id, "on_failed callback panicked; it is not called again");
+            }
+            Err(_) => tracing::error!(
+                row = lease.id,
+                timeout = ?CALLBACK_TIMEOUT,
+                "on_failed callback timed out; it is not called again"
+            ),
         }
         outcomes.write(side, lease, RowOutcome::Notified).await;
     }

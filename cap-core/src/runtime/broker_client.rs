@@ -14,8 +14,8 @@ use crate::runtime::retry_proof::RetryProofs;
 pub(crate) struct BrokerClient {
     transport: Arc<dyn DynTransport>,
     pub(crate) health: Tracker,
-    /// How many consumer groups of this bus have no queue at the broker yet. Groups whose queue is declared by somebody
-    /// else are not counted. Nothing is sent until this is zero: a bus that starts while its broker is unavailable would
+    /// How many consumer groups of this bus have no queue at the broker yet. Groups that consume an
+    /// existing queue are not counted. Nothing is sent until this is zero: a bus that starts while its broker is unavailable would
     /// otherwise send messages before its own queues exist, and its groups would miss them.
     pub(crate) undeclared: watch::Sender<usize>,
     /// Distinguishes this storage's own retry copies, as the broker delivers them again, from forged ones.
