@@ -1,11 +1,12 @@
 //! The suite that every storage and every transport of cap must pass.
 //!
-//! An adapter's author says how to come by a fresh store or broker, in a [`StorageFixture`](storage::StorageFixture)
-//! or a [`TransportFixture`](transport::TransportFixture), and lets a macro write one test for each case:
+//! An adapter's author provides a fresh storage or broker, in a [`StorageFixture`](storage::StorageFixture) or a
+//! [`TransportFixture`](transport::TransportFixture), and has a macro write one test for each case. A storage in SQL has more
+//! to pass, as its tables can be looked into: see [`SqlFixture`](sql::SqlFixture) and [`sql_storage_suite!`].
 //!
 //! ```
 //! use cap_conformance::storage::StorageFixture;
-//! use cap_core::memory::MemoryStorage;
+//! use cap_memory::MemoryStorage;
 //!
 //! struct Fresh(MemoryStorage);
 //!
@@ -25,8 +26,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! The cases hold a store or a broker to the words of [`cap_core::storage`], [`cap_core::monitor`] and
-//! [`cap_core::transport`]; the embedded pair of [`cap_core::memory`] is their model. Real servers have clocks of
+//! The cases check what [`cap_adapter::storage`], [`cap_adapter::monitor`] and [`cap_adapter::transport`] specify; the embedded
+//! pair of `cap-memory` is their model. Real servers have clocks of
 //! their own, so nothing here asserts how long something takes: where time must pass, a case asks again until it
 //! has, or until a generous deadline.
 // A suite of tests speaks in assertions, and panics are how it reports.
@@ -34,6 +35,7 @@
 
 mod patience;
 mod run;
+pub mod sql;
 pub mod storage;
 pub mod transport;
 
@@ -65,13 +67,13 @@ macro_rules! storage_suite {
                 messages_without_an_id_never_collide,
                 a_repeated_write_changes_nothing,
                 a_row_id_of_another_message_is_no_duplicate,
-                a_parked_row_waits_for_a_person,
+                parked_row_waits_for_an_operator,
                 a_parked_row_with_notice_falls_to_another_node,
             ]
             claim [
-                held_rows_are_left_alone,
+                leased_rows_are_not_claimed,
                 a_dead_nodes_rows_fall_to_another,
-                rows_nobody_holds_are_anyones,
+                rows_without_a_lease_are_claimed_by_any_node,
                 the_longest_due_comes_first,
                 the_limit_leaves_the_rest_due,
                 next_due_says_when_to_come_again,
@@ -79,7 +81,7 @@ macro_rules! storage_suite {
                 a_delayed_row_comes_when_it_is_due,
                 versions_do_not_meet,
                 only_the_requested_groups_are_claimed,
-                a_claim_tells_how_often_it_failed,
+                claim_has_the_count_of_failed_attempts,
             ]
             identity [
                 another_message_is_no_duplicate,
@@ -97,9 +99,9 @@ macro_rules! storage_suite {
                 a_lost_lease_has_no_say,
                 renewing_keeps_a_row,
                 a_lost_lease_is_not_renewed,
-                a_row_given_back_is_not_renewed,
+                released_row_is_not_renewed,
                 unknown_leases_are_lost,
-                a_repeated_word_counts_once,
+                repeated_outcome_counts_once,
                 a_rerun_revives_no_old_lease,
                 no_lease_is_given_twice,
             ]
@@ -119,15 +121,15 @@ macro_rules! storage_suite {
                 a_retry_with_hold_stays_with_its_node,
                 a_retry_without_hold_goes_to_anyone,
                 every_attempt_is_recorded,
-                an_attempt_tells_when_the_next_was_due,
+                attempt_records_when_the_next_was_due,
                 a_failure_is_final,
                 a_failure_may_count_no_attempt,
                 a_notice_falls_to_another_node,
                 a_notice_given_is_never_due_again,
                 a_released_row_keeps_its_place,
                 a_released_row_may_rest,
-                answers_are_stored_with_the_success,
-                answers_of_a_lost_lease_are_not_stored,
+                replies_are_stored_with_the_success,
+                replies_of_a_lost_lease_are_not_stored,
             ]
             waiting [
                 a_retry_at_the_broker_is_recorded,
@@ -136,10 +138,10 @@ macro_rules! storage_suite {
                 a_waiting_row_falls_to_another_node,
                 a_waiting_row_is_claimed_once,
                 what_does_not_wait_any_more_is_not_claimed,
-                what_somebody_holds_does_not_wait,
+                leased_row_is_not_claimed_as_waiting,
                 waiting_rows_of_others_are_left_alone,
                 nodes_never_share_a_waiting_row,
-                the_broker_and_a_person_do_not_share_a_row,
+                broker_and_operator_do_not_share_a_row,
             ]
             expire [
                 what_was_forgotten_expires_by_age,
@@ -150,13 +152,13 @@ macro_rules! storage_suite {
                 a_deleted_message_id_is_free_again,
             ]
             nodes [
-                twenty_nodes_have_twenty_numbers,
-                a_requested_number_is_given,
-                a_requested_number_that_is_taken_is_refused,
-                a_number_out_of_range_is_refused,
-                a_node_that_joins_again_keeps_a_number,
-                a_dead_nodes_number_is_free,
-                a_number_given_back_is_free,
+                twenty_nodes_have_twenty_worker_ids,
+                requested_worker_id_is_given,
+                requested_worker_id_that_is_taken_is_refused,
+                worker_id_out_of_range_is_refused,
+                node_that_joins_again_keeps_a_worker_id,
+                worker_id_of_a_dead_node_is_free,
+                worker_id_left_by_its_node_is_free,
                 all_nodes_share_one_key,
             ]
             monitor [
@@ -168,12 +170,12 @@ macro_rules! storage_suite {
                 one_row_is_shown_whole,
                 rows_are_found_by_message_id,
                 a_failed_row_is_run_again,
-                a_row_is_run_again_while_a_person_is_told,
+                row_is_rerun_while_an_operator_is_notified,
                 a_row_that_succeeded_is_run_again,
                 a_delayed_row_is_run_now,
                 a_row_in_work_is_not_run_again,
-                a_delayed_row_is_called_off,
-                a_row_that_is_not_delayed_is_not_called_off,
+                delayed_row_is_cancelled,
+                row_that_is_not_delayed_is_not_cancelled,
                 deleting_takes_all_but_what_is_in_work,
                 rows_are_counted_by_state,
             ]
@@ -185,7 +187,7 @@ macro_rules! storage_suite {
                 ten_thousand_rows_are_changed_at_once,
                 only_what_failed_is_run_again,
                 only_what_failed_is_deleted,
-                people_share_what_failed,
+                operators_share_failed_rows,
             ]
             crowd [
                 claimers_never_share_a_row,
@@ -193,6 +195,76 @@ macro_rules! storage_suite {
                 a_rerun_wakes_the_other_nodes,
                 a_dropped_write_is_whole_or_nothing,
                 a_dropped_claim_loses_no_row,
+            ]
+        }
+    };
+}
+
+/// Writes one test for each case that a storage in SQL must pass, beside those of [`storage_suite!`].
+///
+/// The argument is the path of an `async fn() -> impl SqlFixture` that makes a fresh, empty storage.
+#[macro_export]
+macro_rules! sql_storage_suite {
+    ($make:path) => {
+        $crate::__suite! { run_storage, sql, $make,
+            claims [
+                longest_due_comes_first_and_the_limit_holds,
+                next_due_is_that_of_the_first_row_not_claimed,
+                row_is_claimed_again_only_after_its_lease,
+                groups_and_versions_are_kept_apart,
+                failure_not_notified_goes_to_another_node,
+                large_messages_are_claimed_a_few_at_a_time,
+                unreadable_row_is_parked,
+                unreadable_waiting_row_is_parked,
+                leases_are_renewed_only_while_they_hold,
+                eight_claimers_never_get_the_same_row,
+            ]
+            writes [
+                new_rows_have_status_owner_and_due,
+                parked_messages_are_failed_from_the_start,
+                duplicate_changes_nothing,
+                repeated_call_is_recognized_and_taken_id_refused,
+                success_leaves_what_the_retention_says,
+                failures_are_counted_and_recorded_in_order,
+                outcomes_of_one_row_apply_in_order,
+                released_row_is_as_before,
+                no_span_of_time_is_too_long,
+                lost_lease_completes_and_publishes_nothing,
+                batch_is_written_whole_or_not_at_all,
+                unstorable_text_is_refused_by_name,
+                any_body_and_header_is_read_as_written,
+                writers_of_the_same_messages_do_not_deadlock,
+            ]
+            expiry [
+                messages_expire_by_age_or_own_expiry_in_batches,
+                generated_ids_expire_in_the_inbox,
+                rerun_and_forgotten_message_expires_by_age,
+                message_rerun_during_expiry_stays_whole,
+            ]
+            expires_at [
+                tables_without_a_node_show_one_day,
+                shortest_retention_of_two_nodes_is_shown,
+                dead_node_no_longer_counts,
+                last_node_counts_while_none_is_left,
+                retention_of_zero_expires_at_once,
+                older_node_counts_with_one_day,
+                rerun_message_expires_like_others,
+            ]
+            worker_ids [
+                requested_worker_id_goes_to_one_live_node,
+                released_worker_id_is_free,
+                all_worker_ids_can_be_drawn_and_no_more,
+                nodes_that_join_at_once_get_different_ids,
+            ]
+            monitor [
+                lists_are_newest_first_and_filtered,
+                row_shows_everything,
+                messages_are_found_by_their_id,
+                rerun_starts_anew_and_keeps_attempts,
+                unreadable_message_is_rerun_unchanged,
+                only_delayed_messages_are_cancelled,
+                idle_messages_can_be_deleted,
+                state_rows_are_counted,
             ]
         }
     };
@@ -234,7 +306,7 @@ macro_rules! transport_suite {
                 the_prefetch_bounds_what_is_unacknowledged,
                 any_of_a_batch_may_be_acknowledged_first,
                 what_is_acknowledged_does_not_come_again,
-                what_a_dropped_consumer_held_comes_again,
+                what_a_dropped_consumer_had_is_redelivered,
                 what_is_requeued_comes_again,
                 a_dropped_receive_loses_nothing,
                 sends_at_the_same_time_all_arrive,
@@ -244,7 +316,7 @@ macro_rules! transport_suite {
                 nothing_to_delay_is_no_error,
                 a_delayed_message_comes_to_its_group_alone,
                 a_delayed_message_that_is_requeued_is_still_delayed,
-                a_long_delay_holds_up_no_short_one,
+                long_delay_blocks_no_short_one,
                 a_topic_delay_reaches_every_group,
                 delays_of_two_versions_do_not_meet,
                 what_stays_is_not_delayed,

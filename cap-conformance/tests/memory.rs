@@ -1,11 +1,11 @@
 //! The embedded pair passes the suite of which it is the model.
 
 use bytes::Bytes;
+use cap_adapter::message::Headers;
+use cap_adapter::transport::Sent;
 use cap_conformance::storage::StorageFixture;
 use cap_conformance::transport::TransportFixture;
-use cap_core::memory::{MemoryStorage, MemoryTransport};
-use cap_core::message::Headers;
-use cap_core::transport::Sent;
+use cap_memory::{MemoryStorage, MemoryTransport};
 
 struct Store(MemoryStorage);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::storage::{NewIncoming, Side, Status};
+use cap_adapter::storage::{NewIncoming, Side, Status};
 
 use super::StorageFixture;
 use super::node::{
@@ -13,7 +13,7 @@ use super::node::{
 };
 
 /// What a node inserted for itself is not for the others, nor for its own claims.
-pub async fn held_rows_are_left_alone<F: StorageFixture>(fixture: &F) {
+pub async fn leased_rows_are_not_claimed<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
@@ -39,7 +39,7 @@ pub async fn a_dead_nodes_rows_fall_to_another<F: StorageFixture>(fixture: &F) {
 }
 
 /// Rows that nobody holds go to whoever comes first, once.
-pub async fn rows_nobody_holds_are_anyones<F: StorageFixture>(fixture: &F) {
+pub async fn rows_without_a_lease_are_claimed_by_any_node<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], false).await;
@@ -156,7 +156,7 @@ pub async fn only_the_requested_groups_are_claimed<F: StorageFixture>(fixture: &
 }
 
 /// Attempts count over the life of a message; those before a re-run are told apart.
-pub async fn a_claim_tells_how_often_it_failed<F: StorageFixture>(fixture: &F) {
+pub async fn claim_has_the_count_of_failed_attempts<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;

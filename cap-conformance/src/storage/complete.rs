@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::FailedAttempt;
-use cap_core::storage::{
+use cap_adapter::monitor::FailedAttempt;
+use cap_adapter::storage::{
     NewOutgoing, Reason, Retention, RowCompletion, RowOutcome, Side, Status, WriteBatch,
 };
 
@@ -135,7 +135,7 @@ pub async fn every_attempt_is_recorded<F: StorageFixture>(fixture: &F) {
 
 /// With each failed attempt stands when the next one was due, whatever has happened to the row since: at once, later, or
 /// never.
-pub async fn an_attempt_tells_when_the_next_was_due<F: StorageFixture>(fixture: &F) {
+pub async fn attempt_records_when_the_next_was_due<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, [1], true).await;
@@ -262,7 +262,7 @@ fn success_with(id: i64, publishes: Vec<NewOutgoing>) -> RowCompletion {
 }
 
 /// An answer enters the outbox in the transaction in which its question is done: held by the node, or anyone's.
-pub async fn answers_are_stored_with_the_success<F: StorageFixture>(fixture: &F) {
+pub async fn replies_are_stored_with_the_success<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     a.insert(Side::Inbox, [1, 2], true).await;
     a.publish(outgoing(9, true)).await;
@@ -281,7 +281,7 @@ pub async fn answers_are_stored_with_the_success<F: StorageFixture>(fixture: &F)
 }
 
 /// Whoever has lost the question does not answer it: its successor will.
-pub async fn answers_of_a_lost_lease_are_not_stored<F: StorageFixture>(fixture: &F) {
+pub async fn replies_of_a_lost_lease_are_not_stored<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
     a.insert(Side::Inbox, [1], true).await;
     b.insert(Side::Inbox, [2], true).await;

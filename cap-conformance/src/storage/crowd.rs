@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cap_core::storage::{ClaimRequest, NewIncoming, NewOutgoing, Side, Storage, Stored, Wake, WriteBatch};
+use cap_adapter::storage::{ClaimRequest, NewIncoming, NewOutgoing, Side, Storage, Stored, Wake, WriteBatch};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use cap_core::monitor::Monitor;
-use cap_core::storage::{Entry, Expiry, NewIncoming, Reason, Retention, RowOutcome, Side, Storage};
+use cap_adapter::monitor::Monitor;
+use cap_adapter::storage::{Entry, Expiry, NewIncoming, Reason, Retention, RowOutcome, Side, Storage};
 
 use super::StorageFixture;
 use super::node::{

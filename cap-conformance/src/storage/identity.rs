@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cap_core::message::Message;
-use cap_core::monitor::Change;
-use cap_core::storage::{
+use cap_adapter::message::Message;
+use cap_adapter::monitor::Change;
+use cap_adapter::storage::{
     Digest, Entry, Identity, NewIncoming, Reason, Retention, RowOutcome, Side, Status, Stored, WriteBatch,
 };
 use futures_util::future::join_all;

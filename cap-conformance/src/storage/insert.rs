@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cap_core::message::headers::names;
-use cap_core::message::{Headers, Message};
-use cap_core::storage::{
+use cap_adapter::message::headers::names;
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::storage::{
     Entry, NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side, Status, Storage as _, Stored,
     WriteBatch, WriteReport,
 };
@@ -140,7 +140,7 @@ pub async fn a_message_id_enters_the_outbox_once<F: StorageFixture>(fixture: &F)
     assert_eq!(b.publish(same(2)).await, Stored::Duplicate);
     assert_eq!(ids(&a.claim(Side::Outbox, 10).await.rows), [1]);
     assert_eq!(b.publish(same(3)).await, Stored::Duplicate, "also while somebody works on it");
-    assert_eq!(a.renew(Side::Outbox, &[cap_core::storage::Lease { id: 1, epoch: 1 }]).await, [true]);
+    assert_eq!(a.renew(Side::Outbox, &[cap_adapter::storage::Lease { id: 1, epoch: 1 }]).await, [true]);
     assert!(a.get(Side::Outbox, 2).await.is_none());
 }
 
@@ -253,7 +253,7 @@ fn parked(id: i64, notify: bool) -> NewIncoming {
 }
 
 /// What nobody can handle is kept for an operator and never due by itself.
-pub async fn a_parked_row_waits_for_a_person<F: StorageFixture>(fixture: &F) {
+pub async fn parked_row_waits_for_an_operator<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     assert_eq!(node.receive(parked(1, false)).await, Stored::New);
     node.expect_nothing_due(Side::Inbox).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::Monitor;
-use cap_core::storage::{Lease, Reason, Retention, RowOutcome, Side, Status};
+use cap_adapter::monitor::Monitor;
+use cap_adapter::storage::{Lease, Reason, Retention, RowOutcome, Side, Status};
 
 use super::StorageFixture;
 use super::node::{
@@ -85,7 +85,7 @@ pub async fn a_lost_lease_is_not_renewed<F: StorageFixture>(fixture: &F) {
 }
 
 /// What a node has given back or finished it does not hold.
-pub async fn a_row_given_back_is_not_renewed<F: StorageFixture>(fixture: &F) {
+pub async fn released_row_is_not_renewed<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
         node.insert(side, 1..=6, true).await;
@@ -118,7 +118,7 @@ pub async fn unknown_leases_are_lost<F: StorageFixture>(fixture: &F) {
 }
 
 /// After a lost connection the same word is said again. It counts once.
-pub async fn a_repeated_word_counts_once<F: StorageFixture>(fixture: &F) {
+pub async fn repeated_outcome_counts_once<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let words = [
         (retry(LONG, "once"), Status::Retrying, 1),

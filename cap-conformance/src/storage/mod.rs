@@ -15,8 +15,8 @@ pub mod rerun;
 pub mod suspect;
 pub mod waiting;
 
-use cap_core::monitor::Monitor;
-use cap_core::storage::Storage;
+use cap_adapter::monitor::Monitor;
+use cap_adapter::storage::Storage;
 
 /// A fresh, empty store, of which several processes have handles.
 pub trait StorageFixture: Send + Sync + 'static {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cap_core::message::{Headers, IdGenerator, Message};
-use cap_core::monitor::{Among, Count, Monitor, Query, Row};
-use cap_core::storage::{
+use cap_adapter::message::{Headers, IdGenerator, Message};
+use cap_adapter::monitor::{Among, Count, Monitor, Query, Row};
+use cap_adapter::storage::{
     Entry, NewIncoming, NewOutgoing, Reason, Retention, RowOutcome, Side, Status, Storage, WriteBatch,
 };
 
@@ -253,7 +253,7 @@ pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
 }
 
 /// An operator may act while they are still being told, and what is said about the notice afterwards is not heard.
-pub async fn a_row_is_run_again_while_a_person_is_told<F: StorageFixture>(fixture: &F) {
+pub async fn row_is_rerun_while_an_operator_is_notified<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
         a.insert(side, [1, 2], true).await;
@@ -354,7 +354,7 @@ pub async fn a_row_in_work_is_not_run_again<F: StorageFixture>(fixture: &F) {
 }
 
 /// A delayed message that was cancelled is not sent, and tells why.
-pub async fn a_delayed_row_is_called_off<F: StorageFixture>(fixture: &F) {
+pub async fn delayed_row_is_cancelled<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.publish(delayed(1, LONG)).await;
     node.publish(delayed(2, LONG)).await;
@@ -370,7 +370,7 @@ pub async fn a_delayed_row_is_called_off<F: StorageFixture>(fixture: &F) {
 }
 
 /// Too late: what is on its way, done, or was never delayed is left alone.
-pub async fn a_row_that_is_not_delayed_is_not_called_off<F: StorageFixture>(fixture: &F) {
+pub async fn row_that_is_not_delayed_is_not_cancelled<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     node.publish(delayed(1, Duration::from_millis(1))).await;
     let claimed = node.claim_in_time(Side::Outbox, 1).await.remove(0);

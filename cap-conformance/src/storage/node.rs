@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::message::headers::names;
-use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Among, Change, FailedAttempt, Monitor, Row};
-use cap_core::storage::{
+use cap_adapter::message::headers::names;
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::monitor::{Among, Change, FailedAttempt, Monitor, Row};
+use cap_adapter::storage::{
     ClaimRequest, Claimed, Claims, Entry, Identity, Lease, NewIncoming, NewOutgoing, Owner, Reason,
     Retention, RowCompletion, RowOutcome, Side, Storage, Stored, WriteBatch, WriteReport,
 };

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cap_core::error::StorageErrorKind;
-use cap_core::storage::{NodeRequest, SharedKey, Storage};
+use cap_adapter::error::StorageErrorKind;
+use cap_adapter::storage::{NodeRequest, SharedKey, Storage};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
@@ -16,7 +16,7 @@ fn request(node: &str, worker: Option<u16>, lease: Duration) -> NodeRequest {
 }
 
 /// Twenty nodes start at the same moment.
-pub async fn twenty_nodes_have_twenty_numbers<F: StorageFixture>(fixture: &F) {
+pub async fn twenty_nodes_have_twenty_worker_ids<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     let names: Vec<String> = (0..20).map(|number| format!("node-{number}")).collect();
     let joins = names.iter().enumerate().map(async |(at, name)| {
@@ -29,7 +29,7 @@ pub async fn twenty_nodes_have_twenty_numbers<F: StorageFixture>(fixture: &F) {
 }
 
 /// A node that was configured with a number gets it, also when others have drawn theirs.
-pub async fn a_requested_number_is_given<F: StorageFixture>(fixture: &F) {
+pub async fn requested_worker_id_is_given<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for requested in [0, 7, 1023] {
         let name = format!("node-{requested}");
@@ -40,7 +40,7 @@ pub async fn a_requested_number_is_given<F: StorageFixture>(fixture: &F) {
 }
 
 /// Two nodes configured alike are a mistake that is found at the start, and that the error explains.
-pub async fn a_requested_number_that_is_taken_is_refused<F: StorageFixture>(fixture: &F) {
+pub async fn requested_worker_id_that_is_taken_is_refused<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(5), LONG)).await.unwrap(), 5);
     let error = b.store.join(&request("b", Some(5), LONG)).await.expect_err("it belongs to a");
@@ -51,14 +51,14 @@ pub async fn a_requested_number_that_is_taken_is_refused<F: StorageFixture>(fixt
 }
 
 /// Ids have ten bits for the number.
-pub async fn a_number_out_of_range_is_refused<F: StorageFixture>(fixture: &F) {
+pub async fn worker_id_out_of_range_is_refused<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let error = node.store.join(&request("a", Some(1024), LONG)).await.expect_err("1023 is the last");
     assert_eq!(error.kind(), StorageErrorKind::Unusable, "{error}");
 }
 
 /// A node that starts again under its name, before its lease has ended, takes no second number from the others.
-pub async fn a_node_that_joins_again_keeps_a_number<F: StorageFixture>(fixture: &F) {
+pub async fn node_that_joins_again_keeps_a_worker_id<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let first = node.store.join(&request("a", None, LONG)).await.unwrap();
     let other = node.store.join(&request("b", None, LONG)).await.unwrap();
@@ -69,7 +69,7 @@ pub async fn a_node_that_joins_again_keeps_a_number<F: StorageFixture>(fixture: 
 }
 
 /// A number whose node has not been heard of is given on, and the node learns that it has lost it.
-pub async fn a_dead_nodes_number_is_free<F: StorageFixture>(fixture: &F) {
+pub async fn worker_id_of_a_dead_node_is_free<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(9), SHORT)).await.unwrap(), 9);
     eventually("the number to be free", async || match b.store.join(&request("b", Some(9), LONG)).await {
@@ -87,7 +87,7 @@ pub async fn a_dead_nodes_number_is_free<F: StorageFixture>(fixture: &F) {
 }
 
 /// A node that leaves makes room at once; its own claim ends with it.
-pub async fn a_number_given_back_is_free<F: StorageFixture>(fixture: &F) {
+pub async fn worker_id_left_by_its_node_is_free<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(3), LONG)).await.unwrap(), 3);
     a.store.leave("a", 3).await.expect("the number is given back");

@@ -1,11 +1,11 @@
 //! Re-runs with a change: what was wrong with a message is repaired, and it is said in the message by whom. And who is
 //! named, but is no failure any more, when an operator acts on failures.
 
-use cap_core::message::headers::names;
+use cap_adapter::message::headers::names;
 use std::collections::BTreeMap;
 
-use cap_core::monitor::{Among, Change, Monitor};
-use cap_core::storage::{Retention, Side, Status, Storage};
+use cap_adapter::monitor::{Among, Change, Monitor};
+use cap_adapter::storage::{Retention, Side, Status, Storage};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
@@ -184,7 +184,7 @@ pub async fn only_what_failed_is_deleted<F: StorageFixture>(fixture: &F) {
 }
 
 /// People who act on the same failures at the same time share them: each is run again or deleted, and once.
-pub async fn people_share_what_failed<F: StorageFixture>(fixture: &F) {
+pub async fn operators_share_failed_rows<F: StorageFixture>(fixture: &F) {
     const COUNT: i64 = 100;
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     let up: Vec<i64> = (1..=COUNT).collect();

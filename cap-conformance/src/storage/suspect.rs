@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::Monitor;
-use cap_core::storage::{
+use cap_adapter::monitor::Monitor;
+use cap_adapter::storage::{
     Claimed, Lease, Retention, RowOutcome, Side, StartMark, Status, Storage, Suspect, crash_text,
 };
 

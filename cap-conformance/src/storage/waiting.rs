@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cap_core::monitor::{Among, Change, Monitor};
-use cap_core::storage::{Claimed, Lease, Retention, RowOutcome, Side, Status, Storage};
+use cap_adapter::monitor::{Among, Change, Monitor};
+use cap_adapter::storage::{Claimed, Lease, Retention, RowOutcome, Side, Status, Storage};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
@@ -152,7 +152,7 @@ pub async fn what_does_not_wait_any_more_is_not_claimed<F: StorageFixture>(fixtu
 
 /// A row in work is not taken from its node, whether it has failed before or not, nor is one that has failed for good
 /// and whose notice is due.
-pub async fn what_somebody_holds_does_not_wait<F: StorageFixture>(fixture: &F) {
+pub async fn leased_row_is_not_claimed_as_waiting<F: StorageFixture>(fixture: &F) {
     if !fixture.claims_waiting() {
         return;
     }
@@ -212,7 +212,7 @@ pub async fn nodes_never_share_a_waiting_row<F: StorageFixture>(fixture: &F) {
 
 /// The broker brings a row at the moment at which an operator runs it again, repaired: either the node has it and the person
 /// came too late, or the person was first and the broker's copy is worth nothing.
-pub async fn the_broker_and_a_person_do_not_share_a_row<F: StorageFixture>(fixture: &F) {
+pub async fn broker_and_operator_do_not_share_a_row<F: StorageFixture>(fixture: &F) {
     if !fixture.claims_waiting() {
         return;
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cap_core::error::TransportError;
-use cap_core::message::headers::names;
-use cap_core::message::{Headers, Message, TopicPattern};
-use cap_core::transport::{
+use cap_adapter::error::TransportError;
+use cap_adapter::message::headers::names;
+use cap_adapter::message::{Headers, Message, TopicPattern};
+use cap_adapter::transport::{
     Acknowledge, Consumer, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
 };
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cap_core::message::headers::names;
-use cap_core::message::{Headers, Message};
-use cap_core::transport::Incoming;
+use cap_adapter::message::headers::names;
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::transport::Incoming;
 
 use super::TransportFixture;
 use super::bus::{Bus, accept, ids, message};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::error::TransportError;
-use cap_core::message::Message;
-use cap_core::transport::{Acknowledge, Consumer, Incoming, Sent, Transport};
+use cap_adapter::error::TransportError;
+use cap_adapter::message::Message;
+use cap_adapter::transport::{Acknowledge, Consumer, Incoming, Sent, Transport};
 use tokio::time::timeout;
 
 use super::TransportFixture;
@@ -135,7 +135,7 @@ pub async fn what_is_acknowledged_does_not_come_again<F: TransportFixture>(fixtu
 }
 
 /// A process dies: what it had not acknowledged goes to another, marked; what waited behind it comes too.
-pub async fn what_a_dropped_consumer_held_comes_again<F: TransportFixture>(fixture: &F) {
+pub async fn what_a_dropped_consumer_had_is_redelivered<F: TransportFixture>(fixture: &F) {
     let (a, b) = (Bus::open(fixture).await, Bus::open(fixture).await);
     let mut consumer = a.consume("billing", &[TOPIC], 4).await;
     a.send_routed(&messages("m", 6, TOPIC)).await;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::message::headers::names;
-use cap_core::message::{Headers, Message};
-use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Incoming, Transport};
+use cap_adapter::message::headers::names;
+use cap_adapter::message::{Headers, Message};
+use cap_adapter::transport::{Acknowledge, Consumer, Delayed, Destination, Incoming, Transport};
 use tokio::time::timeout;
 
 use super::TransportFixture;
@@ -101,7 +101,7 @@ pub async fn a_delayed_message_that_is_requeued_is_still_delayed<F: TransportFix
 }
 
 /// Whatever waits longer waits behind nobody's back.
-pub async fn a_long_delay_holds_up_no_short_one<F: TransportFixture>(fixture: &F) {
+pub async fn long_delay_blocks_no_short_one<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     if !bus.can_delay() {
         return;

@@ -1,6 +1,6 @@
 //! Queues that are somebody else's: consumed as they are.
 
-use cap_core::transport::Transport;
+use cap_adapter::transport::Transport;
 
 use super::TransportFixture;
 use super::bus::{Bus, accept, ids, message};
@@ -14,7 +14,7 @@ pub async fn a_queue_that_is_there_is_consumed_as_it_is<F: TransportFixture>(fix
     let spec = bus.existing("dead", &["order.paid"]);
     let mut consumer = in_time("a consumer", bus.transport.consume(&spec)).await.expect("a consumer");
     let sent = bus.send(&[message("2", "order.paid"), message("3", "order.created")]).await;
-    assert_eq!(sent, [cap_core::transport::Sent::Unrouted, cap_core::transport::Sent::Routed]);
+    assert_eq!(sent, [cap_adapter::transport::Sent::Unrouted, cap_adapter::transport::Sent::Routed]);
     assert_eq!(ids(&accept(&mut consumer, 2).await), ["1", "3"]);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::transport::{Acknowledge, Confirmed, Consumer, Outbound, Transport};
+use cap_adapter::transport::{Acknowledge, Confirmed, Consumer, Outbound, Transport};
 use tokio::time::timeout;
 
 use super::TransportFixture;

@@ -12,8 +12,8 @@ pub mod route;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cap_core::message::Headers;
-use cap_core::transport::Transport;
+use cap_adapter::message::Headers;
+use cap_adapter::transport::Transport;
 
 /// A fresh broker, or a corner of one that no other test knows: exchanges and queues of its own.
 pub trait TransportFixture: Send + Sync + 'static {

@@ -1,6 +1,6 @@
 //! Routing: which groups get a message, and how many copies.
 
-use cap_core::transport::{Sent, Transport};
+use cap_adapter::transport::{Sent, Transport};
 
 use super::TransportFixture;
 use super::bus::{Bus, accept, ids, message, messages, take};

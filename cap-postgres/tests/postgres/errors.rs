@@ -28,7 +28,7 @@ fn check(error: &StorageError, kind: StorageErrorKind, text: &str) {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_passing_trouble() {
+async fn closed_port_is_an_outage() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -65,7 +65,7 @@ async fn missing_tables_and_rights_are_not() {
 }
 
 #[tokio::test]
-async fn a_bad_url_is_said_to_be_one_without_its_password() {
+async fn bad_url_is_reported_without_its_password() {
     for url in [
         format!("postgres://user:{SECRET}@host:notaport/db"),
         format!("nonsense {SECRET}"),
@@ -117,7 +117,7 @@ async fn the_applications_pool_cannot_starve_the_bus() {
 }
 
 #[tokio::test]
-async fn what_the_application_connects_with_from_now_on_the_bus_does_too() {
+async fn bus_follows_new_connect_options_of_the_pool() {
     let options: PgConnectOptions = url().parse().unwrap();
     let pool = PgPool::connect_lazy_with(options.clone().database("no_such_database"));
     let database = Database::on(pool);
@@ -129,7 +129,7 @@ async fn what_the_application_connects_with_from_now_on_the_bus_does_too() {
 }
 
 #[tokio::test]
-async fn people_who_wait_do_not_hold_up_the_bus() {
+async fn waiting_operators_do_not_block_the_bus() {
     let database = Database::new().await;
     database.receive(vec![held_incoming(1)]).await;
     let mut other = database.pool.begin().await.unwrap();

@@ -24,7 +24,7 @@ fn says(id: i64, body: &str) -> NewIncoming {
 }
 
 #[tokio::test]
-async fn a_schema_of_before_gets_the_column_and_its_rows_count_as_the_same() {
+async fn older_schema_gets_the_digest_column() {
     let database = Database::empty();
     let first = include_str!("../../src/schema/schema.sql").replace("{schema}", "{s}");
     database.execute(&format!("CREATE SCHEMA {{s}}; {first}")).await;

@@ -57,7 +57,7 @@ async fn exact(publisher: Publisher, _: PgTx) -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn what_a_handler_publishes_under_a_taken_id_is_not_lost_without_a_word() {
+async fn publishing_under_a_taken_id_is_logged() {
     let (log, _logging) = Log::here();
     let database = Database::new().await;
     let cap = database.bus().subscribe("plain", plain).subscribe("exact", exact).start().await.unwrap();

@@ -1,24 +1,20 @@
-//! The store on a real PostgreSQL, each test in a schema of its own.
+//! The storage on a real PostgreSQL, each test in a schema of its own.
 //!
 //! The server is taken from `DATABASE_URL`, by default `postgres://postgres@127.0.0.1:5432/test`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
-mod claims;
 mod conformance;
 mod costs;
 mod credentials;
 mod encodings;
 mod errors;
-mod expires_at;
-mod expiry;
 mod failover;
 mod health;
 mod identity;
 mod limits;
+mod locks;
 mod logging;
-mod monitor;
-mod nodes;
 mod notify;
 mod pages;
 mod pg_tx;
@@ -27,9 +23,9 @@ mod poolers;
 mod private;
 mod schema;
 mod search_path;
+mod shared_key;
 mod support;
 mod tls;
 mod transactions;
 mod trust;
 mod views;
-mod writes;

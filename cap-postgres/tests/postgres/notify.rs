@@ -165,7 +165,7 @@ async fn network_that_loses_one() -> PgConnectOptions {
 }
 
 #[tokio::test]
-async fn a_listener_that_gets_no_answer_listens_anew() {
+async fn listener_without_a_reply_reconnects() {
     let pool = PgPool::connect_lazy_with(network_that_loses_one().await);
     let listening = Listening::start(&Database::on(pool));
     listening.both_woken().await;

@@ -153,13 +153,13 @@ async fn a_failed_statement_cannot_be_swallowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_is_carried_off_is_rolled_back() {
+async fn transaction_moved_out_is_rolled_back() {
     let scene = Scene::new(|builder| builder).await;
     scene.check_second_run_counts("keep once", "still uses its PgTx").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_carried_off_can_do_no_harm_later() {
+async fn transaction_moved_out_changes_nothing_later() {
     let mut scene = Scene::new(|builder| builder).await;
     scene.publish("keep once").await;
     let mut kept = scene.kept.recv().await.unwrap();
@@ -193,7 +193,7 @@ async fn effects_under_a_lost_lease_are_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_mark_is_looked_up_on_the_applications_connection_too() {
+async fn completion_uses_the_index_on_any_connection() {
     let mut scene = Scene::new(|builder| builder).await;
     // The planner knows now that the table is empty, and would rather read it whole, now and when it is large.
     scene.database.execute("VACUUM {s}.inbox_state").await;
@@ -225,7 +225,7 @@ async fn the_mark_is_looked_up_on_the_applications_connection_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_costs_no_attempt() {
+async fn unavailable_database_counts_no_attempt() {
     let scene = Scene::new(|builder| builder).await;
     scene.database.pool.close().await;
     let id = scene.publish("well").await;
@@ -245,7 +245,7 @@ async fn a_database_that_is_away_costs_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bus_on_another_store_does_not_start() {
+async fn bus_on_another_storage_does_not_start() {
     let error = Cap::builder()
         .linked_handlers(false)
         .storage(MemoryStorage::new())

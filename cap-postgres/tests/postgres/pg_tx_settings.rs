@@ -80,7 +80,7 @@ async fn the_databases_isolation_level_is_not_the_handlers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clash_at_the_handlers_own_isolation_level_is_a_failed_attempt() {
+async fn clash_at_own_isolation_level_is_a_failed_attempt() {
     let database = database(&[]).await;
     let cap = start(&database).await;
     let steps = ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT 1", BEAT];
@@ -94,7 +94,7 @@ async fn a_clash_at_the_handlers_own_isolation_level_is_a_failed_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_handler_has_set_does_not_hinder_the_mark() {
+async fn settings_of_the_handler_do_not_hinder_completion() {
     let own = |idle| [("idle_in_transaction_session_timeout", idle)];
     for (settings, idle) in [(&own("0")[..], "1min"), (&own("5min"), "1min"), (&own("20s"), "20s")] {
         let database = database(settings).await;

@@ -121,7 +121,7 @@ async fn assert_unchanged(pool: &PgPool) {
 }
 
 #[tokio::test]
-async fn direct_bus_works_with_transactions_through_a_transaction_pooler() {
+async fn direct_bus_works_beside_a_transaction_pooler() {
     let pooler = Private::start(&["pgbouncer", "transaction", "extra_float_digits"]).await;
     let database = Database::new().await;
     let pool = pool_at(&pooler.urls[0]);
@@ -167,7 +167,7 @@ async fn direct_url_that_cannot_be_read_is_an_error_without_it() {
 
 /// What an application has to know of its own statements: see docs/operating.md.
 #[tokio::test]
-async fn named_statements_of_the_application_clash_in_transaction_mode() {
+async fn named_statements_clash_in_transaction_mode() {
     let pooler = Private::start(&["pgbouncer", "transaction", "extra_float_digits"]).await;
     let options: PgConnectOptions = pooler.urls[0].parse().unwrap();
     let (mut one, mut two) = (options.connect().await.unwrap(), options.connect().await.unwrap());

@@ -56,7 +56,7 @@ async fn the_tables_of_dot_net_cap_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_newer_major_version_is_refused_and_a_newer_minor_one_is_not() {
+async fn newer_major_version_is_refused_newer_minor_is_not() {
     let database = Database::new().await;
     database.execute("INSERT INTO {s}.schema_version (major, minor) VALUES (1, 7)").await;
     database.storage.initialize().await.unwrap();

@@ -111,7 +111,7 @@ async fn only_a_server_that_is_who_it_says_is_connected_to() {
 }
 
 #[tokio::test]
-async fn a_connection_to_another_host_that_may_be_in_plain_is_told_of() {
+async fn unencrypted_connection_to_another_host_is_logged() {
     for (mode, in_plain) in [
         ("disable", true),
         ("allow", true),

@@ -202,7 +202,7 @@ async fn a_commit_that_postgresql_turns_into_a_rollback_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_plain_transaction_is_heard_of_when_it_commits() {
+async fn plain_transaction_is_noticed_when_it_commits() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = database.pool.begin().await.unwrap();
@@ -227,7 +227,7 @@ async fn a_plain_transaction_is_heard_of_when_it_commits() {
 }
 
 #[tokio::test]
-async fn a_delayed_message_waits_in_the_store() {
+async fn delayed_message_waits_in_the_storage() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = cap_postgres::begin(&cap, &database.pool).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_delayed_message_waits_in_the_store() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_refused_and_the_transaction_lives_on() {
+async fn taken_id_is_refused_and_the_transaction_goes_on() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = cap_postgres::begin(&cap, &database.pool).await.unwrap();
@@ -256,7 +256,7 @@ async fn an_id_that_is_taken_is_refused_and_the_transaction_lives_on() {
 }
 
 #[tokio::test]
-async fn a_transaction_of_another_store_is_refused() {
+async fn transaction_of_another_storage_is_refused() {
     let database = Database::new().await;
     let cap = Cap::builder()
         .linked_handlers(false)
@@ -274,7 +274,7 @@ async fn a_transaction_of_another_store_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_begin_that_nobody_waits_for_leaves_no_transaction_behind() {
+async fn dropped_begin_leaves_no_transaction_behind() {
     let database = Database::new().await;
     database.execute("CREATE TABLE {s}.orders (id bigint)").await;
     let cap = database.bus().publish_only().start().await.unwrap();

@@ -170,7 +170,7 @@ mod owners {
 
     /// The statements of docs/security.md, with roles of this test.
     #[tokio::test]
-    async fn the_rights_that_the_page_gives_are_enough() {
+    async fn rights_in_the_docs_are_enough() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
         let page = std::fs::read_to_string(page).unwrap();
         let database = OwnDatabase::new().await;
@@ -379,7 +379,7 @@ mod locks {
     }
 
     #[tokio::test]
-    async fn a_role_that_may_only_connect_holds_up_no_start() {
+    async fn role_that_may_only_connect_blocks_no_start() {
         let database = OwnDatabase::new().await;
         let (_, theirs) = database.role("mallory").await;
         let mut holding = theirs.acquire().await.unwrap();

@@ -122,7 +122,7 @@ async fn header_text_is_escaped_as_dot_net_does() {
 }
 
 #[tokio::test]
-async fn an_older_exception_among_the_headers_gives_way_to_the_newer() {
+async fn older_exception_header_is_replaced_by_the_newer() {
     let database = Database::new().await;
     let headers = [("cap-exception", "old"), ("a", "1")].into_iter().collect();
     let message = Arc::new(Message::new(headers, &b""[..]));

@@ -45,7 +45,7 @@ async fn a_file_that_is_something_else_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_database_in_memory_is_no_store() {
+async fn database_in_memory_is_refused() {
     let pool = SqlitePool::connect_lazy("sqlite::memory:").unwrap();
     let error = Sqlite::new(pool).initialize().await.unwrap_err();
     check(&error, StorageErrorKind::Unusable, "MemoryStorage");
@@ -67,7 +67,7 @@ async fn a_path_is_always_a_file() {
 }
 
 #[tokio::test]
-async fn a_pool_that_only_reads_is_no_store() {
+async fn read_only_pool_is_refused() {
     let database = Database::new().await;
     let options = SqliteConnectOptions::new().filename(&database.path).read_only(true);
     let storage = Sqlite::new(SqlitePool::connect_lazy_with(options));
@@ -76,14 +76,14 @@ async fn a_pool_that_only_reads_is_no_store() {
 }
 
 #[tokio::test]
-async fn missing_tables_are_not_passing_trouble() {
+async fn missing_tables_are_not_an_outage() {
     let database = Database::empty();
     let error = database.storage.write(&owner("a"), &batch(1)).await.unwrap_err();
     check(&error, StorageErrorKind::Unusable, "writing messages failed: no such table");
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_said_to_be_one() {
+async fn damaged_file_is_reported() {
     let database = Database::new().await;
     database.publish((1..=200).map(outgoing).collect()).await;
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
@@ -96,7 +96,7 @@ async fn a_damaged_file_is_said_to_be_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_passing_trouble_and_loses_nothing() {
+async fn full_disk_is_an_outage_and_loses_nothing() {
     let database = Database::new().await;
     let options = (*database.pool.connect_options()).clone();
     // About a hundred pages more than the empty tables have.
@@ -125,7 +125,7 @@ async fn a_full_disk_is_passing_trouble_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn somebody_elses_lock_is_waited_for() {
+async fn lock_of_another_session_is_waited_for() {
     let database = Database::new().await;
     let blocker = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let storage = database.storage.clone();
@@ -138,7 +138,7 @@ async fn somebody_elses_lock_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_stays_is_passing_trouble() {
+async fn lock_that_stays_is_an_outage() {
     let database = Database::new().await;
     let blocker = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let error = database.storage.write(&owner("a"), &batch(1)).await.unwrap_err();

@@ -23,7 +23,7 @@ fn says(id: i64, body: &str) -> NewIncoming {
 }
 
 #[tokio::test]
-async fn tables_of_before_get_the_column_and_their_rows_count_as_the_same() {
+async fn older_tables_get_the_digest_column() {
     let database = Database::empty();
     database.execute(&include_str!("../../src/schema/schema.sql").replace("{prefix}", "cap_")).await;
     database.execute(OLD_INSERT).await;

@@ -82,7 +82,7 @@ impl Listening {
 }
 
 #[tokio::test]
-async fn a_listener_wakes_for_others_of_its_process_and_for_all_others() {
+async fn listener_wakes_for_all_other_writers() {
     let database = Database::new().await;
     let listening = Listening::start(database.storage.clone());
     listening.woken(Side::Outbox).await;

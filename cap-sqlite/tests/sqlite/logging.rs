@@ -50,7 +50,7 @@ async fn exact(publisher: Publisher, _: SqliteTx) -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn what_a_handler_publishes_under_a_taken_id_is_not_lost_without_a_word() {
+async fn publishing_under_a_taken_id_is_logged() {
     let log = Log::default();
     let logging = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _logging = tracing::subscriber::set_default(logging);

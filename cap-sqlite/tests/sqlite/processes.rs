@@ -134,7 +134,7 @@ fn to_be_booked(id: i64) -> NewIncoming {
 }
 
 #[tokio::test]
-async fn what_was_said_to_be_stored_survives_a_kill() {
+async fn what_was_reported_as_stored_survives_a_kill() {
     let database = Database::new().await;
     for round in 1..=5 {
         let mut process = Process::start("write", &database.path);
@@ -191,7 +191,7 @@ async fn three_processes_and_a_killed_one_do_everything_once() {
 }
 
 #[tokio::test]
-async fn work_of_another_process_is_heard_of() {
+async fn work_of_another_process_is_noticed() {
     let database = Database::new().await;
     let (wake, cancelled) = (Wake::default(), CancellationToken::new());
     let listening = tokio::spawn({

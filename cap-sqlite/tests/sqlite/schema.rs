@@ -37,7 +37,7 @@ async fn the_file_is_in_wal_mode_and_every_commit_on_the_disk() {
 }
 
 #[tokio::test]
-async fn two_prefixes_are_two_stores() {
+async fn two_prefixes_are_two_storages() {
     let database = Database::new().await;
     let other = database.storage.clone().table_prefix("Shop2_");
     other.check().unwrap();
@@ -65,7 +65,7 @@ async fn a_hostile_prefix_is_found_before_the_start_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn tables_of_somebody_else_are_refused_and_left_alone() {
+async fn foreign_tables_are_refused_and_not_changed() {
     for table in ["cap_received", "CAP_Outbox", "cap_signals"] {
         let database = Database::empty();
         database.execute(&format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY)")).await;
@@ -77,7 +77,7 @@ async fn tables_of_somebody_else_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_newer_major_version_is_refused_and_a_newer_minor_one_is_not() {
+async fn newer_major_version_is_refused_newer_minor_is_not() {
     let database = Database::new().await;
     database.execute("INSERT INTO cap_schema_version (major, minor) VALUES (1, 7)").await;
     database.storage.initialize().await.unwrap();

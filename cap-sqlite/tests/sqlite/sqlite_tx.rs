@@ -189,7 +189,7 @@ async fn a_lost_transaction_cannot_be_swallowed() {
 
 // On one thread: when this task goes on after the handler has returned, the bus has looked for the transaction.
 #[tokio::test(flavor = "current_thread")]
-async fn a_transaction_that_is_carried_off_is_rolled_back() {
+async fn transaction_moved_out_is_rolled_back() {
     let mut scene = Scene::new().await;
     let id = scene.publish("keep once").await;
     let mut kept = scene.kept.recv().await.unwrap();
@@ -282,7 +282,7 @@ async fn a_bus_that_is_dropped_in_the_middle_leaves_nothing_half_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_costs_no_attempt() {
+async fn unavailable_database_counts_no_attempt() {
     let scene = Scene::new().await;
     scene.database.pool.close().await;
     let id = scene.publish("well").await;
@@ -318,7 +318,7 @@ async fn a_wait_for_the_write_lock_costs_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bus_on_another_store_does_not_start() {
+async fn bus_on_another_storage_does_not_start() {
     let error = Cap::builder()
         .linked_handlers(false)
         .storage(MemoryStorage::new())

@@ -224,7 +224,7 @@ async fn a_transaction_that_sqlite_has_rolled_back_cannot_be_used_on() {
 }
 
 #[tokio::test]
-async fn a_plain_transaction_is_heard_of_when_it_commits() {
+async fn plain_transaction_is_noticed_when_it_commits() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = database.pool.begin().await.unwrap();
@@ -251,7 +251,7 @@ async fn a_plain_transaction_is_heard_of_when_it_commits() {
 }
 
 #[tokio::test]
-async fn a_delayed_message_waits_in_the_store() {
+async fn delayed_message_waits_in_the_storage() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = cap_sqlite::begin(&cap, &database.pool).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_delayed_message_waits_in_the_store() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_refused_and_the_transaction_lives_on() {
+async fn taken_id_is_refused_and_the_transaction_goes_on() {
     let database = Database::new().await;
     let (cap, mut seen) = database.listening().await;
     let mut tx = cap_sqlite::begin(&cap, &database.pool).await.unwrap();
@@ -280,7 +280,7 @@ async fn an_id_that_is_taken_is_refused_and_the_transaction_lives_on() {
 }
 
 #[tokio::test]
-async fn a_transaction_of_another_store_is_refused() {
+async fn transaction_of_another_storage_is_refused() {
     let database = Database::new().await;
     let cap = Cap::builder()
         .linked_handlers(false)
