@@ -1,12 +1,12 @@
 //! PostgreSQL storage for cap.
 //!
 //! [`Postgres`] keeps the outbox and the inbox in a schema of its own, beside the application's tables and in the same
-//! database, so that a message and the data that it tells of are stored in one transaction.
+//! database, so that a message and the data that belongs to it are stored in one transaction.
 //!
 //! - [`begin`] opens a transaction to publish in; plain `sqlx` transactions and connections serve too.
-//! - [`PgTx`] gives a handler a transaction in which its effects, the mark on its message and its answer happen together.
-//! - The views `published` and `received` show the messages with the columns and words of .NET CAP, for the queries that
-//!   people have already. The tables are ours: .NET processes cannot share them.
+//! - [`PgTx`] gives a handler a transaction in which its effects, the completion of its message and its reply happen together.
+//! - The views `published` and `received` show the messages with the columns and values of .NET CAP, for existing
+//!   queries. The tables are different: .NET processes cannot share them.
 //!
 //! ```no_run
 //! use cap_core::prelude::*;
@@ -39,7 +39,7 @@
 //!
 //! A message is written once, to `outbox` or `inbox`. What moves is a narrow row beside it, in `outbox_state` or
 //! `inbox_state`: its status, its owner, when it is due. A message that has succeeded at its first attempt has none, so
-//! these tables hold only what is under way or has something to tell. `attempts` has a row for each attempt that failed.
+//! these tables hold only what is under way or has failed, or is kept for a reason. `attempts` has a row for each attempt that failed.
 //! All times are the database's. The schema is created at the first start, or beforehand from
 //! [`Postgres::schema_sql`].
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use cap_adapter::message::{MAX_NAME_LENGTH, Message, MessageId};
 use cap_adapter::storage::Owner;
 
-/// Says why data can never be stored: the same call will not succeed.
+/// The reason why data can never be stored: the same call will not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused(pub String);
 

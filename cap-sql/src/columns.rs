@@ -1,4 +1,4 @@
-//! How statuses, sides, times and messages stand in columns.
+//! How statuses, sides, times and messages are stored in columns.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,7 +51,7 @@ pub fn side_code(side: Side) -> i16 {
     }
 }
 
-/// Returns the name of a side's table, which is also what a notification says.
+/// Returns the name of a side's table, which is also the payload of a notification.
 #[must_use]
 pub fn side_name(side: Side) -> &'static str {
     match side {

@@ -1,10 +1,10 @@
-//! What an error of the driver means for the bus, if the database has not said it.
+//! What an error means for the bus that comes from the driver and not from the database.
 
 use std::time::Duration;
 
 use cap_adapter::error::StorageErrorKind;
 
-/// Says that no answer came in time: whether the call took effect is not known.
+/// The error when no answer came in time: whether the call took effect is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoAnswer(pub Duration);
 

@@ -3,7 +3,7 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`templates`] | statements, written out for the names of the tables |
-//! | [`columns`] | how statuses, sides, times and messages stand in columns |
+//! | [`columns`] | how statuses, sides, times and messages are stored in columns |
 //! | [`checks`] | whether texts fit their columns |
 //! | [`state_row`] | how a state row begins, and what an outcome changes in it |
 //! | [`repeated_write`] | the rows of a call that was made before, after an answer that was lost |

@@ -74,7 +74,7 @@ impl<'a> ListFilter<'a> {
     }
 }
 
-/// Returns those of the requested ids that `done` says yes to, each once and in the order of the request.
+/// Returns those of the requested ids for which `done` is true, each once and in the order of the request.
 pub fn in_requested_order(requested: &[i64], mut done: impl FnMut(i64) -> bool) -> Vec<i64> {
     let mut seen = HashSet::new();
     requested.iter().copied().filter(|id| seen.insert(*id) && done(*id)).collect()

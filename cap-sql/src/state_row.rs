@@ -106,9 +106,9 @@ pub enum Due {
     Never,
     /// Since its message was added.
     SinceAdded,
-    /// After so many microseconds from now.
+    /// After this many microseconds.
     After(i64),
-    /// After so many microseconds from now, unless the broker has delivered its copy before.
+    /// After this many microseconds, unless the broker has delivered its copy before.
     WithoutBroker(i64),
 }
 

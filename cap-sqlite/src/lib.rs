@@ -5,9 +5,9 @@
 //! one machine that share the file.
 //!
 //! - [`begin`] opens a transaction to publish in; plain `sqlx` transactions and connections serve too.
-//! - [`SqliteTx`] gives a handler a transaction in which its effects, the mark on its message and its answer happen
-//!   together.
-//! - The views `cap_published` and `cap_received` show the messages with the columns and words of .NET CAP.
+//! - [`SqliteTx`] gives a handler a transaction in which its effects, the completion of its message and its reply
+//!   happen together.
+//! - The views `cap_published` and `cap_received` show the messages with the columns and values of .NET CAP.
 //!
 //! ```no_run
 //! use cap_core::prelude::*;
@@ -36,13 +36,13 @@
 //!
 //! SQLite lets one transaction write at a time, whatever table it writes to. The bus's own writes take turns with
 //! [`begin`] and [`SqliteTx`], in the order in which they came; other transactions, and other processes, are waited for
-//! up to five seconds, and then again. While a transaction is open that has written, no message is stored, marked or
+//! up to five seconds, and then again. While a transaction is open that has written, no message is stored, completed or
 //! claimed: keep it short, well below the lease (30 s by default), and publish nothing outside it meanwhile but
 //! `within` it.
 //!
 //! # Durability
 //!
-//! The bus writes in WAL mode with `synchronous = FULL`: what it says is stored is on the disk. A transaction of the
+//! The bus writes in WAL mode with `synchronous = FULL`: what it reports as stored is on the disk. A transaction of the
 //! application's is as durable as the application's pool makes it; SQLite's own default is `FULL` too.
 //!
 //! # The tables

@@ -125,12 +125,12 @@ LEFT JOIN taken AS t ON true
 LEFT JOIN {schema}.inbox AS m ON m.id = t.id
 ORDER BY t.due, t.id";
 
-/// When the bodies that were claimed have so many bytes together, no further ones are: all of them are read at once, within
+/// A claim takes no further rows once their bodies have this many bytes together: all of them are read at once, within
 /// the time that a statement has.
 const CLAIMED_BYTES: i64 = 64 << 20;
 
-/// How long to wait at least, and at most, for rows that are due but locked by somebody who is about to say what becomes
-/// of them.
+/// How long to wait at least, and at most, for rows that are due but locked by a session that is about to write their
+/// outcomes.
 const LOCKED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// Claims rows that are due.
@@ -243,6 +243,6 @@ mod tests {
         let claimed = claims.rows.read(&mut transaction, writing, &completion, Side::Inbox, &rows).await;
         let claimed = claimed.map_err(|fault| format!("{fault:?}")).unwrap();
         let bodies: Vec<&[u8]> = claimed.iter().map(|row| &*row.message.body).collect();
-        assert_eq!(bodies, [&b"old"[..], b"new"], "what nobody has run again nobody has changed");
+        assert_eq!(bodies, [&b"old"[..], b"new"], "only a message that was run again can have changed");
     }
 }

@@ -1,4 +1,4 @@
-//! Claims: rows that are due, rows whose retry the broker has delivered, leases, and crashes of whoever had them.
+//! Claims: rows that are due, rows whose retry the broker has delivered, leases, and crashes of the nodes that had them.
 
 pub(crate) mod claim_due;
 mod claimed_rows;

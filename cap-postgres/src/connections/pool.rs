@@ -49,7 +49,7 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Connections {
-    /// Up to so many connections, of which none is open yet.
+    /// Up to `most` connections, of which none is open yet.
     pub(crate) fn new(source: Source, most: u32) -> Self {
         let places = Semaphore::new(usize::try_from(most).unwrap_or(1));
         Self { source, places, idle: Mutex::default() }
@@ -94,7 +94,7 @@ impl Taken<'_> {
     /// Makes the connection available to others.
     pub(crate) fn put_back(self) {
         let Self { connection, made, connections, _place } = self;
-        // Before the place is free, or whoever gets it would open another one.
+        // Before the place is free, or the next caller would open another connection.
         connections.idle().push(Idle { connection, made, since: Instant::now() });
     }
 }

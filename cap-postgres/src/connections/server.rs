@@ -32,7 +32,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Up to so many connections for the bus, of which none is open yet.
+    /// Up to `connections` for the bus, of which none is open yet.
     pub(crate) fn new(source: &Source, connections: u32) -> Self {
         Self {
             bus: Connections::new(source.clone(), connections),

@@ -98,7 +98,7 @@ impl Source {
     }
 
     /// Checks that the address gives each connection a session of its own. Nothing is set before that is known, since it would
-    /// be set for whoever shares the session.
+    /// be set for every client that shares the session.
     pub(crate) async fn check_sessions(&self) -> Result<(), Fault> {
         let (mut one, mut two) = (self.connect_bare().await?, self.connect_bare().await?);
         let checked = timeout(2 * CONNECT_TIMEOUT, compare_sessions(&mut one, &mut two)).await;

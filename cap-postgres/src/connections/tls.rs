@@ -1,4 +1,4 @@
-//! Whether somebody on the way to the server can read the password and the messages.
+//! Whether the password and the messages can be read on the way to the server.
 
 use std::fmt;
 

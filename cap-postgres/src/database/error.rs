@@ -159,7 +159,7 @@ impl Fault {
             Self::Unusable(reason) => new(Unusable, &reason),
             Self::Unavailable(reason) => new(Unavailable, &format!("{reason} ({target})")),
             Self::ReadOnly => new(Unavailable, &format!("{READ_ONLY} ({target})")),
-            // What rustls says of the other side comes as bad data.
+            // rustls reports what is wrong with the other side as bad data.
             Self::NotConnected(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
                 new(Unusable, &format!("no TLS connection to {target}: {error}: {CHECK_TLS}"))
                     .with_source(error)

@@ -24,7 +24,7 @@ impl SchemaName {
         &self.quoted
     }
 
-    /// The name as it stands in the catalog.
+    /// The name as it is in the catalog.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

@@ -12,7 +12,7 @@ use crate::schema::scripts::objects;
 pub(crate) const START_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
 
 /// Sessions in a transaction that has written to our tables; as long as there is no schema, those that have written
-/// anything in this database, since one of them creates it. Of roles with other rights the server says no more than this.
+/// anything in this database, since one of them creates it. Of roles with other rights the server shows no more than this.
 const HOLDERS: &str = "
 SELECT a.pid, a.usename::text AS role, a.application_name,
     extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS seconds

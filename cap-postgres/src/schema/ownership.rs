@@ -1,7 +1,7 @@
 //! Checks that the schema is ours alone: who owns it and its tables, and what others have attached to them.
 //!
-//! A trigger, a rule, a default or an index on one of our tables runs code of whoever made it, with the rights of
-//! whoever writes, and sees every message. Anybody who may create a schema can make ours beforehand.
+//! A trigger, a rule, a default or an index on one of our tables runs code of its owner, with the rights of the
+//! role that writes, and sees every message. Any role that may create a schema can make ours beforehand.
 
 use sqlx::{PgConnection, Row as _};
 

@@ -145,7 +145,7 @@ async fn our_connections_look_everything_up_in_indexes() {
             let ranges: Vec<&str> = plan.lines().filter(|line| line.contains("Index Cond")).collect();
             assert!(
                 ranges.iter().any(|range| range.contains("id < $1)") && range.contains("id >= $12)")),
-                "a list goes through no more than its times say, not\n{plan}"
+                "a list goes through no more rows than its times allow, not\n{plan}"
             );
             bounded += 1;
         }

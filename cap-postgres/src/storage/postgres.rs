@@ -157,14 +157,14 @@ impl Postgres {
     }
 
     /// How many connections the bus opens for itself, beside one to listen on, one to renew leases on, up to two for
-    /// what people look at and change, and one once its health is asked for; 4 by default, at least 1.
+    /// what operators look at and change, and one once its health is asked for; 4 by default, at least 1.
     #[must_use]
     pub fn connections(self, connections: u32) -> Self {
         Self { connections: connections.max(1), shared: Arc::default(), ..self }
     }
 
     /// What a start does about a connection to another host whose `sslmode` is `disable`, `allow` or `prefer`, under which
-    /// whoever is on the way reads the password and every message: a WARN by default. `require` insists on encryption,
+    /// the password and every message can be read on the way: a WARN by default. `require` insists on encryption,
     /// `verify-ca` and `verify-full` also on the server's certificate. A Unix socket and this very machine are never
     /// concerned.
     #[must_use]
@@ -172,7 +172,7 @@ impl Postgres {
         Self { unverified_transport: treatment, ..self }
     }
 
-    /// Accepts a role as the owner of the schema and of what is in it; may be said more than once. The current role and
+    /// Accepts a role as the owner of the schema and of what is in it; may be called more than once. The current role and
     /// those it belongs to, the owner of the database and superusers are accepted anyway.
     ///
     /// A start on a schema of anybody else fails: its owner could read and change every message, and have code run with
@@ -184,7 +184,7 @@ impl Postgres {
     }
 
     /// Accepts by its name what is attached to the tables and is not part of the schema: a trigger, a rule, a policy, a
-    /// constraint, an index, a child table, or the column of a default; may be said more than once.
+    /// constraint, an index, a child table, or the column of a default; may be called more than once.
     ///
     /// A start on tables with anything else attached fails and names it. On the bus's own connections a trigger runs with
     /// the search path `pg_catalog, pg_temp`: it has to name the schemas that it uses.
@@ -270,7 +270,7 @@ impl Postgres {
     }
 }
 
-/// The options of a URL, if it is one of PostgreSQL's. Of the scheme the driver would take any, and its own words may
+/// The options of a URL, if it is one of PostgreSQL's. Of the scheme the driver would take any, and its own errors may
 /// quote a part of the URL, and so of a password.
 fn parse(url: &str) -> Option<PgConnectOptions> {
     let known = url.starts_with("postgres://") || url.starts_with("postgresql://");

@@ -195,7 +195,7 @@ impl Within<Postgres> for CapTransaction {
         owner: &Owner,
         messages: &[NewOutgoing],
     ) -> Result<Vec<Stored>, StorageError> {
-        // Until the answer is here, the caller may go on without it.
+        // The future may be dropped before the answer is here.
         let before = std::mem::replace(&mut self.known, Known::SomeGone);
         let Inserted { stored, counted, .. } =
             insert_within(self, storage, owner, messages, Asked::Count).await?;

@@ -183,7 +183,7 @@ fn idled(error: &sqlx::Error) -> Option<Fault> {
 }
 
 /// A clash that only an isolation level of the handler's own can lead to. It counts as a failed attempt, or a handler that
-/// always clashes with the bus's heartbeat would be run for ever.
+/// always clashes with the renewal of its lease would run for ever.
 fn too_isolated() -> Fault {
     let reason = "could not serialize access (40001): the handler has set an isolation level under which it clashes with \
                   another transaction, or with the bus, which renews the message's lease; what needs such a level has to \

@@ -15,7 +15,7 @@ use crate::write::insert_incoming::InsertIncoming;
 use crate::write::insert_outgoing::{self, InsertOutgoing};
 use crate::write::repeated_batch::RepeatedBatch;
 
-/// The primary keys: a violation means that a row id was used before, or stands twice in the batch.
+/// The primary keys: a violation means that a row id was used before, or is twice in the batch.
 const ROW_KEYS: [&str; 4] = ["outbox_pkey", "outbox_state_pkey", "inbox_pkey", "inbox_state_pkey"];
 
 /// Writes batches.

@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Postgres, Row as _, SqlStr};
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 
-// The row's lock is held from the moment that the fence is checked until the transaction ends: nobody can claim the
+// The row's lock is held from the moment that the fence is checked until the transaction ends: no node can claim the
 // row in between. `{rows}` is empty, or limits the input to one row, so that a plan made on a connection of the
 // application's, without the settings of ours, looks the row up by its key.
 //

@@ -65,7 +65,7 @@ impl DuplicateDelivery {
     }
 
     /// Finds out what became of the rows that were left out as their message ids are taken. Those that are stored after all
-    /// stand in the order of the batch: they have its time.
+    /// are in the order of the batch: they have its time.
     pub(crate) async fn resolve(
         &self,
         connection: &mut PgConnection,
@@ -135,14 +135,14 @@ impl DuplicateDelivery {
         Ok(Stored::Conflict)
     }
 
-    /// Looks who has the ids of messages, in one statement, and says for each what follows.
+    /// Looks which rows have the ids of messages, in one statement, and decides for each what follows.
     async fn look(
         &self,
         connection: &mut PgConnection,
         writing: Writing<'_>,
         rows: &[&NewIncoming],
     ) -> Result<Vec<Found>, Fault> {
-        // For each message, whether its own id is known stands beside who has the id that it came with.
+        // For each message two places: the row that has the id that it came with, and the row that has its own id.
         let (mut places, mut message_ids, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         for (place, row) in (0_i64..).step_by(2).zip(rows) {
             let own = row.own_message_id().filter(|_| !row.identity.apart);

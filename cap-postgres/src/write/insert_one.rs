@@ -11,7 +11,7 @@ use crate::database::writing::Writing;
 use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
 
 // For one row what the statement for many is for many, with a parameter for each column. To PostgreSQL a plan for any array looks
-// dearer than a plan for the very array that it is given, so that it would plan the insert of an array anew for each
+// more expensive than a plan for the very array that it is given, so that it would plan the insert of an array anew for each
 // message; a plan for scalars costs the same whatever they are, and is kept from the sixth execution on, without a
 // setting of ours.
 //
@@ -19,7 +19,7 @@ use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
 // for no conflict costs less. A message id that may be another row's number is left to the statement for many: looking that up is the
 // only part whose plan depends on the size of a table.
 //
-// As there, every function, operator and type says that it is PostgreSQL's.
+// As there, every function, operator and type is qualified as PostgreSQL's.
 const INSERT_ONE: &str = "
 WITH inserted AS (
     INSERT INTO {schema}.outbox (id, version, name, message_id, headers, body, added)

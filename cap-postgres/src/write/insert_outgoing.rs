@@ -15,7 +15,7 @@ use crate::write::insert_one::{self, InsertOne};
 use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
 
 // Every row of a statement gets the same time, that of the statement and not of the transaction: rows of one batch
-// then stand in the order of their ids, and a transaction that takes long does not make its messages old.
+// then are in the order of their ids, and a transaction that takes long does not make its messages old.
 //
 // A message id that is another row's number would slip through the unique index, as that row has no text of its
 // own; hence `same_as`. The sub-select is scalar, not `NOT EXISTS`, as the planner could turn that into a scan.
@@ -24,7 +24,7 @@ use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
 // plan made for ten rows, a loop over a thousand times a thousand would take its place.
 //
 // It also runs on connections of the application's, whose search path is the application's: every function, operator
-// and type says that it is PostgreSQL's. `unnest` of several arrays is part of the syntax, and so are `coalesce` and the
+// and type is qualified as PostgreSQL's. `unnest` of several arrays is part of the syntax, and so are `coalesce` and the
 // types that are keywords. `concat` of a digit and what may be missing or empty is a number.
 const INSERT: &str = "
 WITH inserted AS (
@@ -58,7 +58,7 @@ SELECT coalesce(pg_catalog.array_agg(id), '{}') AS ids,
     CASE WHEN $15 THEN pg_catalog.txid_current() END AS transaction
 FROM inserted";
 
-/// One statement carries at most so many bytes of messages, or one message: what it carries is in memory twice while it is
+/// How many bytes of messages one statement carries at most, unless it is one message: they are in memory twice while it is
 /// written, and the server takes no more than 1 GiB.
 const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 

@@ -36,7 +36,7 @@ const NEXT_INBOX: &str = "
 SELECT min(due) FROM {prefix}inbox_state INDEXED BY {prefix}inbox_state_due
 WHERE version = ?1 AND due > ?2 AND group_name = ?3";
 
-/// When the bodies that were claimed have so many bytes together, no further ones are, so that a claim fits into memory.
+/// A claim takes no further rows once their bodies have this many bytes together, so that it fits into memory.
 const CLAIMED_BYTES: usize = 64 << 20;
 
 /// Claims rows that are due.
@@ -148,7 +148,7 @@ impl<'a> Wanted<'a> {
         Ok(Claims { rows, next_due: next_due.map(|next| span_of(next - now)) })
     }
 
-    /// The state rows that are due, the longest due first: one more than the limit, if there are so many.
+    /// The state rows that are due, the longest due first: one more than the limit, if there are as many.
     async fn due(&self, connection: &mut SqliteConnection, now: i64) -> Result<Vec<SqliteRow>, Fault> {
         let limit = limit_of(self.limit.saturating_add(1));
         let mut due = Vec::new();

@@ -30,7 +30,7 @@ WHERE side = 1 AND id = ?1 AND crash_epoch = ?2";
 const UNCOUNT: &str = "
 UPDATE {prefix}inbox_state SET crashes = max(crashes - 1, 0) WHERE id = ?1";
 
-/// What a row of the inbox tells, before it is claimed, about the process that had it.
+/// The crashes of a row of the inbox, and the process that had it before it is claimed.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     pub(crate) crashes: u32,

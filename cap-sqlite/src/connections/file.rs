@@ -113,7 +113,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&file, &File::of(Path::new("other/shop.db"))));
         drop(file);
         let _other = File::of(Path::new("other/shop.db"));
-        assert!(!lock(&FILES).contains_key(&absolute), "nothing is kept of what nobody uses");
+        assert!(!lock(&FILES).contains_key(&absolute), "nothing is kept of a file that is not in use");
     }
 
     #[tokio::test]

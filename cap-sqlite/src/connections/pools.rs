@@ -33,7 +33,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// One to write with and up to so many to read with, of which none is open yet.
+    /// One to write with and up to `connections` to read with, of which none is open yet.
     pub(crate) fn new(application: &SqlitePool, connections: u32, apart: bool) -> Self {
         let options = (*application.connect_options()).clone();
         let path = options.get_filename().to_owned();

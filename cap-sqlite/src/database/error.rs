@@ -74,7 +74,7 @@ impl Fault {
         }
     }
 
-    /// Whether a row id was used before, or stands twice in a statement.
+    /// Whether a row id was used before, or is twice in a statement.
     pub(crate) fn is_taken_id(&self) -> bool {
         self.code() == Some(CONSTRAINT_PRIMARYKEY)
     }

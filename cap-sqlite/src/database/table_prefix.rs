@@ -20,7 +20,7 @@ impl TablePrefix {
         Self { given: prefix.to_owned(), safe: prefix.chars().filter(is_harmless).collect() }
     }
 
-    /// The prefix as it stands in SQL: nothing gets in that has a meaning there, even if it was not checked.
+    /// The prefix as it is in SQL: nothing gets in that has a meaning there, even if it was not checked.
     pub(crate) fn safe(&self) -> &str {
         &self.safe
     }

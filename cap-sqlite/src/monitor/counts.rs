@@ -17,7 +17,7 @@ SELECT {side} AS side, {few_group} AS group_name, x.status, count(*) FILTER (
 FROM (SELECT s.* FROM {states} AS s ORDER BY s.id LIMIT ?1 + 1) AS x
 GROUP BY 2, x.status";
 
-/// Where there are more: so many that are due at some time, and so many that are kept for operators, those that stay the
+/// Where there are more: as many as the limit that are due at some time, and as many that are kept for operators, those that stay the
 /// longest first, which are the failed ones.
 const COUNT_MANY: &str = "
 SELECT {side} AS side, x.group_name, x.status, count(*) AS count FROM (

@@ -1,6 +1,6 @@
 //! The proof that no statement goes through a whole table, whatever SQLite believes about sizes. Tests only.
 //!
-//! `ANALYZE`, which an application may run at any moment, tells the planner how large the tables are just then. Plans that
+//! `ANALYZE`, which an application may run at any moment, shows the planner how large the tables are at that moment. Plans that
 //! are good for one row must not be made, as the tables grow.
 
 use cap_adapter::storage::Side::{Inbox, Outbox};

@@ -10,7 +10,7 @@ use crate::database::writing::Writing;
 use crate::write::deletion::Deletion;
 use crate::write::work_left::Work;
 
-// The write lock is held from before the fence is checked until the transaction ends: nobody can claim the row in
+// The write lock is held from before the fence is checked until the transaction ends: no node can claim the row in
 // between.
 
 const END: &str = "DELETE FROM {states} WHERE id = ?1 AND epoch = ?2 AND owner IS NOT NULL";
