@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use cap_bus::monitor::Query;
 use cap_bus::prelude::*;
 use cap_bus::storage::{Side, Status};
 use tokio::sync::{mpsc, watch};
@@ -203,7 +202,7 @@ async fn look_back(cap: &Cap) -> Result<(u32, usize), Box<dyn Error>> {
     }
     let (mut last, mut undone) = (0, 0);
     for side in [Side::Outbox, Side::Inbox] {
-        for row in cap.monitor().list(&Query::new(side).limit(usize::MAX)).await? {
+        for row in cap.messages().side(side).limit(usize::MAX).list().await? {
             let about: About = serde_json::from_slice(&row.message.body)?;
             last = last.max(about.order_id);
             undone += usize::from(matches!(row.status, Status::Scheduled | Status::Retrying));
@@ -225,7 +224,7 @@ async fn mend(cap: &Cap, stock: &Stock, failure: Failure) -> Result<(), Box<dyn 
     );
     say("person", "I teach the stock service what a gadget is, and run the message again");
     stock.knows_gadgets.store(true, Ordering::Relaxed);
-    let rerun = cap.monitor().rerun(Side::Inbox, &[failure.id]).await?;
+    let rerun = cap.messages().rerun(&[failure.id]).await?;
     if rerun != [failure.id] {
         return Err("the message could not be run again".into());
     }

@@ -82,8 +82,8 @@
 //! made. The default is CAP's: 3 immediate attempts, the next after 4 minutes, then one a minute, 50 in all. With
 //! [`HandlerError`] a handler can also say that an error is permanent, that the work was cancelled, or when to retry.
 //!
-//! When a message has failed for good, [`CapBuilder::on_failed`] is called, and the message is [`Parked`] until an operator
-//! fixes the cause and re-runs it. A [`CircuitBreaker`] pauses a handler whose dependency is down. With
+//! When a message has failed for good, [`CapBuilder::on_failed`] is called, and the message is parked until an operator
+//! fixes the cause and re-runs it, through [`Cap::messages`]. A [`CircuitBreaker`] pauses a handler whose dependency is down. With
 //! [`RetryPolicy::broker`], messages wait at the broker for their next attempt.
 //!
 //! A handler runs again for the same message only if it failed, or if its process died or lost its lease while it ran. To
@@ -139,8 +139,9 @@ pub use handlers::{
 #[cfg(feature = "tower")]
 pub use handlers::{NextService, TowerLayer};
 pub use message::{Headers, Message, MessageId};
+pub use operate::messages::Messages;
+#[allow(deprecated)]
 pub use operate::monitor::BusMonitor;
-pub use operate::parked::Parked;
 pub use publish::{Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};
@@ -150,6 +151,10 @@ pub use runtime::options::{CapOptions, Unrouted};
 /// The former name of [`AfterCommit`].
 #[deprecated(note = "renamed to AfterCommit")]
 pub type Handover = AfterCommit;
+
+/// The former name of [`Messages`].
+#[deprecated(note = "renamed to Messages")]
+pub type Parked = Messages;
 
 /// Links crates that contain handlers into this program.
 ///

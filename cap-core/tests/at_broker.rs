@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_core::transport::{Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{CapBuilder, Message};
 use support::{Log, alone, attempts, log};
@@ -116,8 +115,8 @@ async fn a_retry_at_the_broker_comes_back_after_its_delay() {
     let cap = failing(alone(), 2, policy, noted).start().await.unwrap();
     let id = cap.publish("call", &1).await.unwrap();
     assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 5)]);
-    let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
-    let history = cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+    let row = cap.messages().find(id.as_str()).await.unwrap().remove(0);
+    let history = cap.messages().attempts(row.id).await.unwrap();
     let pause = |n: usize| history[n].next.unwrap().duration_since(history[n].at).unwrap();
     assert_eq!(pause(0), 5 * SECOND, "what came next is on record");
     assert_eq!(attempts(&mut seen, 1).await, [(3, 65)]);
@@ -175,7 +174,7 @@ async fn a_retry_that_is_moved_to_another_group_stays_the_first_ones() {
     cap.publish("call", &1).await.unwrap();
     assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, 100)]);
     cap.shutdown().await.unwrap();
-    let groups = cap.monitor().list(&Query::new(Side::Inbox)).await.unwrap();
+    let groups = cap.messages().list().await.unwrap();
     let groups: Vec<_> = groups.iter().map(|row| &*row.group).collect();
     assert_eq!(groups, ["test.v1"], "the other group has no use for it");
 }
@@ -186,8 +185,7 @@ async fn a_message_re_run_or_deleted_meanwhile_is_not_the_brokers_business() {
     let cap = failing(alone(), 3, RetryPolicy::broker([60 * SECOND]), noted).start().await.unwrap();
     let waiting = async |count: usize| {
         loop {
-            let query = Query::new(Side::Inbox).status(Status::Retrying);
-            let rows = cap.monitor().list(&query).await.unwrap();
+            let rows = cap.messages().status(Status::Retrying).list().await.unwrap();
             match &rows[..] {
                 [row] if row.attempts as usize == count && row.owner.is_none() => return row.id,
                 _ => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -198,18 +196,18 @@ async fn a_message_re_run_or_deleted_meanwhile_is_not_the_brokers_business() {
     assert_eq!(attempts(&mut seen, 1).await, [(1, 0)]);
     let id = waiting(1).await;
     tokio::time::sleep(10 * SECOND).await;
-    cap.monitor().rerun(Side::Inbox, &[id]).await.unwrap();
+    cap.messages().rerun(&[id]).await.unwrap();
     assert_eq!(attempts(&mut seen, 1).await, [(2, 10)]);
     // The copy of the first attempt comes at the sixtieth second and counts no more; that of the second comes later.
     assert_eq!(attempts(&mut seen, 1).await, [(3, 70)]);
-    let done = async || cap.parked().count().await.unwrap();
+    let done = async || cap.messages().parked().count().await.unwrap();
     while done().await == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     cap.publish("call", &2).await.unwrap();
     assert_eq!(attempts(&mut seen, 1).await, [(1, 70)]);
     let id = waiting(1).await;
-    assert_eq!(cap.monitor().delete(Side::Inbox, &[id]).await.unwrap(), [id]);
+    assert_eq!(cap.messages().delete(&[id]).await.unwrap(), [id]);
     tokio::time::sleep(10 * LEASE).await;
     cap.shutdown().await.unwrap();
     seen.assert_empty();
@@ -273,7 +271,7 @@ async fn what_the_broker_will_not_delay_is_sent_in_time_by_the_store() {
         .unwrap();
     cap.publish("later", &1).delay_at_broker(90 * SECOND).await.unwrap();
     assert_eq!(seen.next().await, 90);
-    let rows = cap.monitor().list(&Query::new(Side::Outbox)).await.unwrap();
+    let rows = cap.messages().published().list().await.unwrap();
     assert_eq!(rows.iter().map(|row| row.attempts).collect::<Vec<_>>(), [0], "nothing has failed");
     cap.shutdown().await.unwrap();
     seen.assert_empty();

@@ -5,7 +5,7 @@ mod support;
 
 use cap_core::CapBuilder;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side, Status};
+use cap_core::storage::{Reason, Status};
 use support::{Log, Seen, alone, log};
 
 /// What the scene's handlers saw.
@@ -60,7 +60,7 @@ async fn reply_outside_the_list_is_parked_before_the_handler() {
     assert_eq!(failure.reason, Reason::CallbackNotAllowed);
     assert!(failure.error.contains("\"bank.transfer\"") && failure.error.contains("callbacks_to"));
     // A re-run is no way round it.
-    assert_eq!(cap.parked().reason(Reason::CallbackNotAllowed).rerun_all().await.unwrap(), 1);
+    assert_eq!(cap.messages().parked().reason(Reason::CallbackNotAllowed).rerun_all().await.unwrap(), 1);
     assert!(matches!(seen.next().await, Saw::Failed(again) if again.reason == Reason::CallbackNotAllowed));
     // What is allowed is handled and answered, and what asks for no reply is handled.
     cap.publish("work", &()).callback("reply.done").await.unwrap();
@@ -84,7 +84,7 @@ async fn dropped_reply_leaves_the_message_handled() {
     cap.publish("work", &()).callback("reply.done").await.unwrap();
     assert!(matches!(seen.next().await, Saw::Handled));
     is_reply(seen.next().await, "reply.done");
-    let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
+    let row = cap.messages().find(id.as_str()).await.unwrap().remove(0);
     assert_eq!((row.status, row.reason), (Status::Succeeded, None));
     cap.shutdown().await.unwrap();
     seen.assert_empty();

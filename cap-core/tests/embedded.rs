@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use cap_core::CapBuilder;
 use cap_core::error::StorageErrorKind;
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::{Side, Status};
 use support::signs::Signs;
@@ -32,7 +31,7 @@ fn noting(builder: CapBuilder, group: &str, topic: &str, noted: &Log<(String, u3
 /// How many rows of a side there are in each status.
 async fn statuses(cap: &Cap, side: Side) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for row in cap.monitor().list(&Query::new(side).limit(10_000)).await.unwrap() {
+    for row in cap.messages().side(side).limit(10_000).list().await.unwrap() {
         *counts.entry(format!("{:?}", row.status)).or_default() += 1;
     }
     counts
@@ -58,7 +57,7 @@ mod shutdown {
         cap.publish_all("work", 0..300).await.unwrap();
         cap.shutdown().await.unwrap();
         assert_eq!(statuses(&cap, Side::Outbox).await, is(Status::Succeeded, 300));
-        let rows = cap.monitor().list(&Query::new(Side::Inbox).limit(1000)).await.unwrap();
+        let rows = cap.messages().limit(1000).list().await.unwrap();
         assert_eq!(rows.len(), 600, "every group has every message");
         assert!(rows.iter().all(|row| row.owner.is_none()), "nothing is left in this node's hands");
 
@@ -170,7 +169,7 @@ mod other_bus {
         of_b.sort_unstable();
         assert_eq!(of_b, (0..20).map(|n| ("b".to_owned(), n)).collect::<Vec<_>>());
         tokio::time::sleep(60 * SECOND).await;
-        let rows = a.monitor().list(&Query::new(Side::Outbox).limit(100)).await.unwrap();
+        let rows = a.messages().published().limit(100).list().await.unwrap();
         assert!(rows.iter().all(|row| row.status == Status::Succeeded && row.attempts == 0), "{rows:?}");
         a.shutdown().await.unwrap();
         b.shutdown().await.unwrap();
@@ -196,7 +195,7 @@ mod other_bus {
         let waiting = statuses(&a, Side::Outbox).await;
         a.shutdown().await.unwrap();
         assert!(waiting.get("Scheduled").is_some_and(|waiting| *waiting >= 10), "{waiting:?}");
-        let rows = a.monitor().list(&Query::new(Side::Outbox).limit(100)).await.unwrap();
+        let rows = a.messages().published().limit(100).list().await.unwrap();
         assert!(rows.iter().all(|row| row.attempts == 0 && row.owner.is_none()), "{rows:?}");
         let mut before = Vec::new();
         while let Some(report) = seen.now() {

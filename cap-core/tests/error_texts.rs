@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use cap_core::CapBuilder;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side};
+use cap_core::storage::Reason;
 use serde::Deserialize;
 use support::{alone, log};
 use tracing::field::{Field, Visit};
@@ -109,8 +109,8 @@ async fn are_bounded_and_escaped_and_quote_no_body() {
         let number = format!("{SECRET}{}", "7".repeat(2_000_000));
         cap.publish(topic, &serde_json::json!({ "number": number })).await.unwrap();
         let failure = failures.next().await;
-        let row = cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
-        let attempts = cap.monitor().attempts(Side::Inbox, failure.id).await.unwrap();
+        let row = cap.messages().get(failure.id).await.unwrap().unwrap();
+        let attempts = cap.messages().attempts(failure.id).await.unwrap();
         assert_eq!(attempts.len(), 1);
         for text in [&failure.error, &row.last_error.unwrap(), &attempts[0].error] {
             assert!(!text.is_empty() && text.len() <= 4096, "{topic}: {} bytes", text.len());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cap_core::CircuitState;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side};
+use cap_core::storage::Reason;
 use support::{Seen, alone, attempts, log, on};
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ async fn the_class_of_an_error_decides_what_follows() {
     all.sort_unstable();
     assert_eq!(all, [(0, 1, 0), (1, 1, 0), (1, 2, 100), (2, 1, 0), (2, 2, 1), (2, 3, 2)]);
     cap.shutdown().await.unwrap();
-    let parked = cap.parked();
+    let parked = cap.messages().parked();
     assert_eq!(parked.clone().reason(Reason::Permanent).count().await.unwrap(), 1);
     assert_eq!(parked.reason(Reason::Exhausted).error("no answer").count().await.unwrap(), 1);
     seen.assert_empty();
@@ -100,7 +100,7 @@ async fn an_open_circuit_spares_the_attempts_and_closes_when_a_probe_succeeds() 
     assert_eq!(done, (0..MESSAGES).collect::<Vec<_>>());
     assert_eq!(cap.health().await.groups.remove(0).circuits.remove(0).state, CircuitState::Closed);
     cap.shutdown().await.unwrap();
-    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     seen.assert_empty();
 }
 
@@ -125,7 +125,7 @@ async fn what_fails_while_the_circuit_is_open_is_not_counted() {
     let mut all = seen.take(3).await;
     all.sort_unstable();
     assert_eq!(all, [(1, 1), (2, 1), (2, 1)]);
-    while cap.parked().count().await.unwrap() < 2 {
+    while cap.messages().parked().count().await.unwrap() < 2 {
         tokio::time::sleep(SECOND).await;
     }
     cap.shutdown().await.unwrap();
@@ -239,7 +239,7 @@ async fn with_parked(storage: &MemoryStorage) -> (Cap, Seen<(u32, u32)>) {
         .unwrap();
     cap.publish_all("call", 0..10u32).await.unwrap();
     seen.take(10).await;
-    while cap.parked().count().await.unwrap() < 10 {
+    while cap.messages().parked().count().await.unwrap() < 10 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     (cap, seen)
@@ -248,7 +248,7 @@ async fn with_parked(storage: &MemoryStorage) -> (Cap, Seen<(u32, u32)>) {
 #[tokio::test(start_paused = true)]
 async fn parked_messages_are_found_and_re_run_one_some_or_all() {
     let (cap, mut seen) = with_parked(&MemoryStorage::new()).await;
-    let odd = cap.parked().by("alice").error("odd");
+    let odd = cap.messages().parked().by("alice").error("odd");
     assert_eq!(odd.count().await.unwrap(), 5);
     let rows = odd.clone().limit(2).list().await.unwrap();
     assert_eq!(rows.len(), 2);
@@ -263,7 +263,7 @@ async fn parked_messages_are_found_and_re_run_one_some_or_all() {
     let mut again = seen.take(5).await;
     again.sort_unstable();
     assert_eq!(again, [(1, 2), (3, 2), (5, 2), (7, 2), (9, 3)]);
-    while cap.parked().count().await.unwrap() < 10 {
+    while cap.messages().parked().count().await.unwrap() < 10 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let row = odd.list().await.unwrap().remove(0);
@@ -272,7 +272,7 @@ async fn parked_messages_are_found_and_re_run_one_some_or_all() {
     let lines: Vec<&str> = audit.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines.iter().all(|line| line.ends_with("Z alice re-ran it")), "{audit}");
-    assert_eq!(cap.parked().history(row.id).await.unwrap().len(), 3);
+    assert_eq!(cap.messages().attempts(row.id).await.unwrap().len(), 3);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -280,13 +280,13 @@ async fn parked_messages_are_found_and_re_run_one_some_or_all() {
 #[tokio::test(start_paused = true)]
 async fn a_parked_message_is_mended_or_deleted() {
     let (cap, mut seen) = with_parked(&MemoryStorage::new()).await;
-    let parked = cap.parked().by("bob");
+    let parked = cap.messages().parked().by("bob");
     let id = parked.list().await.unwrap()[0].id;
     assert!(parked.edit_and_rerun(id, &109u32).await.unwrap());
     assert_eq!(seen.next().await, (109, 2));
-    let row = cap.monitor().get(Side::Inbox, id).await.unwrap().unwrap();
+    let row = cap.messages().get(id).await.unwrap().unwrap();
     assert!(row.message.headers.get("cap-audit").unwrap().ends_with("bob edited and re-ran it"));
-    while cap.parked().count().await.unwrap() > 9 {
+    while cap.messages().parked().count().await.unwrap() > 9 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(!parked.edit_and_rerun(id, &1u32).await.unwrap(), "it is parked no more");
@@ -316,9 +316,9 @@ async fn messages_that_could_not_be_published_are_parked_too() {
         .unwrap();
     cap.publish("nobody.listens", &1).await.unwrap();
     let id = seen.next().await;
-    let published = cap.parked().published().topic("nobody.listens");
+    let published = cap.messages().parked().published().topic("nobody.listens");
     assert_eq!(published.list().await.unwrap()[0].id, id);
-    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     assert_eq!(published.rerun_all().await.unwrap(), 1);
     assert_eq!(seen.next().await, id, "told again");
     cap.shutdown().await.unwrap();

@@ -131,7 +131,7 @@ async fn real_failures_are_told_of_before_parked_input() {
     flood(&transport, 300).await;
     cap.publish("real", &()).await.unwrap();
     // Until the real failure is there too; what is notified of first has been taken up by then.
-    while cap.parked().reason(Reason::Exhausted).count().await.unwrap() == 0 {
+    while cap.messages().parked().reason(Reason::Exhausted).count().await.unwrap() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     opened.add_permits(2);

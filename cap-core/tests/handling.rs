@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cap_core::memory::MemoryTransport;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side, Status};
+use cap_core::storage::{Reason, Status};
 use cap_core::{Headers, layer_fn};
 use support::{alone, log, on};
 use tokio::sync::Notify;
@@ -69,7 +69,7 @@ async fn the_answer_can_be_steered() {
         .unwrap();
     let ask = async |how: &str| cap.publish("ask", how).callback("answer.first").await.unwrap().to_string();
     let id = ask("remove").await;
-    let row = cap.monitor().find(Side::Outbox, &id).await.unwrap();
+    let row = cap.messages().published().find(&id).await.unwrap();
     assert_eq!(row.len(), 1);
     let id = ask("add").await;
     assert_eq!(
@@ -145,7 +145,7 @@ async fn a_handler_that_was_called_off_is_not_counted() {
         .unwrap();
     let id = cap.publish("work", &()).await.unwrap();
     assert_eq!(seen.take(3).await, [1, 1, 1]);
-    let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
+    let row = cap.messages().find(id.as_str()).await.unwrap().remove(0);
     assert_eq!(row.attempts, 0);
     cap.shutdown().await.unwrap();
 }
@@ -347,7 +347,7 @@ async fn deliveries_that_nobody_can_handle_are_parked_and_can_be_run_again() {
     let (reason, id, error) = failures.next().await;
     assert_eq!(reason, Reason::MissingHeaders);
     assert!(error.contains("no cap-msg-id and no cap-msg-name") && error.contains("known.a"), "{error}");
-    let row = cap.monitor().get(Side::Inbox, id).await.unwrap().unwrap();
+    let row = cap.messages().get(id).await.unwrap().unwrap();
     assert_eq!((row.status, &row.message.body[..]), (Status::Failed, &b"1"[..]));
 
     send("known.a", headers("2", "unknown"), "2").await;
@@ -357,7 +357,7 @@ async fn deliveries_that_nobody_can_handle_are_parked_and_can_be_run_again() {
     send("known.a", headers("3", "known.a"), "not json").await;
     let (reason, undecodable, _) = failures.next().await;
     assert_eq!(reason, Reason::Undecodable);
-    let row = cap.monitor().get(Side::Inbox, undecodable).await.unwrap().unwrap();
+    let row = cap.messages().get(undecodable).await.unwrap().unwrap();
     assert_eq!((&row.message.body[..], row.message.headers.get("keep")), (&b"not json"[..], Some("me")));
 
     send("known.a", headers("4", "a topic with blanks"), "4").await;
@@ -379,7 +379,7 @@ async fn deliveries_that_nobody_can_handle_are_parked_and_can_be_run_again() {
         .start()
         .await
         .unwrap();
-    assert_eq!(cap.monitor().rerun(Side::Inbox, &[no_handler]).await.unwrap(), [no_handler]);
+    assert_eq!(cap.messages().rerun(&[no_handler]).await.unwrap(), [no_handler]);
     assert_eq!(seen.next().await, 200);
     cap.shutdown().await.unwrap();
     failures.assert_empty();
@@ -430,7 +430,7 @@ async fn a_delivery_parked_for_want_of_headers_runs_again_once_there_is_a_hook()
     let properties: Headers = [("message-id", "m-1")].into_iter().collect();
     transport.publish_raw("legacy", Headers::new(), properties, "5").await.unwrap();
     let id = failures.next().await;
-    assert_eq!(cap.monitor().rerun(Side::Inbox, &[id]).await.unwrap(), [id]);
+    assert_eq!(cap.messages().rerun(&[id]).await.unwrap(), [id]);
     assert_eq!(failures.next().await, id, "without a hook it is parked again");
     cap.shutdown().await.unwrap();
 
@@ -442,7 +442,7 @@ async fn a_delivery_parked_for_want_of_headers_runs_again_once_there_is_a_hook()
         .start()
         .await
         .unwrap();
-    assert_eq!(cap.monitor().rerun(Side::Inbox, &[id]).await.unwrap(), [id]);
+    assert_eq!(cap.messages().rerun(&[id]).await.unwrap(), [id]);
     assert_eq!(seen.next().await, (5, "m-1".to_owned()));
     cap.shutdown().await.unwrap();
     failures.assert_empty();

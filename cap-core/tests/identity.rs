@@ -3,9 +3,8 @@
 
 mod support;
 
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side, Status};
+use cap_core::storage::{Reason, Status};
 use cap_core::{CapBuilder, Headers};
 use support::signs::Signs;
 use support::{Log, alone, log, on};
@@ -53,7 +52,7 @@ async fn a_conflicting_message_is_parked_and_can_be_run() {
     }
     send(&broker, "end", "9").await;
     assert_eq!(seen.take(2).await, [("m".to_owned(), 1), ("end".to_owned(), 9)]);
-    let conflicts = cap.parked().reason(Reason::IdConflict).list().await.unwrap();
+    let conflicts = cap.messages().parked().reason(Reason::IdConflict).list().await.unwrap();
     let bodies: Vec<&[u8]> = conflicts.iter().map(|row| &row.message.body[..]).collect();
     assert_eq!(bodies, [&b"3"[..], b"2"], "each once, however often it came");
     assert!(conflicts.iter().all(|row| row.message.id() == Some("m")), "{conflicts:?}");
@@ -61,7 +60,7 @@ async fn a_conflicting_message_is_parked_and_can_be_run() {
     // The second one is counted with the first, as all repeated errors of one kind are.
     assert_eq!(signs.lines(tracing::Level::ERROR, "was received before with another").len(), 1);
     assert!(conflicts[0].last_error.as_ref().unwrap().contains("\"m\""));
-    assert_eq!(cap.parked().reason(Reason::IdConflict).rerun_all().await.unwrap(), 2);
+    assert_eq!(cap.messages().parked().reason(Reason::IdConflict).rerun_all().await.unwrap(), 2);
     let mut released = seen.take(2).await;
     released.sort_unstable();
     assert_eq!(released, [("m".to_owned(), 2), ("m".to_owned(), 3)]);
@@ -87,7 +86,7 @@ async fn garbage_does_not_hold_the_id_of_a_real_message() {
         broker.publish_raw("work", headers, Headers::new(), body).await.unwrap();
     }
     let failed = async || {
-        let rows = cap.monitor().list(&Query::new(Side::Inbox).status(Status::Failed)).await.unwrap();
+        let rows = cap.messages().status(Status::Failed).list().await.unwrap();
         rows.len()
     };
     until(async || failed().await >= garbage.len()).await;
@@ -98,7 +97,7 @@ async fn garbage_does_not_hold_the_id_of_a_real_message() {
     handled.sort_unstable();
     assert_eq!(handled, ["no name", "no topic", "nobody", "odd name"]);
     assert_eq!(failed().await, garbage.len(), "the garbage stays to be looked at");
-    assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap(), 0);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -111,7 +110,7 @@ async fn ids_that_only_cap_gives_are_not_taken_from_outside() {
     send(&broker, "cap-conflict:0123456789abcdef0123456789abcdef", "1").await;
     send(&broker, "end", "9").await;
     assert_eq!(seen.next().await, ("end".to_owned(), 9));
-    assert_eq!(cap.parked().reason(Reason::MissingHeaders).count().await.unwrap(), 1);
+    assert_eq!(cap.messages().parked().reason(Reason::MissingHeaders).count().await.unwrap(), 1);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -128,7 +127,7 @@ async fn headers_and_the_sent_time_are_not_part_of_the_identity() {
     }
     send(&broker, "end", "9").await;
     assert_eq!(seen.take(2).await, [("m".to_owned(), 1), ("end".to_owned(), 9)]);
-    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -145,7 +144,7 @@ async fn another_user_is_another_sender_where_the_option_says_so() {
         }
         send(&broker, "end", "9").await;
         assert_eq!(seen.take(2).await, [("m".to_owned(), 1), ("end".to_owned(), 9)]);
-        assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), conflicts);
+        assert_eq!(cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap(), conflicts);
         cap.shutdown().await.unwrap();
         seen.assert_empty();
     }
@@ -176,8 +175,8 @@ async fn the_name_that_a_hook_gives_is_part_of_the_identity() {
     }
     send(&broker, "end", "9").await;
     assert_eq!(seen.take(2).await, [("paid".to_owned(), 1), ("work".to_owned(), 9)]);
-    until(async || cap.parked().reason(Reason::IdConflict).count().await.unwrap() > 0).await;
-    assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
+    until(async || cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap() > 0).await;
+    assert_eq!(cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -200,7 +199,7 @@ async fn a_large_body_has_a_digest_like_any_other() {
         send(&broker, id, &body).await;
     }
     assert_eq!(seen.take(2).await, [3 * 1024 * 1024, 3]);
-    assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
+    assert_eq!(cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }

@@ -62,7 +62,7 @@ fn fail_and_count(storage: &Shaky, fails: impl Fn(&WriteBatch) -> bool + Send + 
 async fn only_parked(cap: &Cap) -> Row {
     let wait = async {
         loop {
-            if let Some(row) = cap.parked().list().await.unwrap().pop() {
+            if let Some(row) = cap.messages().parked().list().await.unwrap().pop() {
                 return row;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -131,7 +131,7 @@ mod insert_that_fails {
         tokio::time::sleep(600 * SECOND).await;
         storage.mend(&ALL);
         assert_eq!(seen.next().await, ("good", 9 * MIB));
-        assert_eq!(cap.parked().count().await.unwrap(), 0);
+        assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
         cap.shutdown().await.unwrap();
     }
 }
@@ -180,7 +180,7 @@ mod message_that_is_not_taken {
         send(&transport, "work", "end", "{}").await;
         storage.mend(&ALL);
         assert_eq!(seen.next().await, ("good", 2));
-        assert_eq!(cap.parked().count().await.unwrap(), 1);
+        assert_eq!(cap.messages().parked().count().await.unwrap(), 1);
         cap.shutdown().await.unwrap();
     }
 
@@ -193,7 +193,7 @@ mod message_that_is_not_taken {
         storage.fill();
         send(&transport, "work", "large", body(9 * MIB)).await;
         tokio::time::sleep(3600 * SECOND).await;
-        assert_eq!(cap.parked().count().await.unwrap(), 0);
+        assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
         storage.mend(&ALL);
         assert_eq!(seen.next().await, ("good", 9 * MIB));
         cap.shutdown().await.unwrap();
@@ -209,7 +209,7 @@ mod message_that_is_not_taken {
         tokio::time::sleep(3600 * SECOND).await;
         storage.mend(&ALL);
         assert_eq!(seen.next().await, ("good", 2));
-        assert_eq!(cap.parked().count().await.unwrap(), 0);
+        assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
         cap.shutdown().await.unwrap();
     }
 }

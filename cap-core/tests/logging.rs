@@ -60,9 +60,10 @@ async fn a_message_that_is_given_up_is_an_error_that_says_where_it_is() {
     let id = cap.publish("work", &()).await.unwrap();
     let Fields(said) = seen.next().await;
     assert!(
-        said["message"].contains("parked until an operator acts") && said["message"].contains("cap.parked()")
+        said["message"].contains("parked until an operator acts")
+            && said["message"].contains("cap.messages().parked()")
     );
-    let row = cap.parked().list().await.unwrap().remove(0);
+    let row = cap.messages().parked().list().await.unwrap().remove(0);
     for (field, value) in [
         ("message_id", id.as_str()),
         ("topic", "work"),

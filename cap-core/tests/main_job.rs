@@ -84,10 +84,7 @@ async fn fifty_failures_are_the_end_and_one_person_is_told_once() {
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     assert_eq!(calls.load(Ordering::Relaxed), 50);
     assert!(failures.try_recv().is_err());
-    assert_eq!(
-        cap.monitor().rerun(cap_core::storage::Side::Inbox, &[failure.id]).await.unwrap(),
-        [failure.id]
-    );
+    assert_eq!(cap.messages().rerun(&[failure.id]).await.unwrap(), [failure.id]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(calls.load(Ordering::Relaxed), 51);
     cap.shutdown().await.unwrap();

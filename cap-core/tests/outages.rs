@@ -39,7 +39,7 @@ async fn a_broker_that_is_away_delays_messages_and_costs_no_attempt() {
     transport.set_available(true);
     assert_eq!(seen.take(100).await, (0..100).collect::<Vec<_>>(), "the oldest first");
     for id in ids {
-        for row in cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap() {
+        for row in cap.messages().published().find(id.as_str()).await.unwrap() {
             assert_eq!(row.attempts, 0);
         }
     }
@@ -202,7 +202,7 @@ async fn a_handler_that_looks_at_the_token_stops_early_at_shutdown() {
     seen.next().await;
     cap.shutdown().await.unwrap();
     cap_stopped.notified().await;
-    let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
+    let row = cap.messages().find(id.as_str()).await.unwrap().remove(0);
     assert_eq!((row.status, row.attempts, row.owner), (Status::Scheduled, 0, None));
 }
 
@@ -242,7 +242,8 @@ async fn what_has_expired_is_deleted_and_what_has_attempts_left_is_not() {
         .unwrap();
     let good = cap.publish("good", &()).await.unwrap();
     let bad = cap.publish("bad", &()).await.unwrap();
-    let there = async |side, id: &MessageId| !cap.monitor().find(side, id.as_str()).await.unwrap().is_empty();
+    let there =
+        async |side, id: &MessageId| !cap.messages().side(side).find(id.as_str()).await.unwrap().is_empty();
     let hours = |hours: u64| Duration::from_hours(hours);
     tokio::time::sleep(Duration::from_mins(24 * 60 - 10)).await;
     assert!(there(Side::Inbox, &good).await && there(Side::Outbox, &good).await);
@@ -271,6 +272,6 @@ async fn success_may_delete_at_once() {
     seen.next().await;
     cap.shutdown().await.unwrap();
     for side in [Side::Outbox, Side::Inbox] {
-        assert!(cap.monitor().find(side, id.as_str()).await.unwrap().is_empty());
+        assert!(cap.messages().side(side).find(id.as_str()).await.unwrap().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cap_core::error::StorageErrorKind::{Refused, Unavailable};
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, RowOutcome, Side, Status, WriteBatch};
+use cap_core::storage::{Reason, RowOutcome, Status, WriteBatch};
 use support::log;
 use support::store::{Call, Shaky};
 
@@ -39,7 +39,7 @@ fn records_a_failure(batch: &WriteBatch) -> bool {
 }
 
 async fn row(cap: &Cap, id: &MessageId) -> Row {
-    cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0)
+    cap.messages().find(id.as_str()).await.unwrap().remove(0)
 }
 
 async fn until(cap: &Cap, id: &MessageId, what: impl Fn(&Row) -> bool) -> Row {

@@ -30,7 +30,7 @@ async fn a_handler_may_have_the_bus_as_an_argument() {
     cap.publish("first", &7).await.unwrap();
     assert_eq!(seen.next().await, 7, "stored at once, whatever becomes of the handler");
     cap.shutdown().await.unwrap();
-    assert_eq!(cap.parked().count().await.unwrap(), 1);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn the_bus_ends_with_its_last_handle_though_its_handlers_know_it() {
         .unwrap();
     cap.publish("first", &7).await.unwrap();
     seen.next().await;
-    while cap.parked().count().await.unwrap() == 0 {
+    while cap.messages().parked().count().await.unwrap() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(cap);
@@ -66,7 +66,7 @@ async fn the_callback_may_run_again_what_failed() {
             let noted = noted.clone();
             async move {
                 let cap = failure.bus().unwrap();
-                let again = cap.parked().by("the callback").rerun(&[failure.id]).await;
+                let again = cap.messages().parked().by("the callback").rerun(&[failure.id]).await;
                 noted.note((failure.attempts, again.unwrap() == [failure.id]));
             }
         })
@@ -76,6 +76,6 @@ async fn the_callback_may_run_again_what_failed() {
     cap.publish("work", &()).await.unwrap();
     assert_eq!(seen.take(2).await, [(1, true), (2, true)]);
     cap.shutdown().await.unwrap();
-    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     seen.assert_empty();
 }

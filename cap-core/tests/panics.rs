@@ -109,12 +109,12 @@ async fn a_hook_that_panics_has_its_message_parked_until_it_is_mended() {
     cap.publish("good", &2).await.unwrap();
     assert_eq!(seen.next().await, 2);
     // Run again, it meets the same panic in the group's own task.
-    assert_eq!(cap.parked().rerun(&[row]).await.unwrap(), [row]);
+    assert_eq!(cap.messages().parked().rerun(&[row]).await.unwrap(), [row]);
     assert_eq!(failures.next().await.1, row);
     cap.publish("good", &3).await.unwrap();
     assert_eq!(seen.next().await, 3);
     mended.store(true, Ordering::Relaxed);
-    assert_eq!(cap.parked().rerun(&[row]).await.unwrap(), [row]);
+    assert_eq!(cap.messages().parked().rerun(&[row]).await.unwrap(), [row]);
     assert_eq!(seen.next().await, 1);
     cap.shutdown().await.unwrap();
 }

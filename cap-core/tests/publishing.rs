@@ -89,7 +89,7 @@ async fn a_delayed_message_can_be_called_off_once() {
     assert!(cap.cancel(&id).await.unwrap());
     assert!(!cap.cancel(&id).await.unwrap());
     assert!(!cap.cancel(&MessageId::new("unknown")).await.unwrap());
-    let rows = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap();
+    let rows = cap.messages().published().find(id.as_str()).await.unwrap();
     assert_eq!((rows[0].status, rows[0].reason), (Status::Failed, Some(Reason::Cancelled)));
     cap.publish("later", &2).delay(Duration::from_secs(120)).await.unwrap();
     assert_eq!(seen.next().await, 2);
@@ -161,7 +161,7 @@ async fn mistakes_are_told_when_the_message_is_published() {
         let error = publish.await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let rows = cap.monitor().list(&cap_core::monitor::Query::new(Side::Outbox)).await.unwrap();
+    let rows = cap.messages().published().list().await.unwrap();
     assert!(rows.is_empty(), "nothing was stored");
     cap.shutdown().await.unwrap();
 }
@@ -205,7 +205,7 @@ async fn a_message_that_no_queue_wants_succeeds_and_can_be_found() {
     let cap = alone().publish_only().start().await.unwrap();
     let id = cap.publish("nobody.listens", &1).await.unwrap();
     cap.shutdown().await.unwrap();
-    let rows = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap();
+    let rows = cap.messages().published().find(id.as_str()).await.unwrap();
     assert_eq!((rows[0].status, rows[0].reason), (Status::Succeeded, Some(Reason::Unrouted)));
 }
 
@@ -231,8 +231,8 @@ async fn a_message_that_no_queue_wants_can_be_a_failure() {
     assert_eq!((side, attempts), (Side::Outbox, 3));
     assert!(error.contains("unrouted"), "{error}");
     assert_eq!(start.elapsed().as_secs(), 20);
-    let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().published().find(id.as_str()).await.unwrap()[0];
     assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Exhausted)));
-    assert_eq!(cap.monitor().attempts(Side::Outbox, row.id).await.unwrap().len(), 3);
+    assert_eq!(cap.messages().published().attempts(row.id).await.unwrap().len(), 3);
     cap.shutdown().await.unwrap();
 }

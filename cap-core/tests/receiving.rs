@@ -179,7 +179,7 @@ async fn what_the_store_refuses_is_parked_as_far_as_it_can_be_stored() {
     }
     send(&broker, "again", "taken").await;
     assert_eq!(seen.next().await, "taken", "under another row id");
-    let parked = cap.parked().list().await.unwrap();
+    let parked = cap.messages().parked().list().await.unwrap();
     assert_eq!(parked.len(), 20);
     for row in parked {
         assert_eq!((row.reason, &row.message.body[..]), (Some(Reason::Corrupt), &b"\"odd\""[..]));
@@ -221,7 +221,7 @@ async fn a_store_that_is_out_of_order_is_waited_for() {
     seen.assert_empty();
     storage.out_of_order.store(false, Ordering::Relaxed);
     assert_eq!(seen.take(4).await, ["late"; 4]);
-    assert_eq!(cap.parked().count().await.unwrap(), 0);
+    assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
@@ -256,7 +256,7 @@ async fn what_is_stored_is_acknowledged_though_no_handler_has_room_for_it() {
     let batch = WriteBatch { incoming: (1..=5).map(row).collect(), ..WriteBatch::default() };
     storage.write(&other, &batch).await.unwrap();
     let claimed = async || {
-        let rows = cap.monitor().list(&Query::new(Side::Inbox)).await.unwrap();
+        let rows = cap.messages().list().await.unwrap();
         rows.iter().filter(|row| row.owner.is_some()).count()
     };
     while claimed().await < 5 {

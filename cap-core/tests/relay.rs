@@ -9,7 +9,7 @@ use std::time::Duration;
 use cap_core::error::{StorageError, TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
 use cap_core::prelude::*;
-use cap_core::storage::{NewOutgoing, Owner, Reason, Side, Storage, Stored, WriteBatch};
+use cap_core::storage::{NewOutgoing, Owner, Reason, Storage, Stored, WriteBatch};
 use cap_core::transport::{Consumer, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{AfterCommit, Message, Unrouted, Within};
 use support::signs::Signs;
@@ -299,7 +299,7 @@ async fn the_last_attempt_to_send_is_an_error_and_counted() {
     let id = cap.publish("nobody.listens", &1).await.unwrap();
     tokio::time::sleep(60 * SECOND).await;
     cap.shutdown().await.unwrap();
-    let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().published().find(id.as_str()).await.unwrap()[0];
     assert_eq!(row.reason, Some(Reason::Exhausted));
     let errors = signs.lines(Level::ERROR, id.as_str());
     assert!(matches!(&*errors, [error] if error.contains("parked until an operator acts")), "{errors:?}");
@@ -332,6 +332,6 @@ async fn several_messages_cannot_have_one_id() {
     let cap = alone().publish_only().start().await.unwrap();
     let error = cap.publish_all("t", [1, 2]).header("cap-msg-id", "x").await.unwrap_err().to_string();
     assert!(error.contains("cap-msg-id") && error.contains("several"), "{error}");
-    assert!(cap.monitor().find(Side::Outbox, "x").await.unwrap().is_empty());
+    assert!(cap.messages().published().find("x").await.unwrap().is_empty());
     cap.shutdown().await.unwrap();
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use cap_core::error::TransportError;
 use cap_core::memory::MemoryConsumer;
-use cap_core::monitor::{Query, Row};
+use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_core::transport::{Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{CapBuilder, Headers, Message};
 use support::signs::Signs;
@@ -86,7 +86,7 @@ fn failing(builder: CapBuilder, group: &str, noted: Log<(u32, Duration)>) -> Cap
 /// The row of a group, once it waits for the broker.
 async fn waiting(cap: &Cap, group: &str) -> Row {
     loop {
-        let rows = cap.monitor().list(&Query::new(Side::Inbox).status(Status::Retrying)).await.unwrap();
+        let rows = cap.messages().status(Status::Retrying).list().await.unwrap();
         match rows.into_iter().find(|row| &*row.group == group && row.owner.is_none()) {
             Some(row) => return row,
             None => sleep(Duration::from_millis(1)).await,
@@ -149,7 +149,7 @@ async fn forged_copies_change_nothing_and_leave_a_trace() {
     assert_eq!(signs.counter(REFUSED), forged.len() as u64);
     let lines = signs.lines(Level::WARN, "retry copy dropped");
     assert_eq!(lines.len(), 1, "the others are counted: {lines:?}");
-    let rows = cap.monitor().list(&Query::new(Side::Inbox)).await.unwrap();
+    let rows = cap.messages().list().await.unwrap();
     assert_eq!(rows.iter().map(state).collect::<Vec<_>>(), [state(&before)]);
     assert_eq!(attempts(&mut seen, 2).await, [(1, 0), (2, PAUSE.as_secs())], "the pause is kept");
     cap.shutdown().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_copy_that_comes_once_more_is_dropped_without_a_word() {
     broker.bring("test.v1", broker.copies()[0].headers.clone(), "").await;
     sleep(10 * SECOND).await;
     assert_eq!((signs.counter(REFUSED), signs.lines(Level::WARN, "retry copy").len()), (0, 0));
-    let rows = cap.monitor().list(&Query::new(Side::Inbox)).await.unwrap();
+    let rows = cap.messages().list().await.unwrap();
     assert_eq!(rows.iter().map(|row| row.status).collect::<Vec<_>>(), [Status::Succeeded]);
     cap.shutdown().await.unwrap();
     seen.assert_empty();

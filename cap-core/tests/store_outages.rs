@@ -9,7 +9,7 @@ use std::time::Duration;
 use cap_core::error::StorageError;
 use cap_core::error::StorageErrorKind::{Unavailable, Unusable};
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status, Storage, WriteBatch};
+use cap_core::storage::{Status, Storage, WriteBatch};
 use cap_core::{BoxFuture, CapBuilder, Completion, Delivery, Enlisted, FromDelivery};
 use support::log;
 use support::signs::Signs;
@@ -54,7 +54,7 @@ async fn a_success_waits_until_a_person_has_mended_the_store() {
     storage.mend(&ALL);
     assert_eq!(seen.next().await, "event");
     cap.shutdown().await.unwrap();
-    let row = &cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().find(id.as_str()).await.unwrap()[0];
     assert_eq!((row.status, row.attempts), (Status::Succeeded, 0), "{:?}", row.last_error);
     seen.assert_empty();
 }
@@ -148,7 +148,7 @@ async fn a_commit_that_a_person_must_make_possible_is_no_failed_attempt() {
     assert_eq!(seen.next().await, 1, "none was counted");
     storage.mend(&ALL);
     cap.shutdown().await.unwrap();
-    let row = &cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().find(id.as_str()).await.unwrap()[0];
     assert_eq!(row.attempts, 0, "{:?}", row.last_error);
 }
 
@@ -189,7 +189,7 @@ async fn an_outage_longer_than_the_lease_starts_nothing_twice() {
     assert_eq!(seen.next().await, ("done", 2));
     cap.shutdown().await.unwrap();
     for id in ids {
-        for row in cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap() {
+        for row in cap.messages().find(id.as_str()).await.unwrap() {
             assert_eq!((row.status, row.attempts), (Status::Succeeded, 0));
         }
     }

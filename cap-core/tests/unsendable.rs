@@ -91,7 +91,7 @@ async fn known_beforehand_is_refused_by_publish() {
     assert_unsendable(&delayed.unwrap_err());
     cap.publish("work", &1).await.unwrap();
     assert_unsendable(&seen.next().await);
-    let stored = cap.monitor().list(&cap_core::monitor::Query::new(Side::Outbox)).await.unwrap();
+    let stored = cap.messages().published().list().await.unwrap();
     assert_eq!(stored.len(), 1, "only the one to work was stored");
     cap.shutdown().await.unwrap();
 }
@@ -139,7 +139,7 @@ async fn found_while_sending_is_parked_at_the_first_attempt() {
         let publish = if at_broker { publish.delay_at_broker(Duration::from_secs(600)) } else { publish };
         let id = publish.await.unwrap();
         assert_eq!(seen.next().await, (Side::Outbox, Reason::Permanent, 1));
-        let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+        let row = &cap.messages().published().find(id.as_str()).await.unwrap()[0];
         assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Permanent)));
         cap.shutdown().await.unwrap();
     }

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_core::{CapBuilder, Failure, PublishError};
 use cap_postgres::Postgres;
 use cap_tests::{SECRET, Scene, amqp_url, database_url, heard, scene, soon, until};
@@ -79,7 +77,7 @@ async fn megabyte_headers_are_refused_and_hold_nobody_up() {
         assert!(reason.contains("headers") && error.to_string().len() < 1000, "{error}");
         cap.publish("good", &4).await.unwrap();
         assert_eq!(heard(&mut told).await, 4);
-        let stored = cap.monitor().list(&Query::new(Side::Outbox)).await.unwrap();
+        let stored = cap.messages().published().list().await.unwrap();
         assert_eq!(stored.len(), 2, "only what can be sent is stored");
         assert!(failures.try_recv().is_err());
     })
@@ -112,7 +110,7 @@ async fn a_message_of_a_hundred_mebibytes() {
         cap.publish("good", &1).await.unwrap();
         assert_eq!(heard(&mut told).await, 1);
         until("both sides have succeeded", async || {
-            let outbox = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap().pop()?;
+            let outbox = cap.messages().published().find(id.as_str()).await.unwrap().pop()?;
             (outbox.status == cap_core::storage::Status::Succeeded).then_some(())
         })
         .await;

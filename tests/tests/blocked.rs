@@ -134,9 +134,9 @@ impl Two {
     /// Has the handlers block as soon as the message counts as sent: a node that blocked in the middle of a
     /// transaction would keep others from taking anything.
     async fn block(&self) {
-        let monitor = self.nodes[0].1.monitor();
+        let published = self.nodes[0].1.messages().published();
         until("the message to be sent", async || {
-            let rows = monitor.list(&Query::new(Side::Outbox)).await.unwrap();
+            let rows = published.list().await.unwrap();
             rows.iter().all(|row| row.status == Status::Succeeded).then_some(())
         })
         .await;

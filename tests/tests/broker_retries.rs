@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_postgres::Postgres;
 use cap_tests::{Network, Proxy, Scene, amqp_url, database_url, heard, scene, until};
 use sqlx::PgPool;
@@ -17,11 +16,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 async fn waiting(cap: &Cap, count: usize) {
     until("the messages wait", async || {
-        let rows = cap
-            .monitor()
-            .list(&Query::new(Side::Inbox).status(Status::Retrying).limit(count + 1))
-            .await
-            .unwrap();
+        let rows = cap.messages().status(Status::Retrying).limit(count + 1).list().await.unwrap();
         (rows.len() == count && rows.iter().all(|row| row.owner.is_none())).then_some(())
     })
     .await;
@@ -62,7 +57,7 @@ async fn of_two_groups_only_the_failing_one_sees_the_retry() {
         all.sort_unstable();
         assert_eq!(all, [("failing", 1), ("failing", 2), ("failing", 3), ("fine", 1)]);
         let done = until("the end", async || {
-            let rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+            let rows = cap.messages().find(id.as_str()).await.unwrap();
             rows.iter().all(|row| row.status == Status::Succeeded).then_some(rows)
         })
         .await;
@@ -131,7 +126,7 @@ async fn a_retry_that_the_broker_loses_comes_from_the_database() {
         assert_eq!(purged, 1);
         assert_eq!(heard(&mut told).await, (2, None), "the row becomes due by itself");
         let row = until("success", async || {
-            let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().pop()?;
+            let row = cap.messages().find(id.as_str()).await.unwrap().pop()?;
             (row.status == Status::Succeeded).then_some(row)
         })
         .await;
@@ -186,11 +181,11 @@ async fn nothing_is_asked_of_the_database_while_messages_wait_at_the_broker() {
             heard(&mut told).await;
         }
         until("all of them are done", async || {
-            let rows = cap.monitor().list(&Query::new(Side::Inbox).status(Status::Retrying)).await.unwrap();
+            let rows = cap.messages().status(Status::Retrying).list().await.unwrap();
             rows.is_empty().then_some(())
         })
         .await;
-        assert_eq!(cap.parked().count().await.unwrap(), 0);
+        assert_eq!(cap.messages().parked().count().await.unwrap(), 0);
     })
     .await;
 }
@@ -214,7 +209,7 @@ async fn a_message_delayed_at_the_broker_reaches_every_group() {
         scene.publishes_at_broker(SHORT);
         let id = cap.publish("later.today", &1).delay_at_broker(SHORT).await.unwrap();
         let row = until("it is sent", async || {
-            let row = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap().pop()?;
+            let row = cap.messages().published().find(id.as_str()).await.unwrap().pop()?;
             (row.status == Status::Succeeded).then_some(row)
         })
         .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side, Status};
+use cap_core::storage::{Reason, Status};
 use cap_tests::{heard, scene};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -62,18 +62,18 @@ async fn a_delayed_message_is_called_off_and_yet_sent_by_hand() {
             async move { tell.send(number).await }
         });
         let cap = scene.start(builder).await;
-        let monitor = cap.monitor();
+        let published = cap.messages().published();
         let short = Duration::from_millis(300);
         let cancelled = cap.publish("report", &1).delay(short).await.unwrap();
         assert!(cap.cancel(&cancelled).await.unwrap());
         assert!(!cap.cancel(&cancelled).await.unwrap(), "it is cancelled already");
         assert!(!cap.cancel(&MessageId::new("never-was")).await.unwrap());
-        let row = monitor.find(Side::Outbox, cancelled.as_str()).await.unwrap().remove(0);
+        let row = published.find(cancelled.as_str()).await.unwrap().remove(0);
         assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Cancelled)));
         // Due after the one that was cancelled, which would have come first.
         cap.publish("report", &2).delay(short).await.unwrap();
         assert_eq!(heard(&mut told).await, 2);
-        assert_eq!(monitor.rerun(Side::Outbox, &[row.id]).await.unwrap(), [row.id]);
+        assert_eq!(published.rerun(&[row.id]).await.unwrap(), [row.id]);
         assert_eq!(heard(&mut told).await, 1);
     })
     .await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_tests::{heard, scene, until};
 use tokio::sync::mpsc;
 
@@ -32,21 +31,21 @@ async fn what_succeeded_expires_and_what_failed_or_waits_does_not() {
         let ids = cap.publish_all("work", 0..10).await.unwrap();
         let delayed = cap.publish("work", &11).delay(Duration::from_secs(3600)).await.unwrap();
         let failure = heard(&mut failures).await;
-        let monitor = cap.monitor();
+        let (published, received) = (cap.messages().published(), cap.messages());
         for id in &ids {
             until("it has left the outbox", async || {
-                monitor.find(Side::Outbox, id.as_str()).await.unwrap().is_empty().then_some(())
+                published.find(id.as_str()).await.unwrap().is_empty().then_some(())
             })
             .await;
         }
         for id in &ids[1..] {
             until("it has left the inbox", async || {
-                monitor.find(Side::Inbox, id.as_str()).await.unwrap().is_empty().then_some(())
+                received.find(id.as_str()).await.unwrap().is_empty().then_some(())
             })
             .await;
         }
-        assert!(monitor.get(Side::Inbox, failure.id).await.unwrap().is_some());
-        assert_eq!(monitor.find(Side::Outbox, delayed.as_str()).await.unwrap().len(), 1);
+        assert!(received.get(failure.id).await.unwrap().is_some());
+        assert_eq!(published.find(delayed.as_str()).await.unwrap().len(), 1);
     })
     .await;
 }

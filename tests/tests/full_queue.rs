@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use cap_core::monitor::{Query, Row};
+use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_tests::{Policy, Scene, heard, scene, until};
 use tokio::sync::mpsc;
 
 /// How many attempts were counted for messages that are to be sent.
 async fn attempts(cap: &Cap) -> u32 {
-    let rows = cap.monitor().list(&Query::new(Side::Outbox).limit(200)).await.unwrap();
+    let rows = cap.messages().published().limit(200).list().await.unwrap();
     rows.iter().map(|row| row.attempts).sum()
 }
 
@@ -44,9 +44,8 @@ async fn messages_to_a_full_queue_wait_and_others_flow() {
             cap.publish("flowing", &number).await.unwrap();
             assert_eq!(heard(&mut told).await, number);
         }
-        let mut query = Query::new(Side::Outbox);
-        query.limit = 200;
-        let rows = cap.monitor().list(&query).await.unwrap();
+        let published = cap.messages().published().limit(200);
+        let rows = published.list().await.unwrap();
         let waiting: Vec<_> = rows.iter().filter(|row| row.status != Status::Succeeded).collect();
         assert!(waiting.len() >= 90, "{}", waiting.len());
         for row in waiting {
@@ -59,7 +58,7 @@ async fn messages_to_a_full_queue_wait_and_others_flow() {
             all.insert(consumer.next().await.data.clone());
         }
         until("the bus is well again", async || cap.health().await.is_healthy().then_some(())).await;
-        for row in cap.monitor().list(&query).await.unwrap() {
+        for row in published.list().await.unwrap() {
             assert_eq!((row.attempts, row.status), (0, Status::Succeeded), "{:?}", row.last_error);
         }
     })
@@ -124,7 +123,7 @@ async fn messages_to_a_full_quorum_queue_wait() {
             all.insert(consumer.next().await.data.clone());
         }
         until("the bus is well again", async || cap.health().await.is_healthy().then_some(())).await;
-        let rows = cap.monitor().list(&Query::new(Side::Outbox).limit(published as usize)).await.unwrap();
+        let rows = cap.messages().published().limit(published as usize).list().await.unwrap();
         assert_eq!(rows.len(), published as usize);
         for row in rows {
             assert_eq!((row.attempts, row.status), (0, Status::Succeeded), "{:?}", row.last_error);
@@ -157,8 +156,8 @@ async fn a_delay_at_a_full_delay_queue_is_kept_by_the_storage() {
             let numbers = published..published + 20;
             cap.publish_all("later", numbers).delay_at_broker(DELAY).await.unwrap();
             published += 20;
-            let query = Query::new(Side::Outbox).status(Status::Scheduled).limit(2000);
-            let rows = cap.monitor().list(&query).await.unwrap();
+            let scheduled = cap.messages().published().status(Status::Scheduled);
+            let rows = scheduled.limit(2000).list().await.unwrap();
             let keeps = rows.iter().any(|row| row.owner.is_none());
             keeps.then_some(cap.health().await)
         })
@@ -168,7 +167,7 @@ async fn a_delay_at_a_full_delay_queue_is_kept_by_the_storage() {
         while all.len() < published as usize {
             all.insert(heard(&mut told).await);
         }
-        let rows = cap.monitor().list(&Query::new(Side::Outbox).limit(published as usize)).await.unwrap();
+        let rows = cap.messages().published().limit(published as usize).list().await.unwrap();
         assert_eq!(rows.len(), published as usize);
         assert!(rows.iter().all(|row| row.attempts == 0));
     })
@@ -198,8 +197,7 @@ async fn a_retry_at_a_full_delay_queue_is_kept_by_the_storage() {
         until("the storage keeps one", async || {
             cap.publish_all("call", published..published + 20).await.unwrap();
             published += 20;
-            let query = Query::new(Side::Inbox).status(Status::Retrying).limit(2000);
-            let rows = cap.monitor().list(&query).await.unwrap();
+            let rows = cap.messages().status(Status::Retrying).limit(2000).list().await.unwrap();
             let soon = SystemTime::now() + LEASE / 2;
             let is_kept = |row: &Row| row.owner.is_none() && row.due.is_some_and(|due| due < soon);
             rows.iter().any(is_kept).then_some(())
@@ -211,7 +209,7 @@ async fn a_retry_at_a_full_delay_queue_is_kept_by_the_storage() {
             assert!(runs.insert(run), "{run:?} ran twice");
         }
         let rows = until("all of them are done", async || {
-            let rows = cap.monitor().list(&Query::new(Side::Inbox).limit(2000)).await.unwrap();
+            let rows = cap.messages().limit(2000).list().await.unwrap();
             rows.iter().all(|row| row.status == Status::Succeeded).then_some(rows)
         })
         .await;

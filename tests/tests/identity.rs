@@ -50,7 +50,7 @@ async fn forged_messages_with_foreseen_ids_do_not_swallow_the_real_ones() {
             }
         }
         assert_eq!((real, forged), (10, 10), "garbage holds no id");
-        let conflicts = || cap.parked().reason(Reason::IdConflict);
+        let conflicts = || cap.messages().parked().reason(Reason::IdConflict);
         until("the others to be parked", async || (conflicts().count().await.unwrap() == 10).then_some(()))
             .await;
         assert_eq!(conflicts().by("alice").rerun_all().await.unwrap(), 10);
@@ -78,7 +78,7 @@ async fn a_verified_user_can_be_part_of_the_identity() {
         foreign.send_named("pay", "end", b"9").await;
         assert_eq!(heard(&mut told).await, ("m".to_owned(), 7));
         assert_eq!(heard(&mut told).await, ("end".to_owned(), 9));
-        assert_eq!(cap.parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
+        assert_eq!(cap.messages().parked().reason(Reason::IdConflict).count().await.unwrap(), 1);
     })
     .await;
 }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_postgres::Postgres;
 use cap_tests::{Network, Proxy, Scene, database_url, heard, scene, until};
 use sqlx::{AssertSqlSafe, Executor};
@@ -75,7 +74,7 @@ async fn received_message_is_handled() {
         scene.foreign().await.send_named("work", "one", b"1").await;
         cut_meanwhile(scene, &network).await;
         assert_eq!(heard(&mut told).await, 1);
-        let row = cap.monitor().find(Side::Inbox, "one").await.unwrap().remove(0);
+        let row = cap.messages().find("one").await.unwrap().remove(0);
         assert_eq!(row.attempts, 0);
         cap.shutdown().await.unwrap();
         assert!(told.try_recv().is_err(), "once");

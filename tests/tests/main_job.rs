@@ -37,7 +37,7 @@ async fn an_order_is_placed_and_the_answer_comes_to_the_callback() {
         assert_eq!(answer, (QtyDeducted { order_id: 1, is_success: true }, Some(id.to_string())));
         for side in [Side::Outbox, Side::Inbox] {
             until("success on both sides", async || {
-                let rows = cap.monitor().find(side, id.as_str()).await.unwrap();
+                let rows = cap.messages().side(side).find(id.as_str()).await.unwrap();
                 (rows.len() == 1 && rows[0].status == Status::Succeeded).then_some(())
             })
             .await;
@@ -95,8 +95,8 @@ async fn what_a_handler_publishes_leaves_only_with_its_success() {
         let cap = scene.start(builder).await;
         cap.publish("order.placed", &7).await.unwrap();
         assert_eq!(heard(&mut told).await, (7, 3));
-        let published = cap_core::monitor::Query::new(Side::Outbox).topic("invoice.wanted");
-        assert_eq!(cap.monitor().list(&published).await.unwrap().len(), 1);
+        let published = cap.messages().published().topic("invoice.wanted");
+        assert_eq!(published.count().await.unwrap(), 1);
     })
     .await;
 }
@@ -190,7 +190,7 @@ async fn a_message_that_no_queue_wants() {
         let cap = scene.start(scene.builder().subscribe("else", async || ())).await;
         let id = cap.publish("nobody.cares", &1).await.unwrap();
         let row = until("the row is marked", async || {
-            let row = cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap().pop()?;
+            let row = cap.messages().published().find(id.as_str()).await.unwrap().pop()?;
             row.reason.is_some().then_some(row)
         })
         .await;
@@ -212,7 +212,7 @@ async fn a_message_that_no_queue_wants() {
         assert_eq!((failure.side, failure.attempts), (Side::Outbox, 1));
         // Once there is an audience, it is published again by hand.
         let mut listener = scene.foreign().await.listen("nobody.cares").await;
-        assert_eq!(strict.monitor().rerun(Side::Outbox, &[row.id, failure.id]).await.unwrap().len(), 2);
+        assert_eq!(strict.messages().published().rerun(&[row.id, failure.id]).await.unwrap().len(), 2);
         let bodies = BTreeSet::from([listener.next().await.data, listener.next().await.data]);
         assert_eq!(bodies, BTreeSet::from([b"1".to_vec(), b"2".to_vec()]));
     })

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_core::{CapBuilder, Headers};
 use cap_tests::{Scene, heard, scene, until};
 use lapin::BasicProperties;
@@ -148,10 +147,8 @@ async fn what_a_node_could_not_send_another_sends() {
         drop(stranded);
         let cap = scene.start(node(scene, "heir", tell)).await;
         assert_eq!(heard(&mut told).await, ("heir", 1));
-        let row = until("the row is there", async || {
-            cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().pop()
-        })
-        .await;
+        let row =
+            until("the row is there", async || cap.messages().find(id.as_str()).await.unwrap().pop()).await;
         assert_eq!(row.attempts, 0);
     })
     .await;

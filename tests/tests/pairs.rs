@@ -6,7 +6,6 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use cap_core::Cap;
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::{Side, Status};
 use cap_tests::{Broker, GROUPS, Pair, Place, Scene, Store, scene, until};
@@ -51,7 +50,7 @@ async fn all_handled(place: &Place) -> HashMap<(String, u64), usize> {
 async fn all_succeeded(cap: &Cap) {
     for side in [Side::Outbox, Side::Inbox] {
         until("every row succeeding", async || {
-            let rows = cap.monitor().list(&Query::new(side).limit(10_000)).await.unwrap();
+            let rows = cap.messages().side(side).limit(10_000).list().await.unwrap();
             assert!(rows.iter().all(|row| row.attempts == 0), "nothing has failed");
             rows.iter().all(|row| row.status == Status::Succeeded).then_some(())
         })
@@ -61,7 +60,7 @@ async fn all_succeeded(cap: &Cap) {
 
 /// What counts as sent over a broker in memory is in the inbox of every group.
 async fn sent_is_stored(cap: &Cap) {
-    let list = async |side| cap.monitor().list(&Query::new(side).limit(10_000)).await.unwrap();
+    let list = async |side| cap.messages().side(side).limit(10_000).list().await.unwrap();
     let mut groups: HashMap<String, usize> = HashMap::new();
     for stored in list(Side::Inbox).await {
         *groups.entry(stored.message.id().unwrap().to_owned()).or_default() += 1;

@@ -53,7 +53,7 @@ async fn each_is_parked_with_its_reason_and_the_queue_goes_on() {
             assert_eq!((failure.side, failure.reason), (Side::Inbox, reason), "{}", failure.error);
             assert!(failure.error.contains(words), "{}", failure.error);
             assert_eq!(heard(&mut told).await, number, "the queue goes on");
-            let row = cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
+            let row = cap.messages().get(failure.id).await.unwrap().unwrap();
             assert_eq!((row.status, row.reason), (Status::Failed, Some(reason)));
             assert_eq!(row.message.body, &body[..], "the raw body is kept");
             assert_eq!(row.message.headers.get("x"), Some("kept"));
@@ -78,8 +78,8 @@ async fn a_delivery_with_nothing_at_all_is_parked_once() {
         foreign.publish("order.created", BasicProperties::default(), b"").await;
         let (first, second) = (heard(&mut failures).await, heard(&mut failures).await);
         assert_ne!(first.id, second.id, "without an id, none is another's double");
-        let parked = cap_core::monitor::Query::new(Side::Inbox).reason(Reason::MissingHeaders);
-        assert_eq!(cap.monitor().list(&parked).await.unwrap().len(), 2);
+        let parked = cap.messages().reason(Reason::MissingHeaders);
+        assert_eq!(parked.count().await.unwrap(), 2);
     })
     .await;
 }
@@ -111,9 +111,8 @@ async fn they_run_once_the_service_is_mended() {
         };
         let mended =
             scene.start(builder.subscribe("order.#", hear.clone()).subscribe("invoice.*", hear)).await;
-        let monitor = mended.monitor();
         until("the rows are free", async || {
-            let done = monitor.rerun(Side::Inbox, &rows).await.unwrap();
+            let done = mended.messages().rerun(&rows).await.unwrap();
             rows.retain(|row| !done.contains(row));
             rows.is_empty().then_some(())
         })

@@ -1,7 +1,6 @@
 //! What RabbitMQ would refuse is refused by `start` or `publish`, on the real servers.
 
 use cap_core::error::{StartError, TransportErrorKind};
-use cap_core::monitor::Query;
 use cap_core::prelude::*;
 use cap_core::storage::{Reason, Side};
 use cap_core::{CapBuilder, Failure};
@@ -122,7 +121,7 @@ async fn a_header_that_the_broker_refuses_is_refused_by_publish() {
         cap.publish("replies", &4).callback("good").await.unwrap();
         let failure = heard(&mut failures).await;
         assert_eq!((failure.side, failure.reason, failure.attempts), (Side::Inbox, Reason::Permanent, 1));
-        assert_eq!(cap.monitor().list(&Query::new(Side::Outbox)).await.unwrap().len(), 4);
+        assert_eq!(cap.messages().published().list().await.unwrap().len(), 4);
     })
     .await;
 }

@@ -33,27 +33,25 @@ async fn a_handler_that_recovers_answers_once_and_its_failures_are_on_record() {
         let id = cap.publish("work", &()).callback("done").await.unwrap();
         assert_eq!(heard(&mut told).await, "done");
         let row = until("success is on record", async || {
-            let row = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap().pop()?;
+            let row = cap.messages().find(id.as_str()).await.unwrap().pop()?;
             (row.status == Status::Succeeded).then_some(row)
         })
         .await;
         assert_eq!(row.attempts, 3);
-        let attempts = cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+        let attempts = cap.messages().attempts(row.id).await.unwrap();
         let errors: Vec<&str> = attempts.iter().map(|attempt| attempt.error.as_str()).collect();
         assert_eq!(errors, ["not at attempt 1", "not at attempt 2", "not at attempt 3"]);
         assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
-        let answers = cap_core::monitor::Query::new(Side::Outbox).topic("done");
-        assert_eq!(cap.monitor().list(&answers).await.unwrap().len(), 1, "one answer for four attempts");
+        let replies = cap.messages().published().topic("done");
+        assert_eq!(replies.count().await.unwrap(), 1, "one answer for four attempts");
     })
     .await;
 }
 
 /// Runs a message again by hand, once the bus has noted that the person was told.
 async fn rerun(cap: &Cap, row: i64) {
-    until("the row is free", async || {
-        (cap.monitor().rerun(Side::Inbox, &[row]).await.unwrap() == [row]).then_some(())
-    })
-    .await;
+    until("the row is free", async || (cap.messages().rerun(&[row]).await.unwrap() == [row]).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -88,7 +86,7 @@ async fn a_person_is_told_once_and_runs_it_again() {
             (Reason::Exhausted, "the stock is being counted")
         );
         assert_eq!(*failure.group, *scene.queue("main"));
-        let row = cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
+        let row = cap.messages().get(failure.id).await.unwrap().unwrap();
         assert_eq!((row.status, row.attempts), (Status::Failed, 3));
         assert!(row.expires.is_some());
         // As CAP, which keeps it in the row's headers.
@@ -99,7 +97,7 @@ async fn a_person_is_told_once_and_runs_it_again() {
         rerun(&cap, failure.id).await;
         assert_eq!(heard(&mut told).await, 42);
         let row = until("success", async || {
-            let row = cap.monitor().get(Side::Inbox, failure.id).await.unwrap()?;
+            let row = cap.messages().get(failure.id).await.unwrap()?;
             (row.status == Status::Succeeded).then_some(row)
         })
         .await;
@@ -189,11 +187,9 @@ async fn a_failing_message_does_not_stand_in_the_way() {
         for number in (1..40).step_by(2) {
             assert_eq!(heard(&mut told).await, number);
         }
-        let waiting = cap_core::monitor::Query::new(Side::Inbox).status(Status::Retrying);
-        until("all failures are on record", async || {
-            (cap.monitor().list(&waiting).await.unwrap().len() == 20).then_some(())
-        })
-        .await;
+        let waiting = cap.messages().status(Status::Retrying);
+        until("all failures are on record", async || (waiting.count().await.unwrap() == 20).then_some(()))
+            .await;
     })
     .await;
 }

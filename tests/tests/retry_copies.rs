@@ -3,9 +3,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use cap_core::monitor::{Query, Row};
+use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_tests::{Foreign, Log, Scene, heard, long_strings, scene, until};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
@@ -45,7 +45,7 @@ async fn two_groups(scene: &Scene, pause: Duration) -> (Cap, Heard) {
 /// The rows of both groups once they wait for the broker.
 async fn waiting(cap: &Cap) -> Vec<Row> {
     until("the messages wait", async || {
-        let rows = cap.monitor().list(&Query::new(Side::Inbox).status(Status::Retrying)).await.unwrap();
+        let rows = cap.messages().status(Status::Retrying).list().await.unwrap();
         (rows.len() == 2 && rows.iter().all(|row| row.owner.is_none())).then_some(rows)
     })
     .await
@@ -179,7 +179,7 @@ async fn forged_copies_change_nothing_and_leave_a_trace() {
         assert_eq!(heard(&mut told).await.0, "good", "they are through");
         let after = waiting(&cap).await;
         assert_eq!(after.iter().map(state).collect::<Vec<_>>(), before.iter().map(state).collect::<Vec<_>>());
-        let rows = cap.monitor().list(&Query::new(Side::Inbox)).await.unwrap();
+        let rows = cap.messages().list().await.unwrap();
         assert_eq!(rows.len(), 3, "none of them was stored");
         let lines = log.lines(&["retry copy dropped"]);
         assert_eq!(lines.len(), 2, "one for each reason, however many came: {lines:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::PublishError;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_tests::{heard, scene, soon, until};
 use tokio::sync::{Notify, mpsc};
 
@@ -44,7 +44,7 @@ async fn a_running_handler_finishes_and_its_answer_is_stored() {
         assert_eq!(answers.next().await.data, (15 - first).to_string().into_bytes());
         for id in [id, second] {
             let row = until("success", async || {
-                let row = next.monitor().find(Side::Inbox, id.as_str()).await.unwrap().pop()?;
+                let row = next.messages().find(id.as_str()).await.unwrap().pop()?;
                 (row.status == Status::Succeeded).then_some(row)
             })
             .await;
@@ -113,8 +113,8 @@ async fn a_handler_that_is_called_off_counts_no_attempt() {
         });
         let next = scene.start(next).await;
         assert_eq!(heard(&mut told).await, (7, 1));
-        let row = next.monitor().find(Side::Inbox, id.as_str()).await.unwrap().remove(0);
-        assert!(next.monitor().attempts(Side::Inbox, row.id).await.unwrap().is_empty());
+        let row = next.messages().find(id.as_str()).await.unwrap().remove(0);
+        assert!(next.messages().attempts(row.id).await.unwrap().is_empty());
     })
     .await;
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use cap_core::CapBuilder;
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_postgres::PgTx;
 use cap_tests::{Network, Proxy, Scene, amqp_url, heard, scene};
 use sqlx::{Executor, PgConnection, PgPool};
@@ -63,17 +62,14 @@ async fn a_cap_transaction_takes_row_and_message_along_or_neither() {
         let mut tx = cap_postgres::begin(&cap, scene.pool()).await.unwrap();
         orders.insert(&mut tx, 3).await.unwrap();
         let committed = cap.publish("order.placed", &3).within(&mut tx).await.unwrap();
-        let monitor = cap.monitor();
-        assert!(
-            monitor.find(Side::Outbox, committed.as_str()).await.unwrap().is_empty(),
-            "not before the commit"
-        );
+        let published = cap.messages().published();
+        assert!(published.find(committed.as_str()).await.unwrap().is_empty(), "not before the commit");
         assert!(told.try_recv().is_err());
         tx.commit().await.unwrap();
         assert_eq!(heard(&mut told).await, 3, "and nothing before it");
         assert_eq!(orders.all(scene.pool()).await, [3]);
         for id in [rolled_back, dropped] {
-            assert!(monitor.find(Side::Outbox, id.as_str()).await.unwrap().is_empty());
+            assert!(published.find(id.as_str()).await.unwrap().is_empty());
         }
     })
     .await;
@@ -103,7 +99,7 @@ async fn a_plain_transaction_does_so_too() {
         all.sort_unstable();
         assert_eq!(all, [2, 3, 4]);
         assert_eq!(orders.all(scene.pool()).await, [2]);
-        assert!(cap.monitor().find(Side::Outbox, rolled_back.as_str()).await.unwrap().is_empty());
+        assert!(cap.messages().published().find(rolled_back.as_str()).await.unwrap().is_empty());
     })
     .await;
 }
@@ -182,7 +178,7 @@ async fn a_handlers_transaction_happens_once() {
         foreign.send("order.wanted", &headers, b"7").await;
         assert_eq!(heard(&mut told).await, 7);
         assert_eq!(orders.get().unwrap().all(scene.pool()).await, [7]);
-        let row = cap.monitor().find(Side::Inbox, "wanted").await.unwrap().remove(0);
+        let row = cap.messages().find("wanted").await.unwrap().remove(0);
         assert_eq!(row.attempts, 2);
         cap.shutdown().await.unwrap();
         assert!(told.try_recv().is_err(), "one answer");

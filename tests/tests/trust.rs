@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::{Reason, Side};
+use cap_core::storage::Reason;
 use cap_tests::{Scene, amqp_user, heard, long_strings, scene};
 use lapin::BasicProperties;
 use tokio::sync::mpsc;
@@ -64,7 +64,7 @@ async fn callback_topic_outside_the_list_is_not_published_to() {
         foreign.send("work", &named, b"{}").await;
         let failure = service.parked().await;
         assert_eq!(failure.reason, Reason::CallbackNotAllowed);
-        let row = service.cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
+        let row = service.cap.messages().get(failure.id).await.unwrap().unwrap();
         assert_eq!(row.reason, Some(Reason::CallbackNotAllowed));
         // The next is allowed, and its sender is named: by the broker's word, not by the message's.
         let named = [
@@ -161,7 +161,7 @@ async fn name_that_is_not_the_routing_key_is_parked() {
             failure.error
         );
         // An operator who has looked at it may have it handled.
-        assert_eq!(service.cap.parked().rerun(&[failure.id]).await.unwrap(), [failure.id]);
+        assert_eq!(service.cap.messages().parked().rerun(&[failure.id]).await.unwrap(), [failure.id]);
         assert_eq!(service.handled().await.0, "secret");
         // One that an operator has moved to the queue itself is taken by its name.
         let headers = long_strings(&[("cap-msg-id", "m-2"), ("cap-msg-name", "secret")]);
@@ -225,7 +225,7 @@ async fn forged_properties_stay_headers_of_nobody() {
         let failure = service.parked().await;
         assert_eq!(failure.reason, Reason::MissingHeaders);
         assert_eq!(heard(&mut seen).await, (None, false));
-        assert!(service.cap.parked().edit_raw_and_rerun(failure.id, &b"[]"[..]).await.unwrap());
+        assert!(service.cap.messages().parked().edit_raw_and_rerun(failure.id, &b"[]"[..]).await.unwrap());
         assert_eq!(heard(&mut seen).await, (None, false));
         assert_eq!(service.handled().await, ("work".to_owned(), None));
     })
@@ -251,8 +251,8 @@ async fn errors_quote_no_body_and_no_escape_sequence() {
         foreign.send("work", &[("cap-msg-id", "m-2"), ("cap-msg-name", name)], b"{}").await;
         for _ in 0..3 {
             let failure = heard(&mut service.failures).await;
-            let row = service.cap.monitor().get(Side::Inbox, failure.id).await.unwrap().unwrap();
-            let attempts = service.cap.monitor().attempts(Side::Inbox, failure.id).await.unwrap();
+            let row = service.cap.messages().get(failure.id).await.unwrap().unwrap();
+            let attempts = service.cap.messages().attempts(failure.id).await.unwrap();
             let stored = attempts.into_iter().map(|attempt| attempt.error).chain(row.last_error);
             for text in stored.chain([failure.error]) {
                 assert!(text.len() <= 4096 && !text.contains("4111"), "{text}");

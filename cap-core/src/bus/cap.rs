@@ -14,8 +14,9 @@ use crate::error::StorageError;
 use crate::handlers::Group;
 use crate::maintenance::release_leases;
 use crate::message::MessageId;
+use crate::operate::messages::Messages;
+#[allow(deprecated)]
 use crate::operate::monitor::BusMonitor;
-use crate::operate::parked::Parked;
 use crate::operate::waiting_counts::StorageProbe;
 use crate::publish::{Outbox, PendingCommit, Publish, PublishAll, Target};
 use crate::runtime::engine::Engine;
@@ -163,8 +164,8 @@ impl Cap {
     }
 
     /// Cancels a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
-    /// be re-run by its row id; it is [parked](Self::parked) only for whoever asks for that reason. `false` when there
-    /// is no such message, or it has left already.
+    /// be re-run by its row id; [`Messages::parked`] finds it only with that reason. `false` when there is no such
+    /// message, or it has left already.
     ///
     /// # Errors
     ///
@@ -176,15 +177,25 @@ impl Cap {
         Ok(!engine.storage.cancel(&ids, engine.options.failed_expire_after).await?.is_empty())
     }
 
-    /// Looks at stored messages and acts on them: find, list, re-run, delete.
+    /// The stored messages, for an operator: find them, see what happened, repair, re-run or delete them.
+    pub fn messages(&self) -> Messages {
+        Messages::new(Arc::clone(self.engine()))
+    }
+
+    /// The former way to stored messages: of all versions, and what is done is recorded without a name.
+    #[deprecated(
+        note = "use messages(); it is limited to this bus's version unless all_versions() is called"
+    )]
+    #[allow(deprecated)]
     #[must_use]
     pub fn monitor(&self) -> BusMonitor {
         BusMonitor::new(Arc::clone(self.engine()))
     }
 
-    /// The messages that wait for an operator: find them, see what happened, repair them, run them again, delete them.
-    pub fn parked(&self) -> Parked {
-        Parked::new(Arc::clone(self.engine()))
+    /// The former name of [`messages().parked()`](Messages::parked).
+    #[deprecated(note = "use messages().parked()")]
+    pub fn parked(&self) -> Messages {
+        self.messages().parked()
     }
 
     /// The options of the bus.

@@ -17,7 +17,7 @@ use crate::storage::{Reason, Side};
 pub struct Failure {
     /// Whether it failed while being published or while being handled.
     pub side: Side,
-    /// The row's id, by which [`BusMonitor::rerun`](crate::BusMonitor::rerun) runs it again.
+    /// The row's id, by which [`Messages::rerun`](crate::Messages::rerun) runs it again.
     pub id: i64,
     /// The message.
     pub message: Arc<Message>,
@@ -44,14 +44,13 @@ impl Failure {
     ///
     /// ```
     /// use cap_core::prelude::*;
-    /// use cap_core::storage::Side;
     ///
     /// async fn once_more(failure: Failure) {
     ///     // What was down at night may be up by now: what was received gets a second round, once.
     ///     let Some(cap) = failure.bus() else { return };
-    ///     match cap.monitor().get(Side::Inbox, failure.id).await {
+    ///     match cap.messages().get(failure.id).await {
     ///         Ok(Some(row)) if row.reruns == 0 => {
-    ///             let again = cap.parked().by("the night watch").rerun(&[row.id]).await;
+    ///             let again = cap.messages().parked().by("the night watch").rerun(&[row.id]).await;
     ///             println!("{}: {again:?}", row.id);
     ///         }
     ///         _ => println!("{}: {}", failure.id, failure.error),

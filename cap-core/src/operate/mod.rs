@@ -1,6 +1,8 @@
 //! What an operator does: find, re-run, edit, delete, count; and the callback that tells the application of failures.
 
 pub(crate) mod failure_callback;
+pub(crate) mod messages;
 pub(crate) mod monitor;
-pub(crate) mod parked;
+mod pages;
+mod rerun_and_delete;
 pub(crate) mod waiting_counts;

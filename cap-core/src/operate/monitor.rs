@@ -1,4 +1,4 @@
-//! The operator's view of a bus: its stored messages, and what can be done about them.
+//! The former operator API, until 0.2.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,24 +8,19 @@ use crate::monitor::{Among, Change, Count, FailedAttempt, Query, Row};
 use crate::runtime::engine::Engine;
 use crate::storage::Side;
 
-/// Looks at the stored messages of a bus and acts on them, whatever the store; got by
-/// [`Cap::monitor`](crate::Cap::monitor). Every method fails only as the store does.
-///
-/// It sees the whole store, with the messages of other versions and services that share it, unless
-/// [`Query::version`] says whose are wanted. Nothing is done to messages but by their row ids, so that nobody acts on
-/// another's without having named them.
-///
-/// Message ids are the senders' (`cap-msg-id`); row ids are this store's own, and what actions go by.
+/// The former way to look at stored messages and to act on them, of all versions and without a record of who did it. Every
+/// method fails only as the storage does.
+#[deprecated(note = "use Cap::messages")]
 #[derive(Clone)]
 pub struct BusMonitor(Arc<Engine>);
 
-#[allow(clippy::missing_errors_doc)]
+#[allow(deprecated, clippy::missing_errors_doc)]
 impl BusMonitor {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self(engine)
     }
 
-    /// Lists messages, newest first, with their bodies: as much memory is taken as [`Query::limit`] allows.
+    /// The messages that match, newest first, with their bodies.
     pub async fn list(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
         self.0.storage.list(query).await
     }
@@ -45,9 +40,8 @@ impl BusMonitor {
         self.0.storage.attempts(side, id).await
     }
 
-    /// Publishes or handles messages again, whatever their state, unless somebody works on them right now. Retry
-    /// policies start anew; recorded attempts stay. Who did it is recorded only by [`Parked`](crate::Parked). Gives back
-    /// the row ids for which it was done.
+    /// Publishes or handles messages again, whatever their state, unless they are in work. Retry policies start anew;
+    /// recorded attempts stay. Returns the row ids for which it was done.
     pub async fn rerun(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         let done = self.0.storage.rerun(side, ids, Among::All, &Change::default()).await?;
         if !done.is_empty() {
@@ -57,8 +51,7 @@ impl BusMonitor {
         Ok(done)
     }
 
-    /// Deletes messages unless somebody works on them right now. Gives back the row ids for which it was done. A
-    /// message deleted from the inbox is handled anew should it be delivered again.
+    /// Deletes messages unless they are in work. Returns the row ids for which it was done.
     pub async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         let done = self.0.storage.delete(side, ids, Among::All).await?;
         if !done.is_empty() {
@@ -67,14 +60,13 @@ impl BusMonitor {
         Ok(done)
     }
 
-    /// How many messages there are of each side, group and status, of all versions, exactly: every row is counted, which
-    /// takes seconds where there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost. Those that
-    /// succeeded at once, and those that were cancelled, are not counted.
+    /// As [`Messages::counts`](crate::Messages::counts).
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.0.storage.counts().await
     }
 }
 
+#[allow(deprecated)]
 impl fmt::Debug for BusMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BusMonitor")

@@ -35,7 +35,7 @@ pub struct Health {
     /// are at most a second old.
     pub waiting: Option<Vec<Count>>,
     /// Whether there are more than 10,000 rows of some kind. If so, each number in [`waiting`](Self::waiting) is a lower
-    /// bound; [`BusMonitor::counts`](crate::BusMonitor::counts) returns the exact numbers, but reads every row.
+    /// bound; [`Messages::counts`](crate::Messages::counts) returns the exact numbers, but reads every row.
     pub waiting_is_capped: bool,
 }
 

@@ -15,7 +15,7 @@ use crate::storage::{Lease, Reason, Side};
 const QUEUED: usize = 64;
 
 const FAILED_FOR_GOOD: &str =
-    "message failed for good; it is parked until an operator acts, see cap.parked()";
+    "message failed for good; it is parked until an operator acts, see cap.messages().parked()";
 
 /// A message that has failed for good, or was parked.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_postgres::{PgTx, Postgres};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -269,7 +269,7 @@ async fn handlers_need_no_right_to_call_functions() {
         let id = cap.publish("effect", &1_i64).await.unwrap();
         let row = async {
             loop {
-                let rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+                let rows = cap.messages().find(id.as_str()).await.unwrap();
                 if let Some(row) = rows.into_iter().find(|row| row.status == Status::Succeeded) {
                     return row;
                 }

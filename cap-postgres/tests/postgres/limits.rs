@@ -5,7 +5,7 @@ use std::time::Duration;
 use cap_core::error::StorageErrorKind;
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{RowOutcome, Side, Status, Storage as _, WriteBatch};
+use cap_core::storage::{RowOutcome, Status, Storage as _, WriteBatch};
 use cap_postgres::PgTx;
 use tokio::time::timeout;
 
@@ -68,7 +68,7 @@ async fn failed_write_leaves_no_locks_behind() {
 async fn row(cap: &Cap, id: &MessageId, what: impl Fn(&Row) -> bool) -> Row {
     let wait = async {
         loop {
-            let mut rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+            let mut rows = cap.messages().find(id.as_str()).await.unwrap();
             if let Some(row) = rows.pop().filter(&what) {
                 return row;
             }

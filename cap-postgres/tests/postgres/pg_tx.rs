@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_core::{BoxError, CapBuilder};
 use cap_postgres::PgTx;
 use sqlx::AssertSqlSafe;
@@ -102,7 +102,7 @@ impl Scene {
     }
 
     async fn row(&self, id: &str) -> Row {
-        let rows = self.cap.monitor().find(Side::Inbox, id).await.unwrap();
+        let rows = self.cap.messages().find(id).await.unwrap();
         rows.into_iter().find(|row| row.group.starts_with("ledger")).unwrap()
     }
 
@@ -118,7 +118,7 @@ impl Scene {
         assert_eq!(self.entries().await, "1");
         let row = self.row(&id).await;
         assert_eq!((row.status, row.attempts), (Status::Succeeded, 1));
-        let attempts = self.cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+        let attempts = self.cap.messages().attempts(row.id).await.unwrap();
         assert!(attempts[0].error.contains(error), "{attempts:?}");
         self.cap.shutdown().await.unwrap();
         assert!(self.told.try_recv().is_err(), "told once");
@@ -231,7 +231,7 @@ async fn unavailable_database_counts_no_attempt() {
     let id = scene.publish("well").await;
     let released = async {
         loop {
-            let rows = scene.cap.monitor().find(Side::Inbox, &id).await.unwrap();
+            let rows = scene.cap.messages().find(&id).await.unwrap();
             if let Some(row) = rows.into_iter().find(|row| row.owner.is_none()) {
                 return row;
             }
@@ -264,7 +264,7 @@ async fn a_second_transaction_is_refused() {
     let id = cap.publish("a", &()).await.unwrap();
     let failed = async {
         loop {
-            let rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+            let rows = cap.messages().find(id.as_str()).await.unwrap();
             if let Some(row) = rows.into_iter().find(|row| row.status == Status::Failed) {
                 return row;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cap_core::BoxError;
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status, Storage as _};
+use cap_core::storage::{Status, Storage as _};
 use cap_postgres::PgTx;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -48,7 +48,7 @@ async fn start(database: &Database) -> Cap {
 async fn found(cap: &Cap, id: &str, is_it: impl Fn(&Row) -> bool) -> Row {
     let found = async {
         loop {
-            let rows = cap.monitor().find(Side::Inbox, id).await.unwrap();
+            let rows = cap.messages().find(id).await.unwrap();
             if let Some(row) = rows.into_iter().find(&is_it) {
                 return row;
             }

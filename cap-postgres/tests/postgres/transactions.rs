@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_core::{CapBuilder, PublishError, Within};
 use futures_util::FutureExt as _;
 use sqlx::Connection as _;
@@ -233,9 +232,9 @@ async fn delayed_message_waits_in_the_storage() {
     let mut tx = cap_postgres::begin(&cap, &database.pool).await.unwrap();
     let id = cap.publish("number", &1).delay(Duration::from_secs(3600)).within(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
-    let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().published().find(id.as_str()).await.unwrap()[0];
     assert_eq!(row.status, cap_core::storage::Status::Delayed);
-    assert_eq!(cap.monitor().rerun(Side::Outbox, &[row.id]).await.unwrap(), [row.id]);
+    assert_eq!(cap.messages().published().rerun(&[row.id]).await.unwrap(), [row.id]);
     assert_eq!(next(&mut seen).await, 1);
     cap.shutdown().await.unwrap();
 }

@@ -223,7 +223,7 @@ mod owners {
         let (id, error) =
             tokio::time::timeout(Duration::from_secs(20), failed.recv()).await.unwrap().unwrap();
         assert_eq!(error, "negative");
-        assert!(cap.parked().edit_raw_and_rerun(id, &b"8"[..]).await.unwrap());
+        assert!(cap.messages().parked().edit_raw_and_rerun(id, &b"8"[..]).await.unwrap());
         assert_eq!(heard(&mut told).await, Some(8));
         cap.shutdown().await.unwrap();
         for view in ["published", "received"] {

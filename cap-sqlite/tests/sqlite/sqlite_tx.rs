@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 use cap_core::{BoxError, Delivery, FromDelivery};
 use cap_sqlite::SqliteTx;
 use tokio::sync::{Notify, mpsc};
@@ -135,7 +135,7 @@ impl Scene {
     }
 
     async fn row(&self, id: &str) -> Row {
-        let rows = self.cap.monitor().find(Side::Inbox, id).await.unwrap();
+        let rows = self.cap.messages().find(id).await.unwrap();
         rows.into_iter().find(|row| row.group.starts_with("ledger")).unwrap()
     }
 
@@ -151,7 +151,7 @@ impl Scene {
         assert_eq!(self.entries().await, "1");
         let row = self.row(&id).await;
         assert_eq!((row.status, row.attempts), (Status::Succeeded, 1));
-        let attempts = self.cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+        let attempts = self.cap.messages().attempts(row.id).await.unwrap();
         assert!(attempts[0].error.contains(error), "{attempts:?}");
         self.cap.shutdown().await.unwrap();
         assert!(self.told.try_recv().is_err(), "told once");
@@ -200,7 +200,7 @@ async fn transaction_moved_out_is_rolled_back() {
     assert_eq!(scene.all_told().await, ["answered", "published"]);
     assert_eq!(scene.entries().await, "1");
     let row = scene.row(&id).await;
-    let attempts = scene.cap.monitor().attempts(Side::Inbox, row.id).await.unwrap();
+    let attempts = scene.cap.messages().attempts(row.id).await.unwrap();
     assert!(attempts[0].error.contains("still uses its SqliteTx"), "{attempts:?}");
     scene.cap.shutdown().await.unwrap();
 }
@@ -252,7 +252,7 @@ async fn a_bus_that_is_dropped_in_the_middle_leaves_nothing_half_done() {
     let id = cap.publish("book", "stall once").callback("told").await.unwrap();
     ledger.held_up.notified().await;
     let row = async |cap: &Cap| {
-        let rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+        let rows = cap.messages().find(id.as_str()).await.unwrap();
         rows.into_iter().find(|row| row.group.starts_with("ledger")).unwrap()
     };
     // Half-way through the handler, as after a crash.
@@ -288,7 +288,7 @@ async fn unavailable_database_counts_no_attempt() {
     let id = scene.publish("well").await;
     let released = async {
         loop {
-            let rows = scene.cap.monitor().find(Side::Inbox, &id).await.unwrap();
+            let rows = scene.cap.messages().find(&id).await.unwrap();
             if let Some(row) = rows.into_iter().find(|row| row.owner.is_none()) {
                 return row;
             }
@@ -337,7 +337,7 @@ async fn a_second_transaction_is_refused() {
     let id = cap.publish("a", &()).await.unwrap();
     let failed = async {
         loop {
-            let rows = cap.monitor().find(Side::Inbox, id.as_str()).await.unwrap();
+            let rows = cap.messages().find(id.as_str()).await.unwrap();
             if let Some(row) = rows.into_iter().find(|row| row.status == Status::Failed) {
                 return row;
             }

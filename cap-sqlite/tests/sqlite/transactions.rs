@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cap_core::prelude::*;
-use cap_core::storage::Side;
 use cap_core::{CapBuilder, PublishError, Within};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -90,7 +89,7 @@ async fn nothing_is_there_before_the_commit() {
     let (cap, mut seen) = database.listening().await;
     let mut tx = cap_sqlite::begin(&cap, &database.pool).await.unwrap();
     let id = cap.publish("number", &1).within(&mut tx).await.unwrap();
-    assert!(cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap().is_empty());
+    assert!(cap.messages().published().find(id.as_str()).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     assert_eq!(next(&mut seen).await, 1);
     cap.shutdown().await.unwrap();
@@ -257,9 +256,9 @@ async fn delayed_message_waits_in_the_storage() {
     let mut tx = cap_sqlite::begin(&cap, &database.pool).await.unwrap();
     let id = cap.publish("number", &1).delay(Duration::from_secs(3600)).within(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
-    let row = &cap.monitor().find(Side::Outbox, id.as_str()).await.unwrap()[0];
+    let row = &cap.messages().published().find(id.as_str()).await.unwrap()[0];
     assert_eq!(row.status, cap_core::storage::Status::Delayed);
-    assert_eq!(cap.monitor().rerun(Side::Outbox, &[row.id]).await.unwrap(), [row.id]);
+    assert_eq!(cap.messages().published().rerun(&[row.id]).await.unwrap(), [row.id]);
     assert_eq!(next(&mut seen).await, 1);
     cap.shutdown().await.unwrap();
 }

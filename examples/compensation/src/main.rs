@@ -165,7 +165,7 @@ async fn calls(
 async fn help(cap: &Cap, north: &mut Office, failure: Failure) -> BoxResult<()> {
     let invoice: Invoice = serde_json::from_slice(&failure.message.body)?;
     chapter(&format!("Invoice {} needs an operator: {}", invoice.number, failure.error));
-    let parked = cap.parked().topic("invoice.wanted");
+    let parked = cap.messages().parked().topic("invoice.wanted");
     let row = failure.id;
     if failure.reason == Reason::Permanent {
         say("bob", "The amount has the wrong sign. I correct it, and have the invoice sent again");

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use cap_bus::monitor::{FailedAttempt, Row};
 use cap_bus::prelude::*;
-use cap_bus::storage::Side;
 use sqlx::PgPool;
 
 use super::BoxResult;
@@ -37,9 +36,9 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) async fn read(cap: &Cap, pool: &PgPool, number: u32, id: &MessageId) -> BoxResult<Self> {
-        let rows = cap.monitor().find(Side::Inbox, id.as_str()).await?;
+        let rows = cap.messages().find(id.as_str()).await?;
         let row = rows.into_iter().next().ok_or("cap has no record of it")?;
-        let attempts = cap.monitor().attempts(Side::Inbox, row.id).await?;
+        let attempts = cap.messages().attempts(row.id).await?;
         let receipt: Option<(String, i64, f64)> = sqlx::query_as(
             "SELECT receipt, attempt, extract(epoch FROM at)::float8 FROM receipts WHERE invoice = $1",
         )

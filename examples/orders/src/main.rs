@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cap_bus::prelude::*;
-use cap_bus::storage::Side;
 use sqlx::{Executor, PgPool};
 use tokio::sync::{mpsc, watch};
 
@@ -173,7 +172,7 @@ async fn chapters(
     say("person", &format!("I am told that message {} failed: {}", failure.id, failure.error));
     say("person", "I put gadgets on the shelf, and run the message again");
     sqlx::query("INSERT INTO stock_service.stock VALUES ('gadget', 10)").execute(pool).await?;
-    if stock.monitor().rerun(Side::Inbox, &[failure.id]).await? != [failure.id] {
+    if stock.messages().rerun(&[failure.id]).await? != [failure.id] {
         return Err("the message could not be run again".into());
     }
     marked.wait_for(|marked| *marked == 3).await?;

@@ -1,0 +1,241 @@
+//! The operator's way to stored messages: which ones, what is known about them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::pages::Pages;
+use crate::error::StorageError;
+use crate::monitor::{Count, FailedAttempt, Query, Row};
+use crate::runtime::engine::Engine;
+use crate::storage::{Reason, Side, Status};
+
+/// How many messages a list has at most, bodies included, without [`Messages::limit`].
+const LISTED: usize = 100;
+
+/// A selection of stored messages, to look at and to act on; from [`Cap::messages`](crate::Cap::messages).
+///
+/// It begins with the messages that this bus's version has received, whatever their state. Filters narrow it:
+/// [`parked`](Self::parked) to those that failed for good and wait for an operator, others by topic, group, status, reason,
+/// error and time. [`published`](Self::published) turns from the inbox to the outbox. Each kind of filter has one value; the
+/// last one given counts.
+///
+/// ```
+/// use cap_core::prelude::*;
+///
+/// async fn after_the_tax_office_is_back(cap: &Cap) -> Result<u64, cap_core::error::StorageError> {
+///     let parked = cap.messages().parked().by("alice").topic("invoice.wanted").error("connection refused");
+///     for row in parked.list().await? {
+///         println!("{} failed {} times: {:?}", row.id, row.attempts, row.last_error);
+///     }
+///     parked.rerun_all().await
+/// }
+/// ```
+///
+/// # What a filter applies to
+///
+/// [`list`](Self::list), [`count`](Self::count), [`rerun_all`](Self::rerun_all) and [`delete_all`](Self::delete_all) are for
+/// the messages that match. A message that is named by its id is found and acted on whatever its topic, reason or version,
+/// so that one list can be shown by pages and acted on by row ids; only the side counts, and for actions whether the message
+/// is still parked, if the selection is of [parked](Self::parked) ones. Row ids belong to the storage; message ids are the
+/// senders' (`cap-msg-id`).
+///
+/// # Actions
+///
+/// A message that is being published or handled at that moment is left alone. If the selection is of failed messages
+/// ([`parked`](Self::parked), or [`status(Status::Failed)`](Self::status)), so is one that is no longer failed when the action
+/// reaches it: two operators who re-run all do it once, and nobody deletes what somebody else has just repaired. Other
+/// selections act whatever the state: a re-run handles or publishes a message once more although it succeeded, and publishes
+/// a delayed one now.
+///
+/// Every action is recorded under the name given to [`by`](Self::by): a re-run adds a line to the header `cap-audit` of the
+/// stored message (when, who, what; the last 20 are kept), and each call that did something logs who, what and the row ids
+/// under the target `cap_core::parked`. Of a deletion nothing but the log line is left.
+///
+/// # Errors
+///
+/// All methods fail only as the storage does, except that [`rerun_all`](Self::rerun_all) and
+/// [`delete_all`](Self::delete_all) refuse a selection without any filter.
+#[derive(Clone)]
+#[must_use = "a selection does nothing by itself; call .list(), .rerun_all() or the like"]
+pub struct Messages {
+    pub(super) engine: Arc<Engine>,
+    pub(super) query: Query,
+    pub(super) limit: Option<usize>,
+    pub(super) by: String,
+}
+
+/// Which messages.
+impl Messages {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        let query = Query::new(Side::Inbox).version(&*engine.storage.owner.version);
+        Self { engine, query, limit: None, by: "somebody".to_owned() }
+    }
+
+    /// Received messages: the inbox. The default.
+    pub fn received(self) -> Self {
+        self.side(Side::Inbox)
+    }
+
+    /// Published messages: the outbox.
+    pub fn published(self) -> Self {
+        self.side(Side::Outbox)
+    }
+
+    /// Messages of this side, such as [`Failure::side`](crate::Failure::side).
+    pub fn side(mut self, side: Side) -> Self {
+        self.query.side = side;
+        self
+    }
+
+    /// Only messages that failed for good and wait for an operator: those that used up their attempts, could not be read, or
+    /// that nobody handles or takes. Those that were [cancelled](crate::Cap::cancel) are left out, unless
+    /// [`reason(Reason::Cancelled)`](Self::reason) asks for them.
+    pub fn parked(mut self) -> Self {
+        self.query.status = Some(Status::Failed);
+        self.query.without = self.query.reason.is_none().then_some(Reason::Cancelled);
+        self
+    }
+
+    /// Only messages of this status. Unlike [`parked`](Self::parked), `Status::Failed` includes cancelled messages.
+    pub fn status(mut self, status: Status) -> Self {
+        self.query.status = Some(status);
+        self.query.without = None;
+        self
+    }
+
+    /// Only messages with this reason.
+    pub fn reason(mut self, reason: Reason) -> Self {
+        self.query.reason = Some(reason);
+        self.query.without = None;
+        self
+    }
+
+    /// Only messages of this topic, exactly and in full, as in [`Row::name`]: with `topic_prefix`, if there is one. A
+    /// received message has the prefix of its sender.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.query.topic = Some(topic.into());
+        self
+    }
+
+    /// Only messages of this full group name, exactly, as in [`Row::group`]: with the version. Published messages have no
+    /// group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.query.group = Some(group.into());
+        self
+    }
+
+    /// Only messages whose last error contains this text, exactly as written.
+    pub fn error(mut self, part: impl Into<String>) -> Self {
+        self.query.error = Some(part.into());
+        self
+    }
+
+    /// Only messages stored at this time or later, by the storage's clock. One that waited for longer than a day until it
+    /// could be stored may be left out.
+    pub fn since(mut self, time: SystemTime) -> Self {
+        self.query.since = Some(time);
+        self
+    }
+
+    /// Only messages stored before this time, by the storage's clock.
+    pub fn until(mut self, time: SystemTime) -> Self {
+        self.query.until = Some(time);
+        self
+    }
+
+    /// Only messages of this version, instead of the bus's own.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.query.version = Some(version.into());
+        self
+    }
+
+    /// Messages of every version and service that share the storage. Any node can re-run them; one that has the handler
+    /// handles them.
+    pub fn all_versions(mut self) -> Self {
+        self.query.version = None;
+        self
+    }
+
+    /// Only messages before this row id: the page after the one that ended with it.
+    pub fn before(mut self, id: i64) -> Self {
+        self.query.before = Some(id);
+        self
+    }
+
+    /// At most this many, the newest that match: in a list, in a count, and in what is done to all. Default: 100 in a list,
+    /// no limit otherwise.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Who acts, for the record. Default: `somebody`.
+    pub fn by(mut self, who: impl Into<String>) -> Self {
+        self.by = who.into();
+        self
+    }
+
+    pub(super) fn pages(&self) -> Pages<'_> {
+        Pages::new(&self.engine.storage, self.query.clone(), self.limit)
+    }
+}
+
+/// What is known about them.
+#[allow(clippy::missing_errors_doc, reason = "the type says how all of them fail")]
+impl Messages {
+    /// The messages that match, newest first, with their bodies: in memory all at once, as many as the limit allows.
+    pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
+        let query = self.query.clone().limit(self.limit.unwrap_or(LISTED));
+        self.engine.storage.list(&query).await
+    }
+
+    /// How many match, up to the limit. Reads the id of each.
+    pub async fn count(&self) -> Result<u64, StorageError> {
+        let mut pages = self.pages();
+        let mut count = 0;
+        while let Some(ids) = pages.next().await? {
+            count += ids.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// The message with this row id.
+    pub async fn get(&self, id: i64) -> Result<Option<Row>, StorageError> {
+        self.engine.storage.get(self.query.side, id).await
+    }
+
+    /// Every row with this message id: at most one of the outbox, or one for each group that received it.
+    pub async fn find(&self, message_id: &str) -> Result<Vec<Row>, StorageError> {
+        self.engine.storage.find(self.query.side, message_id).await
+    }
+
+    /// The failed attempts of the message with this row id, first to last, each with its node, its error and when the next
+    /// one was due.
+    pub async fn attempts(&self, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
+        self.engine.storage.attempts(self.query.side, id).await
+    }
+
+    /// The former name of [`attempts`](Self::attempts).
+    #[deprecated(note = "renamed to attempts")]
+    pub async fn history(&self, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
+        self.attempts(id).await
+    }
+
+    /// How many messages there are by side, group and status, whatever the filters, of all versions. It is exact: every row
+    /// is counted, which takes seconds where there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost.
+    /// Messages that succeeded at the first attempt, and those that were cancelled, are not counted.
+    pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
+        self.engine.storage.counts().await
+    }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages")
+            .field("query", &self.query)
+            .field("limit", &self.limit)
+            .field("by", &self.by)
+            .finish_non_exhaustive()
+    }
+}
