@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::BoxFuture;
 use crate::error::{TransportError, TransportErrorKind};
 use crate::message::{Headers, Message, TopicPattern};
 
@@ -218,29 +219,10 @@ pub trait Transport: Send + Sync + 'static {
         async move { answers }
     }
 
-    /// Whether [`delay`](Self::delay) is supported. Called after `start`.
-    fn can_delay(&self) -> bool {
-        false
-    }
-
-    /// Whether the retries of a group, by its full name, can be delayed: whether all consumers of the group's queue
-    /// understand a retry copy, which has no body and refers to a row of the storage. Called before each retry. If
-    /// not, the storage keeps the retries.
-    fn can_delay_retries(&self, group: &str) -> bool {
-        let _ = group;
-        self.can_delay()
-    }
-
-    /// Has the broker keep each message durably for its delay and then deliver it. Waits until the broker has
-    /// confirmed or rejected each, and returns one result for each, in order. A message is not held up by one with a
-    /// longer delay. It may be delivered more than once. Everything else is as for [`send`](Self::send).
-    fn delay(&self, messages: &[Delayed]) -> impl Future<Output = Vec<Result<(), TransportError>>> + Send {
-        let refused = || {
-            let text = "this transport cannot delay messages";
-            TransportError::new(TransportErrorKind::Refused, self.name(), text)
-        };
-        let answers = messages.iter().map(|_| Err(refused())).collect();
-        async move { answers }
+    /// What the transport can delay messages with, if its broker can do that. Asked after `start`. Default: `None`, and the
+    /// storage keeps what is delayed.
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        None
     }
 
     /// Declares what the group needs (a durable queue bound to each topic) and starts to consume. Bindings are only
@@ -264,6 +246,52 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Closes all connections, after all consumers are dropped and nothing is being sent. Later calls may fail.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Delays at the broker, the capability of a transport that returns it from [`Transport::broker_delay`].
+///
+/// A transport usually implements it itself and returns `Some(self)`:
+///
+/// ```
+/// use cap_adapter::BoxFuture;
+/// use cap_adapter::error::TransportError;
+/// use cap_adapter::transport::{BrokerDelay, Delayed};
+///
+/// struct MyBroker;
+///
+/// impl MyBroker {
+///     async fn keep(&self, delayed: &Delayed) -> Result<(), TransportError> {
+///         // Hands the message to the broker and waits for its confirm.
+/// #       let _ = delayed;
+///         Ok(())
+///     }
+/// }
+///
+/// impl BrokerDelay for MyBroker {
+///     fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+///         Box::pin(async move {
+///             let mut answers = Vec::with_capacity(messages.len());
+///             for message in messages {
+///                 answers.push(self.keep(message).await);
+///             }
+///             answers
+///         })
+///     }
+/// }
+/// ```
+pub trait BrokerDelay: Send + Sync {
+    /// Has the broker keep each message durably for its delay and then deliver it. Waits until the broker has confirmed or
+    /// rejected each, and returns one result for each, in order. A message is not held up by one with a longer delay. It
+    /// may be delivered more than once. Everything else is as for [`Transport::send`].
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
+
+    /// Whether retries of a group, by its full name, can be delayed at the broker. A retry that returns is a copy without a
+    /// body that stands for a row of the storage, so every consumer of the group's queue must be one of cap for Rust.
+    /// Called before each retry; if it cannot, the storage keeps the retry. Default: `true`.
+    fn delays_retries_of(&self, group: &str) -> bool {
+        let _ = group;
+        true
+    }
 }
 
 /// The consumer of one group's messages.

@@ -11,8 +11,8 @@ use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
 use cap_core::prelude::*;
 use cap_core::storage::Status;
-use cap_core::transport::{Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
-use cap_core::{CapBuilder, Message};
+use cap_core::transport::{BrokerDelay, Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::{BoxFuture, CapBuilder, Message};
 use support::{Log, alone, attempts, log};
 use tokio::time::Instant;
 
@@ -54,37 +54,8 @@ impl Transport for Careless {
         self.0.send(messages).await
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    fn can_delay_retries(&self, _group: &str) -> bool {
-        self.1 != Keeps::Shared
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        match self.1 {
-            Keeps::Nothing | Keeps::Shared => messages.iter().map(|_| Ok(())).collect(),
-            Keeps::Twice => {
-                self.0.delay(messages).await;
-                self.0.delay(messages).await
-            }
-            Keeps::Elsewhere => {
-                let to = Destination::Group("other.v1".into());
-                let moved =
-                    messages.iter().map(|kept| Delayed { delay: SECOND, to: to.clone(), ..kept.clone() });
-                self.0.delay(&moved.collect::<Vec<_>>()).await;
-                self.0.delay(messages).await
-            }
-            Keeps::Away | Keeps::Refuses => {
-                let kind = match self.1 {
-                    Keeps::Away => TransportErrorKind::Unavailable,
-                    _ => TransportErrorKind::Refused,
-                };
-                let error = || TransportError::new(kind, "careless", "it keeps nothing");
-                messages.iter().map(|_| Err(error())).collect()
-            }
-        }
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
@@ -92,6 +63,39 @@ impl Transport for Careless {
     }
 
     async fn close(&self) {}
+}
+
+impl BrokerDelay for Careless {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move {
+            match self.1 {
+                Keeps::Nothing | Keeps::Shared => messages.iter().map(|_| Ok(())).collect(),
+                Keeps::Twice => {
+                    self.0.delay(messages).await;
+                    self.0.delay(messages).await
+                }
+                Keeps::Elsewhere => {
+                    let to = Destination::Group("other.v1".into());
+                    let moved =
+                        messages.iter().map(|kept| Delayed { delay: SECOND, to: to.clone(), ..kept.clone() });
+                    self.0.delay(&moved.collect::<Vec<_>>()).await;
+                    self.0.delay(messages).await
+                }
+                Keeps::Away | Keeps::Refuses => {
+                    let kind = match self.1 {
+                        Keeps::Away => TransportErrorKind::Unavailable,
+                        _ => TransportErrorKind::Refused,
+                    };
+                    let error = || TransportError::new(kind, "careless", "it keeps nothing");
+                    messages.iter().map(|_| Err(error())).collect()
+                }
+            }
+        })
+    }
+
+    fn delays_retries_of(&self, _group: &str) -> bool {
+        self.1 != Keeps::Shared
+    }
 }
 
 /// A bus whose handler fails at its first attempts, by this policy, and notes when each attempt was made.

@@ -6,12 +6,13 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use cap_core::BoxFuture;
 use cap_core::error::TransportError;
 use cap_core::memory::MemoryConsumer;
 use cap_core::monitor::Row;
 use cap_core::prelude::*;
 use cap_core::storage::Status;
-use cap_core::transport::{Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::transport::{BrokerDelay, Delayed, Destination, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{CapBuilder, Headers, Message};
 use support::signs::Signs;
 use support::store::Shaky;
@@ -56,13 +57,8 @@ impl Transport for Open {
         self.0.send(messages).await
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        self.1.lock().unwrap().extend(messages.iter().map(|delayed| (*delayed.message).clone()));
-        self.0.delay(messages).await
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
@@ -70,6 +66,15 @@ impl Transport for Open {
     }
 
     async fn close(&self) {}
+}
+
+impl BrokerDelay for Open {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move {
+            self.1.lock().unwrap().extend(messages.iter().map(|delayed| (*delayed.message).clone()));
+            self.0.delay(messages).await
+        })
+    }
 }
 
 /// A group whose handler fails once, and notes when each attempt was made.

@@ -5,13 +5,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_core::BoxFuture;
 use cap_core::Failure;
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
 use cap_core::message::Message;
 use cap_core::prelude::*;
 use cap_core::storage::{Reason, Side, Status};
-use cap_core::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_core::transport::{BrokerDelay, Delayed, GroupSpec, Sent, Transport, TransportContext};
 use support::{alone, log};
 
 /// Never takes what has a header `known`, and says so beforehand; nor `unknown`, of which it learns when it sends.
@@ -46,12 +47,8 @@ impl Transport for Picky {
         answers
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        messages.iter().map(|_| Err(invalid("unknown"))).collect()
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
@@ -60,6 +57,12 @@ impl Transport for Picky {
 
     async fn close(&self) {
         self.0.close().await;
+    }
+}
+
+impl BrokerDelay for Picky {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move { messages.iter().map(|_| Err(invalid("unknown"))).collect() })
     }
 }
 

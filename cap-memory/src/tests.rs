@@ -15,7 +15,8 @@ use cap_adapter::storage::{
     Wake, WriteBatch,
 };
 use cap_adapter::transport::{
-    Acknowledge, Consumer, Delayed, Destination, GroupSpec, Incoming, Sent, Transport, TransportContext,
+    Acknowledge, BrokerDelay, Consumer, Delayed, Destination, GroupSpec, Incoming, Sent, Transport,
+    TransportContext,
 };
 
 const LEASE: Duration = Duration::from_secs(30);

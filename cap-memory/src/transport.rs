@@ -9,12 +9,13 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::broker::{AtMost, Broker, Offered, Parcel, Put, Taken};
+use cap_adapter::BoxFuture;
 use cap_adapter::error::{TransportError, TransportErrorKind};
 use cap_adapter::message::Message;
 use cap_adapter::message::headers::{Headers, names};
 use cap_adapter::transport::{
-    Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
-    TransportContext,
+    Acknowledge, BrokerDelay, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag,
+    Transport, TransportContext,
 };
 
 const NAME: &str = "memory";
@@ -288,18 +289,8 @@ impl Transport for MemoryTransport {
         answers
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        consume_budget().await;
-        let deadline = Instant::now() + ROOM_TIMEOUT;
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            answers.push(self.keep(message, deadline).await);
-        }
-        answers
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<MemoryConsumer, TransportError> {
@@ -327,6 +318,20 @@ impl Transport for MemoryTransport {
     }
 
     async fn close(&self) {}
+}
+
+impl BrokerDelay for MemoryTransport {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move {
+            consume_budget().await;
+            let deadline = Instant::now() + ROOM_TIMEOUT;
+            let mut answers = Vec::with_capacity(messages.len());
+            for message in messages {
+                answers.push(self.keep(message, deadline).await);
+            }
+            answers
+        })
+    }
 }
 
 /// The consumer of a group's queue in a [`MemoryTransport`]. A prefetch of zero counts as one.

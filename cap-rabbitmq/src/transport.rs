@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cap_adapter::error::TransportError;
 use cap_adapter::message::Message;
-use cap_adapter::transport::{Delayed, GroupSpec, Sent, Transport, TransportContext};
-use cap_adapter::{BoxError, UnverifiedTransport};
+use cap_adapter::transport::{BrokerDelay, Delayed, GroupSpec, Sent, Transport, TransportContext};
+use cap_adapter::{BoxError, BoxFuture, UnverifiedTransport};
 
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::identity::ClientIdentity;
@@ -197,23 +197,8 @@ impl Transport for RabbitMq {
         true
     }
 
-    fn can_delay(&self) -> bool {
-        true
-    }
-
-    /// Not for groups that .NET services may be members of: a copy that comes back is in the queue that all members
-    /// share, and a member that is not cap-core knows nothing of the row that it stands for. Those are the queues that are
-    /// declared for .NET services, and those that were there, other than this bus would have declared them.
-    fn can_delay_retries(&self, group: &str) -> bool {
-        !self.options.dotnet_queues
-            && self.started.get().is_some_and(|started| started.topology.own_queues.contains(group))
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        match self.started() {
-            Ok(started) => started.delayer.delay(messages).await,
-            Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
-        }
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<RabbitMqConsumer, TransportError> {
@@ -234,6 +219,25 @@ impl Transport for RabbitMq {
         if let Some(started) = self.started.get() {
             tokio::join!(started.publisher.close(), started.consumers.close());
         }
+    }
+}
+
+impl BrokerDelay for RabbitMq {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move {
+            match self.started() {
+                Ok(started) => started.delayer.delay(messages).await,
+                Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+            }
+        })
+    }
+
+    /// Not for groups that .NET services may share: all of them consume the queue that a copy returns to, and they do not
+    /// know the row that it stands for. Those are the queues that are declared for .NET services, and those that existed
+    /// with other properties than this bus declares.
+    fn delays_retries_of(&self, group: &str) -> bool {
+        !self.options.dotnet_queues
+            && self.started.get().is_some_and(|started| started.topology.own_queues.contains(group))
     }
 }
 

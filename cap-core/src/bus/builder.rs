@@ -316,7 +316,7 @@ impl CapBuilder {
         let composer = Arc::new(Composer {
             ids: Arc::clone(&ids),
             options: Arc::clone(&options),
-            can_delay: transport.can_delay(),
+            can_delay: transport.broker_delay().is_some(),
             transport: Arc::clone(&transport),
         });
         let engine = Arc::new(Engine {

@@ -62,7 +62,7 @@ impl Ending {
     /// Whether the next attempt of this group can be delayed at the broker.
     pub(super) fn may_retry_at_broker(&self) -> bool {
         self.inbox.engine.broker.retry_proofs.are_possible()
-            && self.inbox.engine.broker.can_delay_retries(&self.group.name)
+            && self.inbox.engine.broker.delays_retries_of(&self.group.name)
     }
 
     /// The headers of a copy: the row with its proof, and the message id, name and group, for operators and earlier

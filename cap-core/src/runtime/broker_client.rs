@@ -9,6 +9,7 @@ use crate::error::{TransportError, TransportErrorKind};
 use crate::runtime::erased::DynTransport;
 use crate::runtime::health::Tracker;
 use crate::runtime::retry_proof::RetryProofs;
+use crate::transport::Delayed;
 
 /// The transport, together with what this node knows about its broker. Dereferences to the transport's own methods.
 pub(crate) struct BrokerClient {
@@ -31,6 +32,22 @@ impl BrokerClient {
             undeclared: watch::channel(undeclared).0,
             retry_proofs: RetryProofs::default(),
         }
+    }
+
+    /// Has the broker delay messages, with one answer for each. A transport that cannot delay rejects them.
+    pub(crate) async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
+        if let Some(broker) = self.transport.broker_delay() {
+            return broker.delay(messages).await;
+        }
+        let name = self.transport.name();
+        let rejected =
+            || TransportError::new(TransportErrorKind::Refused, name, "this transport cannot delay messages");
+        messages.iter().map(|_| Err(rejected())).collect()
+    }
+
+    /// Whether retries of a group, by its full name, can wait at the broker.
+    pub(crate) fn delays_retries_of(&self, group: &str) -> bool {
+        self.transport.broker_delay().is_some_and(|broker| broker.delays_retries_of(group))
     }
 
     /// The error for a message for which the transport returned no result.

@@ -17,7 +17,7 @@ use crate::storage::{
     Storage, TransactionId, Wake, WriteBatch, WriteReport,
 };
 use crate::transport::{
-    Acknowledge, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
+    Acknowledge, BrokerDelay, Confirmed, Consumer, GroupSpec, Incoming, Outbound, Sent, Tag, Transport,
     TransportContext,
 };
 
@@ -204,9 +204,7 @@ pub(crate) trait DynTransport: Send + Sync {
         &'a self,
         messages: &'a [Outbound],
     ) -> BoxFuture<'a, Vec<Result<Confirmed, TransportError>>>;
-    fn can_delay(&self) -> bool;
-    fn can_delay_retries(&self, group: &str) -> bool;
-    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>>;
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay>;
     fn consume_within<'a>(
         &'a self,
         spec: &'a GroupSpec,
@@ -252,14 +250,8 @@ impl<T: Transport> DynTransport for T {
     ) -> BoxFuture<'a, Vec<Result<Confirmed, TransportError>>> {
         Box::pin(Transport::send_confirmed(self, messages))
     }
-    fn can_delay(&self) -> bool {
-        Transport::can_delay(self)
-    }
-    fn can_delay_retries(&self, group: &str) -> bool {
-        Transport::can_delay_retries(self, group)
-    }
-    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
-        Box::pin(Transport::delay(self, messages))
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Transport::broker_delay(self)
     }
     fn consume_within<'a>(
         &'a self,

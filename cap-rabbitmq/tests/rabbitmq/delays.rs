@@ -7,7 +7,7 @@ use crate::support;
 use crate::support::{Place, message, receive, soon, today};
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::message::Message;
-use cap_core::transport::{Delayed, Destination, Incoming, Sent, Transport};
+use cap_core::transport::{BrokerDelay, Delayed, Destination, Incoming, Sent, Transport};
 use cap_rabbitmq::RabbitMq;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};

@@ -6,7 +6,7 @@ use crate::support;
 use crate::support::log::Log;
 use crate::support::{Place, message, plain_channel, receive, soon, start};
 use cap_core::error::TransportErrorKind;
-use cap_core::transport::{GroupSpec, Sent, Transport};
+use cap_core::transport::{BrokerDelay, GroupSpec, Sent, Transport};
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -209,14 +209,14 @@ async fn retries_of_groups_that_others_may_share_are_not_for_the_broker() {
 
     let transport = place.started();
     let own = place.spec("own", &["p"], 10);
-    assert!(!transport.can_delay_retries(&own.group), "nobody knows yet");
+    assert!(!transport.delays_retries_of(&own.group), "nobody knows yet");
     let mut consumers = vec![soon(transport.consume(&own)).await.unwrap()];
     consumers.push(soon(transport.consume(&joined)).await.unwrap());
-    assert!(transport.can_delay_retries(&own.group));
-    assert!(!transport.can_delay_retries(&joined.group));
+    assert!(transport.delays_retries_of(&own.group));
+    assert!(!transport.delays_retries_of(&joined.group));
     let existing = GroupSpec { existing: true, ..joined.clone() };
     consumers.push(soon(transport.consume(&existing)).await.unwrap());
-    assert!(!transport.can_delay_retries(&existing.group));
+    assert!(!transport.delays_retries_of(&existing.group));
     drop(consumers);
 
     // The queue is deleted and made anew by somebody else: what was known of it does not hold any more.
@@ -224,10 +224,10 @@ async fn retries_of_groups_that_others_may_share_are_not_for_the_broker() {
     let dotnet = arguments([("x-message-ttl", AMQPValue::LongInt(864_000_000))]);
     channel.queue_declare((&*own.group).into(), durable, dotnet).await.unwrap();
     drop(soon(transport.consume(&own)).await.unwrap());
-    assert!(!transport.can_delay_retries(&own.group));
+    assert!(!transport.delays_retries_of(&own.group));
 
     let shared = start(place.transport().dotnet_queues());
     let for_dotnet = place.spec("for-dotnet", &["p"], 10);
     drop(soon(shared.consume(&for_dotnet)).await.unwrap());
-    assert!(!shared.can_delay_retries(&for_dotnet.group) && shared.can_delay());
+    assert!(!shared.delays_retries_of(&for_dotnet.group) && shared.broker_delay().is_some());
 }

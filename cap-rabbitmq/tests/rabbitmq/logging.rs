@@ -7,7 +7,7 @@ use crate::support;
 use crate::support::log::Log;
 use crate::support::proxy::Proxy;
 use crate::support::{Place, message, soon};
-use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, Sent, Transport};
+use cap_core::transport::{Acknowledge, BrokerDelay, Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::RabbitMq;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};

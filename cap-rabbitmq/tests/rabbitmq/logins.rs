@@ -12,7 +12,7 @@ use crate::support::{message, receive, soon, start};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use cap_core::error::TransportError;
-use cap_core::transport::{Consumer, Delayed, Destination, Sent, Transport};
+use cap_core::transport::{BrokerDelay, Consumer, Delayed, Destination, Sent, Transport};
 use cap_rabbitmq::{ClientIdentity, Credentials, QueueType, RabbitMq};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKeyChain};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};

@@ -7,7 +7,9 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{method, short};
 use crate::support::{Place, message, soon};
 use cap_core::error::{TransportError, TransportErrorKind};
-use cap_core::transport::{Acknowledge, Consumer, Delayed, Destination, GroupSpec, Sent, Transport};
+use cap_core::transport::{
+    Acknowledge, BrokerDelay, Consumer, Delayed, Destination, GroupSpec, Sent, Transport,
+};
 use tokio::net::TcpListener;
 
 async fn send_one(transport: &impl Transport, id: &str) -> Result<Sent, TransportError> {

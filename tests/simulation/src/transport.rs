@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_core::BoxFuture;
 use cap_core::error::{TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
 use cap_core::message::Message;
 use cap_core::transport::{
-    Acknowledge, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
+    Acknowledge, BrokerDelay, Consumer, Delayed, GroupSpec, Incoming, Sent, Tag, Transport, TransportContext,
 };
 use cap_ledger::Event;
 
@@ -119,34 +120,8 @@ impl Transport for SimTransport {
         answers
     }
 
-    fn can_delay(&self) -> bool {
-        self.0.world.transport.can_delay()
-    }
-
-    async fn delay(&self, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
-        let all = |why: &str| messages.iter().map(|_| Err(unavailable(why))).collect();
-        if self.there().await.is_err() || self.dies() {
-            return all("the node is dead");
-        }
-        let world = &self.0.world;
-        // The line breaks after so many messages; what was said of those is lost with it.
-        if self.fails() {
-            tokio::time::sleep(world.within(LATE)).await;
-            let taken = world.pick(messages.len() + 1);
-            drop(world.transport.delay(&messages[..taken]).await);
-            return all("the line broke");
-        }
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            answers.push(match self.has_room() {
-                Ok(()) => self.delay_one(message).await,
-                Err(full) => Err(full),
-            });
-        }
-        if self.dies() || self.there().await.is_err() {
-            return all("the node is dead");
-        }
-        answers
+    fn broker_delay(&self) -> Option<&dyn BrokerDelay> {
+        Some(self)
     }
 
     async fn consume(&self, spec: &GroupSpec) -> Result<SimConsumer, TransportError> {
@@ -165,6 +140,36 @@ impl Transport for SimTransport {
     }
 
     async fn close(&self) {}
+}
+
+impl BrokerDelay for SimTransport {
+    fn delay<'a>(&'a self, messages: &'a [Delayed]) -> BoxFuture<'a, Vec<Result<(), TransportError>>> {
+        Box::pin(async move {
+            let all = |why: &str| messages.iter().map(|_| Err(unavailable(why))).collect();
+            if self.there().await.is_err() || self.dies() {
+                return all("the node is dead");
+            }
+            let world = &self.0.world;
+            // The line breaks after so many messages; what was said of those is lost with it.
+            if self.fails() {
+                tokio::time::sleep(world.within(LATE)).await;
+                let taken = world.pick(messages.len() + 1);
+                drop(world.transport.delay(&messages[..taken]).await);
+                return all("the line broke");
+            }
+            let mut answers = Vec::with_capacity(messages.len());
+            for message in messages {
+                answers.push(match self.has_room() {
+                    Ok(()) => self.delay_one(message).await,
+                    Err(full) => Err(full),
+                });
+            }
+            if self.dies() || self.there().await.is_err() {
+                return all("the node is dead");
+            }
+            answers
+        })
+    }
 }
 
 /// A group's way to its queue. What it hands out twice has a tag that the broker knows nothing of.
