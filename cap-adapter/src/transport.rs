@@ -15,11 +15,20 @@ use crate::message::{Headers, Message, TopicPattern};
 
 /// What a transport learns about its bus when it starts.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TransportContext {
     /// The name of this node, for the broker's list of connections.
     pub node: Arc<str>,
     /// The bus's version tag, which separates fleets of different versions. `v1` is the default.
     pub version: Arc<str>,
+}
+
+impl TransportContext {
+    /// The context of a bus with this node name and version tag.
+    #[must_use]
+    pub fn new(node: impl Into<Arc<str>>, version: impl Into<Arc<str>>) -> Self {
+        Self { node: node.into(), version: version.into() }
+    }
 }
 
 /// The result of a confirmed message.
@@ -33,6 +42,7 @@ pub enum Sent {
 
 /// A message that the broker delivers after a delay.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Delayed {
     /// The message. It is delivered with its body and all of its headers, including id and name.
     pub message: Arc<Message>,
@@ -42,8 +52,17 @@ pub struct Delayed {
     pub to: Destination,
 }
 
+impl Delayed {
+    /// A message that the broker is to keep for `delay` and then deliver to `to`.
+    #[must_use]
+    pub fn new(message: Arc<Message>, delay: Duration, to: Destination) -> Self {
+        Self { message, delay, to }
+    }
+}
+
 /// A message that an in-process transport carries to other buses; see [`Transport::send_confirmed`].
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Outbound {
     /// The message.
     pub message: Arc<Message>,
@@ -51,15 +70,32 @@ pub struct Outbound {
     pub except: Vec<Arc<str>>,
 }
 
+impl Outbound {
+    /// A message for all groups that subscribe to it, except these.
+    #[must_use]
+    pub fn new(message: Arc<Message>, except: Vec<Arc<str>>) -> Self {
+        Self { message, except }
+    }
+}
+
 /// Which groups have stored a message for other buses of this process. Both lists are empty if no other group
 /// subscribes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Confirmed {
     /// The groups whose consumers have acknowledged it: their buses have stored it.
     pub stored: Vec<Arc<str>>,
     /// The subscribed groups that have not stored it: their queue has no consumer, or the consumer took too long. The
     /// transport does not keep it for them; the bus sends it again.
     pub pending: Vec<Arc<str>>,
+}
+
+impl Confirmed {
+    /// The groups that have stored a message, and those that want it and have not.
+    #[must_use]
+    pub fn new(stored: Vec<Arc<str>>, pending: Vec<Arc<str>>) -> Self {
+        Self { stored, pending }
+    }
 }
 
 /// Where a delayed message goes when its delay is over.
@@ -73,6 +109,7 @@ pub enum Destination {
 
 /// A group and its subscriptions.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct GroupSpec {
     /// The full name of the group: the queue's name.
     pub group: Arc<str>,
@@ -85,11 +122,27 @@ pub struct GroupSpec {
     pub prefetch: u16,
 }
 
+impl GroupSpec {
+    /// A group with a queue that the bus declares and binds.
+    #[must_use]
+    pub fn new(group: impl Into<Arc<str>>, topics: Vec<TopicPattern>, prefetch: u16) -> Self {
+        Self { group: group.into(), topics, existing: false, prefetch }
+    }
+
+    /// The same group on a queue that exists and that the bus does not declare: [`existing`](Self::existing).
+    #[must_use]
+    pub fn on_existing_queue(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+}
+
 /// Identifies a delivery of a consumer; increases with each delivery.
 pub type Tag = u64;
 
 /// A message as the broker delivered it, before any check.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Incoming {
     /// The tag to acknowledge it by.
     pub tag: Tag,
@@ -109,6 +162,20 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// A delivery without properties that is neither redelivered nor delayed; set those fields where the broker says more.
+    #[must_use]
+    pub fn new(tag: Tag, routing_key: impl Into<String>, headers: Headers, body: impl Into<Bytes>) -> Self {
+        Self {
+            tag,
+            routing_key: routing_key.into(),
+            headers,
+            properties: Headers::new(),
+            body: body.into(),
+            redelivered: false,
+            delayed: false,
+        }
+    }
+
     /// The size of headers and body in bytes.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -76,8 +76,9 @@ impl BrokerDelay for Careless {
                 }
                 Keeps::Elsewhere => {
                     let to = Destination::Group("other.v1".into());
-                    let moved =
-                        messages.iter().map(|kept| Delayed { delay: SECOND, to: to.clone(), ..kept.clone() });
+                    let moved = messages
+                        .iter()
+                        .map(|kept| Delayed::new(Arc::clone(&kept.message), SECOND, to.clone()));
                     self.0.delay(&moved.collect::<Vec<_>>()).await;
                     self.0.delay(messages).await
                 }

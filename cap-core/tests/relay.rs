@@ -154,7 +154,7 @@ async fn what_is_committed_after_the_relay_has_ended_is_given_back() {
 async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let topics = vec![cap_core::message::TopicPattern::parse("event").unwrap()];
-    let spy = GroupSpec { group: "spy".into(), topics, existing: false, prefetch: 100 };
+    let spy = GroupSpec::new("spy", topics, 100);
     let mut spy = transport.consume(&spy).await.unwrap();
     let cap = on(&storage, &transport)
         .subscribe("work", |publisher: Publisher, n: u32| async move {

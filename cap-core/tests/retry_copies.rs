@@ -37,7 +37,7 @@ impl Open {
     /// Has a message come to a group as one that was delayed for it.
     async fn bring(&self, group: &str, headers: Headers, body: &'static str) {
         let message = Arc::new(Message::new(headers, body));
-        let delayed = Delayed { message, delay: SECOND, to: Destination::Group(group.into()) };
+        let delayed = Delayed::new(message, SECOND, Destination::Group(group.into()));
         self.0.delay(&[delayed]).await.remove(0).unwrap();
     }
 }

@@ -394,6 +394,9 @@ impl Handed {
         let Parcel { routing_key, headers, properties, body } = stored.parcel.clone();
         let (redelivered, delayed) = (stored.redelivered, stored.delayed);
         self.unacknowledged.insert(self.last_tag, (place, stored));
-        Incoming { tag: self.last_tag, routing_key, headers, properties, body, redelivered, delayed }
+        let mut incoming = Incoming::new(self.last_tag, routing_key, headers, body);
+        incoming.properties = properties;
+        (incoming.redelivered, incoming.delayed) = (redelivered, delayed);
+        incoming
     }
 }

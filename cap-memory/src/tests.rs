@@ -113,7 +113,7 @@ async fn whatever_leaves_a_row_to_anyone_wakes_the_others() {
 
 async fn consumer(transport: &MemoryTransport, group: &str, prefetch: u16) -> MemoryConsumer {
     let topics = vec![TopicPattern::parse("order.#").unwrap()];
-    transport.consume(&GroupSpec { group: group.into(), topics, existing: false, prefetch }).await.unwrap()
+    transport.consume(&GroupSpec::new(group, topics, prefetch)).await.unwrap()
 }
 
 async fn send(transport: &MemoryTransport, id: i64) -> Result<Sent, TransportError> {
@@ -158,7 +158,7 @@ async fn a_full_queue_makes_its_senders_wait() {
 
 #[tokio::test]
 async fn queues_without_room_for_anything_are_refused_at_the_start() {
-    let context = TransportContext { node: "a".into(), version: "v1".into() };
+    let context = TransportContext::new("a", "v1");
     let outcome = MemoryTransport::with_capacity(0).start(&context);
     assert_eq!(kind(outcome), TransportErrorKind::Unusable);
     MemoryTransport::with_capacity(1).start(&context).unwrap();
@@ -201,7 +201,7 @@ async fn an_outage_ends_every_call_and_loses_nothing() {
     assert_eq!(kind(held.receive(1).await), TransportErrorKind::Unavailable);
     assert_eq!(kind(held.acknowledge(&[1], Acknowledge::Accept).await), TransportErrorKind::Unavailable);
     assert_eq!(kind(send(&transport, 4).await), TransportErrorKind::Unavailable);
-    let spec = GroupSpec { group: "g".into(), topics: Vec::new(), existing: false, prefetch: 1 };
+    let spec = GroupSpec::new("g", Vec::new(), 1);
     assert_eq!(kind(transport.consume(&spec).await), TransportErrorKind::Unavailable);
 
     transport.set_available(true);
@@ -232,7 +232,7 @@ async fn delay(
     delay: Duration,
     to: Destination,
 ) -> Result<(), TransportError> {
-    transport.delay(&[Delayed { message: message(id), delay, to }]).await.remove(0)
+    transport.delay(&[Delayed::new(message(id), delay, to)]).await.remove(0)
 }
 
 fn group(name: &str) -> Destination {

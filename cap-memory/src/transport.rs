@@ -57,7 +57,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// let transport = MemoryTransport::new();
 /// let topics = vec![TopicPattern::parse("order.*")?];
 /// let mut consumer =
-///     transport.consume(&GroupSpec { group: "billing".into(), topics, existing: false, prefetch: 10 }).await?;
+///     transport.consume(&GroupSpec::new("billing", topics, 10)).await?;
 ///
 /// let headers = [("cap-msg-id", "1"), ("cap-msg-name", "order.created")].into_iter().collect();
 /// let message = Arc::new(Message::new(headers, &b"{}"[..]));
@@ -174,7 +174,7 @@ impl MemoryTransport {
     /// that have it and those that do not.
     async fn offer(
         &self,
-        Outbound { message, except }: &Outbound,
+        Outbound { message, except, .. }: &Outbound,
         deadline: Instant,
     ) -> Result<OnTheWay, TransportError> {
         let (version, parcel) = (self.version(), parcel(message)?);
@@ -205,7 +205,7 @@ impl MemoryTransport {
         if !pending.is_empty() && self.broker.lock().is_away() {
             return Err(away());
         }
-        Ok(Confirmed { stored, pending })
+        Ok(Confirmed::new(stored, pending))
     }
 
     fn version(&self) -> Arc<str> {

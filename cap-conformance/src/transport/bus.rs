@@ -51,7 +51,7 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
 
     pub(crate) async fn open_version(fixture: &'a F, version: &str) -> Self {
         let transport = fixture.open().await;
-        let context = TransportContext { node: "conformance".into(), version: version.into() };
+        let context = TransportContext::new("conformance", version);
         transport.start(&context).expect("the settings of the fixture's transport are in order");
         Self { transport, fixture }
     }
@@ -69,7 +69,7 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
         prefetch: u16,
         bytes: usize,
     ) -> ConsumerOf<F> {
-        let spec = GroupSpec { existing: false, prefetch, ..self.existing(group, topics) };
+        let spec = self.spec(group, topics, prefetch);
         in_time("a consumer", self.transport.consume_within(&spec, bytes)).await.expect("a consumer")
     }
 
@@ -79,14 +79,18 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
         topics: &[&str],
         prefetch: u16,
     ) -> Result<ConsumerOf<F>, TransportError> {
-        let spec = GroupSpec { existing: false, prefetch, ..self.existing(group, topics) };
+        let spec = self.spec(group, topics, prefetch);
         self.transport.consume(&spec).await
     }
 
     /// A group on a queue of the fixture's that somebody else declares.
     pub(crate) fn existing(&self, group: &str, topics: &[&str]) -> GroupSpec {
+        self.spec(group, topics, 10).on_existing_queue()
+    }
+
+    fn spec(&self, group: &str, topics: &[&str], prefetch: u16) -> GroupSpec {
         let topics = topics.iter().map(|topic| TopicPattern::parse(topic).expect("a topic")).collect();
-        GroupSpec { group: self.group(group), topics, existing: true, prefetch: 10 }
+        GroupSpec::new(self.group(group), topics, prefetch)
     }
 
     /// The full name of a group of the fixture's.

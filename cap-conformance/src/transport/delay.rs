@@ -44,7 +44,7 @@ impl<F: TransportFixture> Bus<'_, F> {
 }
 
 fn delayed(id: &str, delay: Duration, to: Destination) -> Delayed {
-    Delayed { message: message(id, TOPIC), delay, to }
+    Delayed::new(message(id, TOPIC), delay, to)
 }
 
 /// No messages, no answers.
@@ -68,7 +68,7 @@ pub async fn a_delayed_message_comes_to_its_group_alone<F: TransportFixture>(fix
     headers.insert("empty", "");
     let body: Vec<u8> = (0..=255).collect();
     let message_of_all = Arc::new(Message::new(headers.clone(), body.clone()));
-    bus.delay(&[Delayed { message: message_of_all, delay: SHORT, to: bus.to("billing") }]).await;
+    bus.delay(&[Delayed::new(message_of_all, SHORT, bus.to("billing"))]).await;
     let came = accept(&mut billing, 1).await.remove(0);
     assert!(came.delayed, "it says where it comes from");
     assert_eq!(came.body, body);
@@ -127,7 +127,7 @@ pub async fn a_topic_delay_reaches_every_group<F: TransportFixture>(fixture: &F)
     let mut nobodys = vec![];
     for number in 0..100 {
         let message = message(&format!("nobody's {number}"), "nobody.wants.this");
-        nobodys.push(Delayed { message, delay: SHORT, to: Destination::Topic });
+        nobodys.push(Delayed::new(message, SHORT, Destination::Topic));
     }
     bus.delay(&nobodys).await;
     bus.delay(&[delayed("1", SHORT, Destination::Topic)]).await;
@@ -168,7 +168,7 @@ pub async fn what_stays_is_not_delayed<F: TransportFixture>(fixture: &F) {
     headers.insert(names::RETRY, "7:2");
     let message = Arc::new(Message::new(headers, "{}"));
     for to in [bus.to("billing"), Destination::Topic] {
-        bus.delay(&[Delayed { message: Arc::clone(&message), delay: SHORT, to }]).await;
+        bus.delay(&[Delayed::new(Arc::clone(&message), SHORT, to)]).await;
     }
     for came in accept(&mut consumer, 2).await {
         assert!(stays.iter().all(|name| !came.headers.contains(name)), "{:?}", came.headers);

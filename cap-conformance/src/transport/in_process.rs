@@ -18,7 +18,7 @@ const GLANCE: Duration = Duration::from_millis(300);
 impl<F: TransportFixture> Bus<'_, F> {
     async fn send_confirmed(&self, id: &str, except: &[&str]) -> Confirmed {
         let except = except.iter().map(|group| self.group(group)).collect();
-        let outbound = [Outbound { message: message(id, TOPIC), except }];
+        let outbound = [Outbound::new(message(id, TOPIC), except)];
         let answers = in_time("answers to a confirmed send", self.transport.send_confirmed(&outbound)).await;
         let [answer] = <[_; 1]>::try_from(answers).expect("one answer for each message");
         answer.expect("the transport takes the message")
@@ -26,7 +26,7 @@ impl<F: TransportFixture> Bus<'_, F> {
 
     fn confirmed(&self, stored: &[&str], pending: &[&str]) -> Confirmed {
         let names = |groups: &[&str]| groups.iter().map(|group| self.group(group)).collect::<Vec<Arc<str>>>();
-        Confirmed { stored: names(stored), pending: names(pending) }
+        Confirmed::new(names(stored), names(pending))
     }
 }
 

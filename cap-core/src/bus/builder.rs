@@ -245,7 +245,7 @@ impl CapBuilder {
         storage.check()?;
         let groups = self.groups(&*storage)?;
         let (node, version) = (Arc::from(&*self.options.node_name), Arc::from(&*self.options.version));
-        transport.start(&TransportContext { node: Arc::clone(&node), version: Arc::clone(&version) })?;
+        transport.start(&TransportContext::new(Arc::clone(&node), Arc::clone(&version)))?;
         let owner = Owner { node, version, lease: self.options.lease };
         let start_timeout = self.options.start_timeout;
         let (cap, started) = self.launch(storage, transport, owner, worker, groups);

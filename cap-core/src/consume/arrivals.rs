@@ -93,13 +93,5 @@ fn delivery(message: &Message) -> Incoming {
     for (name, value) in message.headers.iter().filter(|(name, _)| !names::stays(name)) {
         headers.set(name.to_owned(), value.map(str::to_owned));
     }
-    Incoming {
-        tag: 0,
-        routing_key: message.name().unwrap_or_default().to_owned(),
-        headers,
-        properties: Headers::new(),
-        body: message.body.clone(),
-        redelivered: false,
-        delayed: false,
-    }
+    Incoming::new(0, message.name().unwrap_or_default(), headers, message.body.clone())
 }

@@ -35,8 +35,7 @@ impl Ending {
         let lease = job.lease();
         let recorded = Instant::now();
         let message = Arc::new(Message::new(self.headers_of_copy(lease, &job.delivery), Bytes::new()));
-        let delayed =
-            [Delayed { message, delay: after, to: Destination::Group(Arc::clone(&self.group.name)) }];
+        let delayed = [Delayed::new(message, after, Destination::Group(Arc::clone(&self.group.name)))];
         let outcome = RowOutcome::RetryAtBroker { after, spare, error };
         if !self.complete_and_wait(lease, outcome, Some(job.received.in_flight.attempts)).await {
             return;

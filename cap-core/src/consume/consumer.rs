@@ -35,12 +35,9 @@ pub(crate) async fn run_consumer(
         return;
     }
     let group = &task.group;
-    let spec = GroupSpec {
-        group: Arc::clone(&group.name),
-        topics: group.members.iter().map(|member| member.pattern.clone()).collect(),
-        existing: group.existing,
-        prefetch: engine.options.prefetch,
-    };
+    let topics = group.members.iter().map(|member| member.pattern.clone()).collect();
+    let mut spec = GroupSpec::new(Arc::clone(&group.name), topics, engine.options.prefetch);
+    spec.existing = group.existing;
     let mut connected = Some(connected);
     // An existing queue is bound, or not, independently of this bus. Sending need not wait for it.
     let mut undeclared = !task.group.existing;

@@ -75,15 +75,10 @@ fn recall(message: &Message) -> Incoming {
     headers.retain(|name| {
         matches!(name, names::AUDIT | names::EXCEPTION) || !names::is_written_on_receipt(name)
     });
-    Incoming {
-        tag: 0,
-        routing_key: remembered.routing_key,
-        headers,
-        properties: remembered.properties,
-        body: message.body.clone(),
-        redelivered: true,
-        delayed: false,
-    }
+    let mut incoming = Incoming::new(0, remembered.routing_key, headers, message.body.clone());
+    incoming.properties = remembered.properties;
+    incoming.redelivered = true;
+    incoming
 }
 
 /// Restores what an earlier version kept. A sender may have added to it, so that the property that the broker verifies is

@@ -210,7 +210,7 @@ impl Part<'_> {
     fn outbound(&self) -> Outbound {
         let own = self.own.iter().map(|group| Arc::clone(group.name()));
         let except = self.have.iter().cloned().chain(own).collect();
-        Outbound { message: Arc::clone(&self.item.message), except }
+        Outbound::new(Arc::clone(&self.item.message), except)
     }
 
     /// Whether this group of this bus subscribes to the message and does not have it yet.

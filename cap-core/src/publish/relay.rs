@@ -365,7 +365,7 @@ async fn send(outbox: &Outbox, batch: &[InFlight]) -> Vec<Answer> {
             match delay {
                 None => plain.push(message),
                 Some(delay) => {
-                    delayed.push(Delayed { message, delay: delay.in_steps(), to: Destination::Topic });
+                    delayed.push(Delayed::new(message, delay.in_steps(), Destination::Topic));
                 }
             }
             delay.is_none()

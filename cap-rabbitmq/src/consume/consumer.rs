@@ -92,15 +92,12 @@ impl RabbitMqConsumer {
 
     /// Keeps a delivery until it is handed out.
     fn fetch(&mut self, delivery: Delivery) {
-        let incoming = Incoming {
-            tag: delivery.delivery_tag,
-            routing_key: delivery.routing_key.into(),
-            headers: incoming_headers(&delivery.properties),
-            properties: incoming_properties(&delivery.properties, &delivery.exchange),
-            body: Bytes::from(delivery.data),
-            redelivered: delivery.redelivered,
-            delayed: was_delayed(&delivery.properties, self.queue.as_str()),
-        };
+        let headers = incoming_headers(&delivery.properties);
+        let body = Bytes::from(delivery.data);
+        let mut incoming = Incoming::new(delivery.delivery_tag, delivery.routing_key, headers, body);
+        incoming.properties = incoming_properties(&delivery.properties, &delivery.exchange);
+        incoming.redelivered = delivery.redelivered;
+        incoming.delayed = was_delayed(&delivery.properties, self.queue.as_str());
         self.window.see(incoming.size());
         self.fetched.push_back(incoming);
     }

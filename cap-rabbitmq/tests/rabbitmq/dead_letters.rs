@@ -2,7 +2,7 @@
 
 use crate::support;
 use crate::support::{Place, message, receive, soon};
-use cap_core::transport::{Acknowledge, Consumer, GroupSpec, Sent, Transport};
+use cap_core::transport::{Acknowledge, Consumer, Sent, Transport};
 use cap_rabbitmq::{DeathReason, XDeath};
 use lapin::options::{BasicGetOptions, BasicRejectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -20,7 +20,7 @@ async fn dead_letter_queue_of_an_operator_is_consumed() {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(work.as_str().into(), durable, arguments).await.unwrap();
     let transport = place.started();
-    let existing = GroupSpec { existing: true, ..place.spec("dead", &["p"], 10) };
+    let existing = place.spec("dead", &["p"], 10).on_existing_queue();
     let error = soon(transport.consume(&existing)).await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("is not there"), "{error}");
     channel.queue_declare(dead.as_str().into(), durable, FieldTable::default()).await.unwrap();

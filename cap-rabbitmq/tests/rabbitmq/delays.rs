@@ -19,7 +19,7 @@ fn durable() -> QueueDeclareOptions {
 
 fn delayed(id: &str, milliseconds: u64, to: &Destination) -> Delayed {
     let delay = Duration::from_millis(milliseconds);
-    Delayed { message: message(id, "p", "{}"), delay, to: to.clone() }
+    Delayed::new(message(id, "p", "{}"), delay, to.clone())
 }
 
 async fn delay(transport: &RabbitMq, messages: &[Delayed]) -> Vec<Result<(), TransportError>> {
@@ -154,7 +154,8 @@ async fn what_cannot_be_delayed_is_refused_alone() {
     let spec = place.spec("q", &["p"], 10);
     let mut consumer = soon(transport.consume(&spec)).await.unwrap();
     let to = Destination::Group(Arc::clone(&spec.group));
-    let nameless = Delayed { message: Arc::new(Message::default()), ..delayed("", 200, &to) };
+    let mut nameless = delayed("", 200, &to);
+    nameless.message = Arc::new(Message::default());
     let batch = [delayed("1", 50 * 86_400_000, &to), nameless, delayed("3", 200, &to)];
     let answers = delay(&transport, &batch).await;
     let kinds: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(TransportError::kind)).collect();
@@ -177,7 +178,9 @@ async fn a_message_that_died_before_is_delayed_like_any_other() {
     assert!(first.delayed);
     // Exactly what came, with all that the broker has added.
     let again = Arc::new(Message::new(first.headers, first.body));
-    delay_all(&transport, &[Delayed { message: again, ..delayed("", 200, &to) }]).await;
+    let mut delayed_again = delayed("", 200, &to);
+    delayed_again.message = again;
+    delay_all(&transport, &[delayed_again]).await;
     let second = receive(&mut consumer, 1).await.remove(0);
     assert!(second.delayed && !second.redelivered);
 }

@@ -6,7 +6,7 @@ use crate::support;
 use crate::support::log::Log;
 use crate::support::{Place, message, plain_channel, receive, soon, start};
 use cap_core::error::TransportErrorKind;
-use cap_core::transport::{BrokerDelay, GroupSpec, Sent, Transport};
+use cap_core::transport::{BrokerDelay, Sent, Transport};
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -214,7 +214,7 @@ async fn retries_of_groups_that_others_may_share_are_not_for_the_broker() {
     consumers.push(soon(transport.consume(&joined)).await.unwrap());
     assert!(transport.delays_retries_of(&own.group));
     assert!(!transport.delays_retries_of(&joined.group));
-    let existing = GroupSpec { existing: true, ..joined.clone() };
+    let existing = joined.clone().on_existing_queue();
     consumers.push(soon(transport.consume(&existing)).await.unwrap());
     assert!(!transport.delays_retries_of(&existing.group));
     drop(consumers);

@@ -67,7 +67,7 @@ async fn clean_starts_and_ends_log_nothing_above_info() {
             Sent::Routed
         );
         let to = Destination::Group(place.queue("one").into());
-        let delayed = Delayed { message, delay: std::time::Duration::from_millis(200), to };
+        let delayed = Delayed::new(message, std::time::Duration::from_millis(200), to);
         soon(transport.delay(&[delayed])).await.remove(0).unwrap();
         let tags: Vec<_> = support::receive(&mut consumers[0], 1).await.iter().map(|got| got.tag).collect();
         if round % 2 == 0 {

@@ -130,7 +130,7 @@ impl Scene {
 
 fn spec(group: &str) -> cap_core::transport::GroupSpec {
     let topics = vec![cap_core::message::TopicPattern::parse(group).unwrap()];
-    cap_core::transport::GroupSpec { group: group.into(), topics, existing: false, prefetch: 10 }
+    cap_core::transport::GroupSpec::new(group, topics, 10)
 }
 
 /// A message goes out and comes in.
@@ -201,7 +201,7 @@ async fn a_delay_queue_without_a_leader_is_avoided(scene: &mut Scene, password: 
     let mut consumer = soon(transport.consume(&spec("delayed"))).await.unwrap();
     let delay = async |id: &str| {
         let (message, to) = (message(id, "delayed", "{}"), Destination::Group("delayed".into()));
-        soon(transport.delay(&[Delayed { message, delay: Duration::from_millis(500), to }])).await.remove(0)
+        soon(transport.delay(&[Delayed::new(message, Duration::from_millis(500), to)])).await.remove(0)
     };
     delay("1").await.unwrap();
     receive(&mut consumer, 1).await;
@@ -261,7 +261,7 @@ async fn the_rights_that_the_page_gives_are_enough(scene: &mut Scene) {
     receive(&mut consumer, 1).await;
     let delayed = |id, to| {
         let delay = Duration::from_millis(200);
-        [Delayed { message: message(id, "stock.v1", "{}"), delay, to }]
+        [Delayed::new(message(id, "stock.v1", "{}"), delay, to)]
     };
     let group = || Destination::Group("stock.v1".into());
     for (id, to) in [("2", group()), ("3", Destination::Topic)] {

@@ -7,9 +7,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{method, short};
 use crate::support::{Place, message, soon};
 use cap_core::error::{TransportError, TransportErrorKind};
-use cap_core::transport::{
-    Acknowledge, BrokerDelay, Consumer, Delayed, Destination, GroupSpec, Sent, Transport,
-};
+use cap_core::transport::{Acknowledge, BrokerDelay, Consumer, Delayed, Destination, Sent, Transport};
 use tokio::net::TcpListener;
 
 async fn send_one(transport: &impl Transport, id: &str) -> Result<Sent, TransportError> {
@@ -212,10 +210,9 @@ async fn a_queue_that_does_not_answer_fails_alone() {
     let mut consumer = soon(transport.consume(&well)).await.unwrap();
     assert_eq!(send_one(&transport, "1").await.unwrap(), Sent::Routed);
     proxy.swallow(&dead.group);
-    let delayed = |group: &std::sync::Arc<str>| Delayed {
-        message: message("2", "ok", "{}"),
-        delay: Duration::from_millis(200),
-        to: Destination::Group(std::sync::Arc::clone(group)),
+    let delayed = |group: &std::sync::Arc<str>| {
+        let to = Destination::Group(std::sync::Arc::clone(group));
+        Delayed::new(message("2", "ok", "{}"), Duration::from_millis(200), to)
     };
     for _ in 0..2 {
         let error = soon(transport.consume(&dead)).await.unwrap_err();
@@ -239,7 +236,7 @@ async fn channels_that_the_broker_closes_use_up_no_connection_for_good() {
     let url = format!("{}?channel_max=5", proxy.url());
     let transport = support::start(place.transport_at(&url));
     let mut bystander = soon(transport.consume(&place.spec("by", &["ok"], 10))).await.unwrap();
-    let missing = GroupSpec { existing: true, ..place.spec("missing", &["x"], 10) };
+    let missing = place.spec("missing", &["x"], 10).on_existing_queue();
     for _ in 0..20 {
         let error = soon(transport.consume(&missing)).await.unwrap_err();
         assert!(error.is_unavailable(), "{error}");

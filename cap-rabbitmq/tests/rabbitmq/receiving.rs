@@ -271,7 +271,7 @@ async fn another_version_has_another_exchange() {
     let place = Place::new();
     let channel = support::plain_channel().await;
     let transport = place.transport();
-    let context = cap_core::transport::TransportContext { node: "n".into(), version: "v2".into() };
+    let context = cap_core::transport::TransportContext::new("n", "v2");
     transport.start(&context).unwrap();
     let answers = soon(transport.send(&[message("1", "p", "{}")])).await;
     assert_eq!(*answers[0].as_ref().unwrap(), Sent::Unrouted);

@@ -11,7 +11,7 @@ use cap_rabbitmq::{ClientIdentity, QueueType, RabbitMq, RabbitMqOptions};
 use rcgen::KeyPair;
 
 fn start(transport: &RabbitMq) -> Result<(), TransportError> {
-    transport.start(&TransportContext { node: "node".into(), version: "v1".into() })
+    transport.start(&TransportContext::new("node", "v1"))
 }
 
 #[track_caller]

@@ -209,8 +209,9 @@ impl SimConsumer {
             }
         }
         while all.len() < limit && world.chance(world.plan.rates.duplicate) {
-            let past = self.past[world.pick(self.past.len())].clone();
-            all.push(self.hand_out(Incoming { redelivered: true, ..past }, None));
+            let mut past = self.past[world.pick(self.past.len())].clone();
+            past.redelivered = true;
+            all.push(self.hand_out(past, None));
         }
         // Tags rise within a batch, as the engine acknowledges them together.
         let mut tags: Vec<Tag> = all.iter().map(|delivery| delivery.tag).collect();

@@ -86,12 +86,8 @@ impl Place {
     }
 
     pub(crate) fn spec(&self, queue: &str, topics: &[&str], prefetch: u16) -> GroupSpec {
-        GroupSpec {
-            group: self.queue(queue).into(),
-            topics: topics.iter().map(|topic| TopicPattern::parse(topic).unwrap()).collect(),
-            existing: false,
-            prefetch,
-        }
+        let topics = topics.iter().map(|topic| TopicPattern::parse(topic).unwrap()).collect();
+        GroupSpec::new(self.queue(queue), topics, prefetch)
     }
 
     pub(crate) async fn declare_exchange(&self, channel: &Channel) {
@@ -163,7 +159,7 @@ impl Drop for Place {
 }
 
 pub(crate) fn start(transport: RabbitMq) -> RabbitMq {
-    transport.start(&TransportContext { node: "cap-test".into(), version: "v1".into() }).unwrap();
+    transport.start(&TransportContext::new("cap-test", "v1")).unwrap();
     transport
 }
 
