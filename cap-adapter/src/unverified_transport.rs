@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 /// Connections to the local machine are not affected; see [`is_local`](Self::is_local).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum UnverifiedTransport {
     /// Logs one WARN at the start of the bus. The default.
     #[default]
