@@ -163,9 +163,9 @@ impl Cap {
         Target::Bus(Arc::clone(&self.0.outbox))
     }
 
-    /// Cancels a delayed message that is not due yet. Its row stays, as failed with the reason `cancelled`, and can
-    /// be re-run by its row id; [`Messages::parked`] finds it only with that reason. `false` when there is no such
-    /// message, or it has left already.
+    /// Cancels a delayed message that is not due yet. Its row is kept as failed, with the reason `cancelled`, and can be
+    /// re-run by its row id; [`Messages::parked`] includes it only with that reason. Returns `false` if there is no such
+    /// message or it is no longer delayed.
     ///
     /// # Errors
     ///
@@ -177,12 +177,12 @@ impl Cap {
         Ok(!engine.storage.cancel(&ids, engine.options.failed_expire_after).await?.is_empty())
     }
 
-    /// The stored messages, for an operator: find them, see what happened, repair, re-run or delete them.
+    /// The stored messages, for an operator: find and inspect them, fix, re-run or delete them.
     pub fn messages(&self) -> Messages {
         Messages::new(Arc::clone(self.engine()))
     }
 
-    /// The former way to stored messages: of all versions, and what is done is recorded without a name.
+    /// The former API for stored messages, which covers all versions and does not record who acts.
     #[deprecated(
         note = "use messages(); it is limited to this bus's version unless all_versions() is called"
     )]

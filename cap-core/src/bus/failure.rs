@@ -46,7 +46,7 @@ impl Failure {
     /// use cap_core::prelude::*;
     ///
     /// async fn once_more(failure: Failure) {
-    ///     // What was down at night may be up by now: what was received gets a second round, once.
+    ///     // A dependency that was down may be up by now: re-run a received message, but only once.
     ///     let Some(cap) = failure.bus() else { return };
     ///     match cap.messages().get(failure.id).await {
     ///         Ok(Some(row)) if row.reruns == 0 => {

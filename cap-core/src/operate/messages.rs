@@ -1,4 +1,4 @@
-//! The operator's way to stored messages: which ones, what is known about them.
+//! Selecting stored messages for an operator, and reading them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use crate::monitor::{Count, FailedAttempt, Query, Row};
 use crate::runtime::engine::Engine;
 use crate::storage::{Reason, Side, Status};
 
-/// How many messages a list has at most, bodies included, without [`Messages::limit`].
-const LISTED: usize = 100;
+/// The most messages that a list returns, bodies included, without [`Messages::limit`].
+const DEFAULT_LIST_LIMIT: usize = 100;
 
-/// A selection of stored messages, to look at and to act on; from [`Cap::messages`](crate::Cap::messages).
+/// A selection of stored messages, to read them and to act on them; see [`Cap::messages`](crate::Cap::messages).
 ///
-/// It begins with the messages that this bus's version has received, whatever their state. Filters narrow it:
-/// [`parked`](Self::parked) to those that failed for good and wait for an operator, others by topic, group, status, reason,
-/// error and time. [`published`](Self::published) turns from the inbox to the outbox. Each kind of filter has one value; the
-/// last one given counts.
+/// Initially it contains the messages that this bus's version has received, in any state. Filters narrow it:
+/// [`parked`](Self::parked) to those that failed for good and need an operator, others by topic, group, status, reason,
+/// error and time. [`published`](Self::published) selects the outbox instead of the inbox. Each kind of filter has one
+/// value; the last one set applies.
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -34,28 +34,28 @@ const LISTED: usize = 100;
 ///
 /// # What a filter applies to
 ///
-/// [`list`](Self::list), [`count`](Self::count), [`rerun_all`](Self::rerun_all) and [`delete_all`](Self::delete_all) are for
-/// the messages that match. A message that is named by its id is found and acted on whatever its topic, reason or version,
-/// so that one list can be shown by pages and acted on by row ids; only the side counts, and for actions whether the message
-/// is still parked, if the selection is of [parked](Self::parked) ones. Row ids belong to the storage; message ids are the
-/// senders' (`cap-msg-id`).
+/// [`list`](Self::list), [`count`](Self::count), [`rerun_all`](Self::rerun_all) and [`delete_all`](Self::delete_all) apply
+/// to the messages that match. Methods that take an id apply to that message whatever its topic, reason or version, so that
+/// a list can be shown in pages and acted on by row ids. For these only the side counts and, if the selection is of
+/// [parked](Self::parked) messages, whether the message is still parked when the action is performed. Row ids are the
+/// storage's; message ids are the senders' (`cap-msg-id`).
 ///
 /// # Actions
 ///
-/// A message that is being published or handled at that moment is left alone. If the selection is of failed messages
-/// ([`parked`](Self::parked), or [`status(Status::Failed)`](Self::status)), so is one that is no longer failed when the action
-/// reaches it: two operators who re-run all do it once, and nobody deletes what somebody else has just repaired. Other
-/// selections act whatever the state: a re-run handles or publishes a message once more although it succeeded, and publishes
-/// a delayed one now.
+/// Actions skip messages that are being published or handled at that moment. If the selection is of failed messages
+/// ([`parked`](Self::parked), or [`status(Status::Failed)`](Self::status)), they also skip a message that is no longer failed
+/// when the action is performed: if two operators re-run all messages, each is re-run once, and an operator does not delete
+/// a message that another one has just re-run. Other selections act on messages in any state: a re-run handles or publishes
+/// a message again although it succeeded, and publishes a delayed message now.
 ///
-/// Every action is recorded under the name given to [`by`](Self::by): a re-run adds a line to the header `cap-audit` of the
-/// stored message (when, who, what; the last 20 are kept), and each call that did something logs who, what and the row ids
-/// under the target `cap_core::parked`. Of a deletion nothing but the log line is left.
+/// Every action is recorded with the name set by [`by`](Self::by): a re-run adds a line to the header `cap-audit` of the
+/// stored message (when, who, what; the last 20 are kept), and each call that had an effect logs who, what and the row ids
+/// under the target `cap_core::parked`. After a deletion, only the log line remains.
 ///
 /// # Errors
 ///
-/// All methods fail only as the storage does, except that [`rerun_all`](Self::rerun_all) and
-/// [`delete_all`](Self::delete_all) refuse a selection without any filter.
+/// All methods fail only if the storage does, except that [`rerun_all`](Self::rerun_all) and
+/// [`delete_all`](Self::delete_all) reject a selection without any filter.
 #[derive(Clone)]
 #[must_use = "a selection does nothing by itself; call .list(), .rerun_all() or the like"]
 pub struct Messages {
@@ -65,7 +65,7 @@ pub struct Messages {
     pub(super) by: String,
 }
 
-/// Which messages.
+/// Filters.
 impl Messages {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let query = Query::new(Side::Inbox).version(&*engine.storage.owner.version);
@@ -88,9 +88,9 @@ impl Messages {
         self
     }
 
-    /// Only messages that failed for good and wait for an operator: those that used up their attempts, could not be read, or
-    /// that nobody handles or takes. Those that were [cancelled](crate::Cap::cancel) are left out, unless
-    /// [`reason(Reason::Cancelled)`](Self::reason) asks for them.
+    /// Only messages that failed for good and need an operator: their attempts are used up, they cannot be decoded, or no
+    /// handler or queue takes them. Messages that were [cancelled](crate::Cap::cancel) are not included unless
+    /// [`reason(Reason::Cancelled)`](Self::reason) is set.
     pub fn parked(mut self) -> Self {
         self.query.status = Some(Status::Failed);
         self.query.without = self.query.reason.is_none().then_some(Reason::Cancelled);
@@ -131,8 +131,8 @@ impl Messages {
         self
     }
 
-    /// Only messages stored at this time or later, by the storage's clock. One that waited for longer than a day until it
-    /// could be stored may be left out.
+    /// Only messages stored at this time or later, by the storage's clock. A message that waited for longer than a day
+    /// before it could be stored may be missing.
     pub fn since(mut self, time: SystemTime) -> Self {
         self.query.since = Some(time);
         self
@@ -157,20 +157,20 @@ impl Messages {
         self
     }
 
-    /// Only messages before this row id: the page after the one that ended with it.
+    /// Only messages before this row id: the next page after the one that ended with it.
     pub fn before(mut self, id: i64) -> Self {
         self.query.before = Some(id);
         self
     }
 
-    /// At most this many, the newest that match: in a list, in a count, and in what is done to all. Default: 100 in a list,
-    /// no limit otherwise.
+    /// At most this many messages, the newest that match: in a list, in a count, and for actions on all. Default: 100 in a
+    /// list, otherwise no limit.
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Who acts, for the record. Default: `somebody`.
+    /// Sets who acts, for the record. Default: `somebody`.
     pub fn by(mut self, who: impl Into<String>) -> Self {
         self.by = who.into();
         self
@@ -181,16 +181,16 @@ impl Messages {
     }
 }
 
-/// What is known about them.
+/// Reading.
 #[allow(clippy::missing_errors_doc, reason = "the type says how all of them fail")]
 impl Messages {
-    /// The messages that match, newest first, with their bodies: in memory all at once, as many as the limit allows.
+    /// The messages that match, newest first, with their bodies, up to the limit. All of them are in memory together.
     pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
-        let query = self.query.clone().limit(self.limit.unwrap_or(LISTED));
+        let query = self.query.clone().limit(self.limit.unwrap_or(DEFAULT_LIST_LIMIT));
         self.engine.storage.list(&query).await
     }
 
-    /// How many match, up to the limit. Reads the id of each.
+    /// How many messages match, up to the limit. Reads the row id of each.
     pub async fn count(&self) -> Result<u64, StorageError> {
         let mut pages = self.pages();
         let mut count = 0;
@@ -205,7 +205,7 @@ impl Messages {
         self.engine.storage.get(self.query.side, id).await
     }
 
-    /// Every row with this message id: at most one of the outbox, or one for each group that received it.
+    /// All rows with this message id: at most one in the outbox, or one for each group in the inbox.
     pub async fn find(&self, message_id: &str) -> Result<Vec<Row>, StorageError> {
         self.engine.storage.find(self.query.side, message_id).await
     }
@@ -222,8 +222,8 @@ impl Messages {
         self.attempts(id).await
     }
 
-    /// How many messages there are by side, group and status, whatever the filters, of all versions. It is exact: every row
-    /// is counted, which takes seconds where there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost.
+    /// How many messages there are by side, group and status, of all versions and regardless of the filters. The numbers are
+    /// exact: every row is counted, which takes seconds if there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost.
     /// Messages that succeeded at the first attempt, and those that were cancelled, are not counted.
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.engine.storage.counts().await

@@ -1,4 +1,5 @@
-//! What an operator does: find, re-run, edit, delete, count; and the callback that tells the application of failures.
+//! The operator's API: find, re-run, edit, delete and count messages; and the callback that notifies the application of
+//! failures.
 
 pub(crate) mod failure_callback;
 pub(crate) mod messages;

@@ -8,8 +8,8 @@ use crate::monitor::{Among, Change, Count, FailedAttempt, Query, Row};
 use crate::runtime::engine::Engine;
 use crate::storage::Side;
 
-/// The former way to look at stored messages and to act on them, of all versions and without a record of who did it. Every
-/// method fails only as the storage does.
+/// The former API for stored messages: it covers all versions and does not record who acts. Every method fails only if the
+/// storage does.
 #[deprecated(note = "use Cap::messages")]
 #[derive(Clone)]
 pub struct BusMonitor(Arc<Engine>);
@@ -25,12 +25,12 @@ impl BusMonitor {
         self.0.storage.list(query).await
     }
 
-    /// One message by its row id.
+    /// The message with this row id.
     pub async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
         self.0.storage.get(side, id).await
     }
 
-    /// Every row of a message id: one in the outbox, or one for each group in the inbox.
+    /// All rows with this message id: at most one in the outbox, or one for each group in the inbox.
     pub async fn find(&self, side: Side, message_id: &str) -> Result<Vec<Row>, StorageError> {
         self.0.storage.find(side, message_id).await
     }
@@ -40,27 +40,27 @@ impl BusMonitor {
         self.0.storage.attempts(side, id).await
     }
 
-    /// Publishes or handles messages again, whatever their state, unless they are in work. Retry policies start anew;
-    /// recorded attempts stay. Returns the row ids for which it was done.
+    /// Re-runs messages in any state, unless they are being published or handled. Their retry policies start anew; recorded
+    /// attempts stay. Returns the row ids of the messages that were re-run.
     pub async fn rerun(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         let done = self.0.storage.rerun(side, ids, Among::All, &Change::default()).await?;
         if !done.is_empty() {
-            tracing::info!(?side, count = done.len(), ids = ?done, "re-run by hand");
+            tracing::info!(?side, count = done.len(), ids = ?done, "messages re-run by an operator");
             self.0.storage.wake(side);
         }
         Ok(done)
     }
 
-    /// Deletes messages unless they are in work. Returns the row ids for which it was done.
+    /// Deletes messages unless they are being published or handled. Returns the row ids of the deleted messages.
     pub async fn delete(&self, side: Side, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         let done = self.0.storage.delete(side, ids, Among::All).await?;
         if !done.is_empty() {
-            tracing::info!(?side, count = done.len(), ids = ?done, "deleted by hand");
+            tracing::info!(?side, count = done.len(), ids = ?done, "messages deleted by an operator");
         }
         Ok(done)
     }
 
-    /// As [`Messages::counts`](crate::Messages::counts).
+    /// The same as [`Messages::counts`](crate::Messages::counts).
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
         self.0.storage.counts().await
     }

@@ -4,10 +4,10 @@ use crate::error::StorageError;
 use crate::monitor::Query;
 use crate::runtime::storage_client::StorageClient;
 
-/// How many row ids are read in one call to the storage, and acted on in one.
-const PAGE: usize = 500;
+/// How many row ids are read in one call to the storage, and passed to one call of an action.
+const PAGE_SIZE: usize = 500;
 
-/// The row ids of all that match, newest first, up to a limit.
+/// The row ids of all messages that match, newest first, up to a limit.
 pub(super) struct Pages<'a> {
     storage: &'a StorageClient,
     query: Query,
@@ -19,13 +19,13 @@ impl<'a> Pages<'a> {
         Self { storage, query, left: limit.unwrap_or(usize::MAX) }
     }
 
-    /// The next page, which is never empty; `None` after the last. Pages go down the row ids, so that a message that the
-    /// caller has made due again, or that arrives meanwhile, is not met twice.
+    /// Reads the next page, which is never empty; `None` after the last one. Pages are in descending order of row ids, so
+    /// that a message that the caller has re-run, or that arrives meanwhile, is not returned again.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<i64>>, StorageError> {
         if self.left == 0 {
             return Ok(None);
         }
-        self.query.limit = PAGE.min(self.left);
+        self.query.limit = PAGE_SIZE.min(self.left);
         let ids = self.storage.list_ids(&self.query).await?;
         self.left = if ids.len() < self.query.limit { 0 } else { self.left - ids.len() };
         self.query.before = ids.last().copied().or(self.query.before);

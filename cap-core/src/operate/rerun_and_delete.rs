@@ -1,4 +1,4 @@
-//! What an operator does to selected messages: re-run, edit, delete; each recorded with who did it.
+//! An operator's actions on selected messages: re-run, edit, delete. Each is recorded with who did it.
 
 use std::time::SystemTime;
 
@@ -11,23 +11,25 @@ use crate::monitor::{Among, Change};
 use crate::publish::payload::serialize;
 use crate::storage::Status;
 
-/// What is done to them.
+/// Actions.
 #[allow(clippy::missing_errors_doc, reason = "the type says how all of them fail")]
 impl Messages {
     /// Makes these messages due at once, on any node. Their retry policies start anew; recorded attempts stay, and re-runs
-    /// are counted apart from them ([`Row::reruns`](crate::monitor::Row::reruns)). Returns the row ids for which it was done.
+    /// are counted separately ([`Row::reruns`](crate::monitor::Row::reruns)). Returns the row ids of the messages that were
+    /// re-run.
     pub async fn rerun(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         self.rerun_with(ids, "re-ran it", None).await
     }
 
     /// [Re-runs](Self::rerun) all that match, up to the limit, and returns how many.
     ///
-    /// A selection without any filter is refused: it would run every stored message once more, those that succeeded
-    /// included. Nearly always [`parked`](Self::parked) is what is meant. Filters are `parked`, `status`, `reason`, `topic`,
-    /// `group`, `error`, `since`, `until`, `version` with another version than the bus's own, and `limit`. To mean all, give
-    /// a time: `.until(SystemTime::now())`.
+    /// A selection without any filter is an error: it would re-run every stored message, including those that succeeded.
+    /// [`parked`](Self::parked) is nearly always what is meant. Filters are `parked`, `status`, `reason`, `topic`, `group`,
+    /// `error`, `since`, `until`, `version` with another version than the bus's own, and `limit`. To re-run all messages,
+    /// set a time: `.until(SystemTime::now())`.
     ///
-    /// It goes from page to page, newest first. If it fails or is dropped halfway, what was done stays done.
+    /// It proceeds page by page, newest first. If it fails or is dropped half-way, the messages of earlier pages have been
+    /// re-run.
     pub async fn rerun_all(&self) -> Result<u64, StorageError> {
         self.check_narrowed("re-run")?;
         let mut pages = self.pages();
@@ -38,8 +40,9 @@ impl Messages {
         Ok(count)
     }
 
-    /// Replaces the payload of a message and [re-runs](Self::rerun) it. Its id, headers and attempts stay. `false` if there
-    /// is no such message, if it is in work, or if it is not failed although the selection is of failed ones.
+    /// Replaces the payload of a message and [re-runs](Self::rerun) it. Its id, headers and attempts stay. Returns `false`
+    /// if there is no such message, if it is being published or handled, or if it is not failed although the selection is of
+    /// failed messages.
     pub async fn edit_and_rerun<T: Serialize + ?Sized>(
         &self,
         id: i64,
@@ -51,14 +54,15 @@ impl Messages {
         self.edit_raw_and_rerun(id, body).await
     }
 
-    /// As [`edit_and_rerun`](Self::edit_and_rerun), with the body as it is to be, which need not be JSON.
+    /// Replaces the body of a message and re-runs it, as [`edit_and_rerun`](Self::edit_and_rerun) does. The body need not be
+    /// JSON.
     pub async fn edit_raw_and_rerun(&self, id: i64, body: impl Into<Bytes>) -> Result<bool, StorageError> {
         let done = self.rerun_with(&[id], "edited and re-ran it", Some(body.into())).await?;
         Ok(!done.is_empty())
     }
 
-    /// Deletes these messages with their attempts. Returns the row ids for which it was done. A received message that is
-    /// deleted is handled again should the broker deliver it again.
+    /// Deletes these messages and their recorded attempts. Returns the row ids of the deleted messages. If the broker
+    /// delivers a deleted message again, it is handled again.
     pub async fn delete(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -69,7 +73,7 @@ impl Messages {
     }
 
     /// [Deletes](Self::delete) all that match, up to the limit, and returns how many. A selection without any filter is
-    /// refused, as by [`rerun_all`](Self::rerun_all).
+    /// an error, as for [`rerun_all`](Self::rerun_all).
     ///
     /// Without [`parked`](Self::parked), messages that are still to be published or handled are deleted too.
     pub async fn delete_all(&self) -> Result<u64, StorageError> {
@@ -102,12 +106,12 @@ impl Messages {
         Ok(done)
     }
 
-    /// A selection of failed messages never touches one that is no longer failed.
+    /// Which messages an action applies to. With a selection of failed messages it skips those that are no longer failed.
     fn among(&self) -> Among {
         if self.query.status == Some(Status::Failed) { Among::Failed } else { Among::All }
     }
 
-    /// An error if all that match are all there are.
+    /// Returns an error if no filter narrows the selection.
     fn check_narrowed(&self, done: &str) -> Result<(), StorageError> {
         let query = &self.query;
         let own = &*self.engine.storage.owner.version;
@@ -136,7 +140,7 @@ impl Messages {
     /// Logs what an operator did.
     fn log(&self, what: &str, ids: &[i64]) {
         if !ids.is_empty() {
-            tracing::info!(target: "cap_core::parked", by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "by hand");
+            tracing::info!(target: "cap_core::parked", by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "operator action on messages");
         }
     }
 }
