@@ -42,7 +42,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// keeps messages that arrive; the members of a group share its messages. A queue is bounded: a sender waits up to
 /// five seconds for room, and then gets [`Unavailable`](TransportErrorKind::Unavailable).
 ///
-/// [Delayed](Transport::delay) messages are kept by tokio's clock; their number is limited to the capacity of one
+/// [Delayed](BrokerDelay::delay) messages are kept by tokio's clock; their number is limited to the capacity of one
 /// queue. A due message whose queue is full or does not exist yet is kept until there is room.
 ///
 /// ```
