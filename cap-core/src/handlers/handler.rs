@@ -1,15 +1,11 @@
 //! Handlers with their types erased: those that the macros generate, and those that are registered at run time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::function::HandlerFn;
 use super::reply::Outcome;
-use crate::RetryPolicy;
-use crate::runtime::callback_policy::CallbackNotAllowed;
-use crate::runtime::circuit::CircuitBreaker;
+use super::subscription_settings::SubscriptionOptions;
 use cap_adapter::CheckContext;
-use cap_adapter::Classify;
 use cap_adapter::Delivery;
 
 use cap_adapter::BoxFuture;
@@ -40,170 +36,11 @@ pub struct Subscription {
     pub handler: HandlerPointers,
 }
 
-/// The options of a subscription attribute besides the topic. `None` means that the bus's options apply.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SubscriptionOptions {
-    /// The group, without prefix and version.
-    pub group: Option<&'static str>,
-    /// How many messages the group handles at the same time. If several handlers of a group set it, the sum applies.
-    pub concurrency: Option<u16>,
-    /// How long the handler may take.
-    pub timeout: Option<Duration>,
-    /// When a failed attempt is retried.
-    pub retry: Option<fn() -> RetryPolicy>,
-    /// The name of a header. Messages with the same value of it are handled one at a time, in delivery order.
-    pub order_by: Option<&'static str>,
-    /// When the subscriber is paused.
-    pub circuit: Option<fn() -> CircuitBreaker>,
-    /// The classifier of its errors.
-    pub classify: Option<Classify>,
-    /// The full name of an existing queue to consume, instead of a group's own queue.
-    pub queue: Option<&'static str>,
-    /// The topics that senders may request replies to; see [`CapOptions::callbacks_to`](crate::CapOptions::callbacks_to).
-    pub callbacks_to: Option<&'static [&'static str]>,
-    /// What happens to a message that requests a reply to another topic.
-    pub callback_not_allowed: Option<CallbackNotAllowed>,
-    /// Whether a handler that returns `()` sends a reply; see
-    /// [`CapOptions::reply_to_unit`](crate::CapOptions::reply_to_unit).
-    pub reply_to_unit: Option<bool>,
-}
-
 /// The subscriptions that the macros submit for collection at link time.
 #[derive(Debug)]
 pub struct Submission(pub &'static [Subscription]);
 
 inventory::collect!(Submission);
-
-/// A subscription made at run time, without macros.
-///
-/// ```
-/// use cap_core::prelude::*;
-///
-/// let builder = Cap::builder()
-///     .subscribe("order.paid", async |order: u64| println!("order {order} is paid"))
-///     .subscribe_with(Subscribe::to("order.#").group("audit").concurrency(4), async |topic: Topic| {
-///         println!("something happened: {}", &*topic);
-///     });
-/// ```
-#[derive(Debug, Clone)]
-pub struct Subscribe {
-    pub(crate) topic: String,
-    pub(crate) group: Option<String>,
-    pub(crate) concurrency: Option<u16>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) retry: Option<RetryPolicy>,
-    pub(crate) order_by: Option<String>,
-    pub(crate) circuit: Option<CircuitBreaker>,
-    pub(crate) classify: Option<Classify>,
-    pub(crate) queue: Option<String>,
-    pub(crate) callbacks_to: Option<Vec<String>>,
-    pub(crate) callback_not_allowed: Option<CallbackNotAllowed>,
-    pub(crate) reply_to_unit: Option<bool>,
-}
-
-impl Subscribe {
-    /// Subscribes to a topic or pattern. For everything else the bus's options apply unless set here.
-    #[must_use]
-    pub fn to(topic: impl Into<String>) -> Self {
-        Self {
-            topic: topic.into(),
-            group: None,
-            concurrency: None,
-            timeout: None,
-            retry: None,
-            order_by: None,
-            circuit: None,
-            classify: None,
-            queue: None,
-            callbacks_to: None,
-            callback_not_allowed: None,
-            reply_to_unit: None,
-        }
-    }
-
-    /// Sets the group, named without prefix and version.
-    #[must_use]
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = Some(group.into());
-        self
-    }
-
-    /// Sets how many messages are handled at the same time; see [`SubscriptionOptions::concurrency`].
-    #[must_use]
-    pub fn concurrency(mut self, concurrency: u16) -> Self {
-        self.concurrency = Some(concurrency);
-        self
-    }
-
-    /// Sets the time after which an attempt fails. A timeout of zero is an error at the start.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Sets the retry policy.
-    #[must_use]
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = Some(policy);
-        self
-    }
-
-    /// Sets a circuit breaker, which pauses the handler while its dependency is down.
-    #[must_use]
-    pub fn circuit(mut self, breaker: CircuitBreaker) -> Self {
-        self.circuit = Some(breaker);
-        self
-    }
-
-    /// Sets the classifier of its errors, instead of the bus's.
-    #[must_use]
-    pub fn classify(mut self, classify: Classify) -> Self {
-        self.classify = Some(classify);
-        self
-    }
-
-    /// Consumes this existing queue of the broker, for example a dead-letter queue. The queue is used as it is: it is
-    /// neither declared nor bound, and its name gets no prefix and no version. The topic determines which of its messages
-    /// this handler gets. The queue replaces the [`group`](Self::group); setting both is an error at the start.
-    #[must_use]
-    pub fn queue(mut self, queue: impl Into<String>) -> Self {
-        self.queue = Some(queue.into());
-        self
-    }
-
-    /// Sets the topics that senders may request replies to, instead of those that the bus allows; see
-    /// [`CapOptions::callbacks_to`](crate::CapOptions::callbacks_to). An invalid pattern is an error at the start.
-    #[must_use]
-    pub fn callbacks_to<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
-        self.callbacks_to = Some(patterns.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Sets what happens to a message that requests a reply to another topic; see
-    /// [`CapOptions::callback_not_allowed`](crate::CapOptions::callback_not_allowed).
-    #[must_use]
-    pub fn callback_not_allowed(mut self, what: CallbackNotAllowed) -> Self {
-        self.callback_not_allowed = Some(what);
-        self
-    }
-
-    /// Sets whether a handler that returns `()` sends a reply; see
-    /// [`CapOptions::reply_to_unit`](crate::CapOptions::reply_to_unit).
-    #[must_use]
-    pub fn reply_to_unit(mut self, reply: bool) -> Self {
-        self.reply_to_unit = Some(reply);
-        self
-    }
-
-    /// Sets the header that determines the order: messages with the same value of it are handled one at a time, in delivery
-    /// order.
-    #[must_use]
-    pub fn order_by(mut self, header: impl Into<String>) -> Self {
-        self.order_by = Some(header.into());
-        self
-    }
-}
 
 /// A handler as it is kept at run time.
 #[derive(Clone)]

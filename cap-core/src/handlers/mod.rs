@@ -10,6 +10,8 @@ mod registration;
 mod reply;
 mod run;
 pub(crate) mod static_handler;
+mod subscribe;
+mod subscription_settings;
 #[cfg(feature = "tower")]
 mod tower;
 
@@ -19,11 +21,13 @@ pub use cap_adapter::{CheckContext, Classify, Delivery, HandlerError, HandlerErr
 pub use cap_headers::CapHeaders;
 pub use function::HandlerFn;
 pub(crate) use handler::ErasedHandler;
-pub use handler::{HandlerPointers, Submission, Subscribe, Subscription, SubscriptionOptions};
+pub use handler::{HandlerPointers, Submission, Subscription};
 pub use layer::{Layer, Next, layer_fn};
 pub use publisher::Publisher;
 pub(crate) use registration::{Group, Member, Registration, build_groups, count_by_package};
 pub use reply::{IntoOutcome, Outcome, Reply, Response};
 pub(crate) use run::run_handler;
+pub use subscribe::Subscribe;
+pub use subscription_settings::SubscriptionOptions;
 #[cfg(feature = "tower")]
 pub use tower::{NextService, TowerLayer};

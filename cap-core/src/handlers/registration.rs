@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
-use super::handler::{ErasedHandler, Submission, Subscribe, Subscription};
+use super::handler::{ErasedHandler, Submission, Subscription};
+use super::subscribe::Subscribe;
+use super::subscription_settings::SubscriptionSettings;
 use crate::RetryPolicy;
-use crate::message::{TopicPattern, validate_group};
-use crate::runtime::callback_policy::{CallbackNotAllowed, CallbackPolicy, callback_patterns};
+use crate::message::TopicPattern;
+use crate::runtime::callback_policy::CallbackPolicy;
 use crate::runtime::circuit::CircuitBreaker;
 use crate::runtime::options::CapOptions;
 use cap_adapter::CheckContext;
@@ -23,17 +25,7 @@ const BUILDER: &str = "the builder";
 #[derive(Clone)]
 pub(crate) struct Registration {
     topic: String,
-    group: Option<String>,
-    concurrency: Option<u16>,
-    timeout: Option<Duration>,
-    retry: Option<RetryPolicy>,
-    order_by: Option<String>,
-    circuit: Option<CircuitBreaker>,
-    classify: Option<Classify>,
-    queue: Option<String>,
-    callbacks_to: Option<Vec<String>>,
-    callback_not_allowed: Option<CallbackNotAllowed>,
-    reply_to_unit: Option<bool>,
+    settings: SubscriptionSettings,
     function: String,
     package: &'static str,
     handler: ErasedHandler,
@@ -41,22 +33,9 @@ pub(crate) struct Registration {
 
 impl Registration {
     pub(crate) fn from_subscription(subscription: &Subscription) -> Self {
-        let options = &subscription.options;
         Self {
             topic: subscription.topic.to_owned(),
-            group: options.group.map(str::to_owned),
-            concurrency: options.concurrency,
-            timeout: options.timeout,
-            retry: options.retry.map(|policy| policy()),
-            order_by: options.order_by.map(str::to_owned),
-            circuit: options.circuit.map(|circuit| circuit()),
-            classify: options.classify,
-            queue: options.queue.map(str::to_owned),
-            callbacks_to: options
-                .callbacks_to
-                .map(|patterns| patterns.iter().map(|&text| text.to_owned()).collect()),
-            callback_not_allowed: options.callback_not_allowed,
-            reply_to_unit: options.reply_to_unit,
+            settings: SubscriptionSettings::from(&subscription.options),
             function: subscription.function.to_owned(),
             package: subscription.package,
             handler: ErasedHandler::Pointers(subscription.handler),
@@ -64,33 +43,8 @@ impl Registration {
     }
 
     pub(crate) fn from_builder(subscribe: Subscribe, function: &str, handler: ErasedHandler) -> Self {
-        Self {
-            topic: subscribe.topic,
-            group: subscribe.group,
-            concurrency: subscribe.concurrency,
-            timeout: subscribe.timeout,
-            retry: subscribe.retry,
-            order_by: subscribe.order_by,
-            circuit: subscribe.circuit,
-            classify: subscribe.classify,
-            queue: subscribe.queue,
-            callbacks_to: subscribe.callbacks_to,
-            callback_not_allowed: subscribe.callback_not_allowed,
-            reply_to_unit: subscribe.reply_to_unit,
-            function: function.to_owned(),
-            package: BUILDER,
-            handler,
-        }
-    }
-
-    /// The rules for its replies. The patterns must be checked already.
-    fn callback_policy(&self, options: &CapOptions) -> CallbackPolicy {
-        let patterns = self.callbacks_to.as_ref().or(options.callbacks_to.as_ref());
-        CallbackPolicy {
-            allowed: patterns.map(|patterns| callback_patterns(patterns).unwrap_or_default()),
-            not_allowed: self.callback_not_allowed.unwrap_or(options.callback_not_allowed),
-            reply_to_unit: self.reply_to_unit.unwrap_or(options.reply_to_unit),
-        }
+        let Subscribe { topic, settings } = subscribe;
+        Self { topic, settings, function: function.to_owned(), package: BUILDER, handler }
     }
 
     /// All subscriptions that are linked into this program.
@@ -150,30 +104,8 @@ pub(crate) fn build_groups(
         if let Err(problem) = registration.handler.check(context) {
             problems.push(format!("{function} {problem}"));
         }
-        if registration.concurrency == Some(0) {
-            problems.push(format!("{function} has concurrency 0, so it would never run"));
-        }
-        if registration.timeout == Some(Duration::ZERO) {
-            problems.push(format!("{function} has a timeout of zero, so every message would time out"));
-        }
-        if let Some(problem) = registration.circuit.and_then(|circuit| circuit.problem()) {
-            problems.push(format!("{function}: its circuit breaker {problem}"));
-        }
-        if let Some(Err(problem)) = registration.callbacks_to.as_deref().map(callback_patterns) {
-            problems.push(format!("{function}: {problem}"));
-        }
-        if registration.queue.is_some() && registration.group.is_some() {
-            problems.push(format!(
-                "{function} sets both a group and a queue; an existing queue has no group, so remove one of them"
-            ));
-        }
-        let group = match &registration.queue {
-            Some(queue) => queue.clone(),
-            None => options.full_group(registration.group.as_deref()),
-        };
-        if let Err(error) = validate_group(&group) {
-            problems.push(format!("{function}: {error}"));
-        }
+        problems.extend(registration.settings.problems(function, options));
+        let group = registration.settings.full_group(options);
         match TopicPattern::parse(&options.full_topic(&registration.topic)) {
             Err(error) => problems.push(format!("{function}: {error}")),
             Ok(pattern) => groups.entry(group).or_default().push((pattern, registration)),
@@ -199,8 +131,8 @@ fn group(
             problems.push(both_subscribe(a.as_str(), &name, first, second));
         }
     }
-    let existing = members.iter().find(|(_, r)| r.queue.is_some());
-    let own = members.iter().find(|(_, r)| r.queue.is_none());
+    let existing = members.iter().find(|(_, r)| r.settings.queue.is_some());
+    let own = members.iter().find(|(_, r)| r.settings.queue.is_none());
     if let (Some((_, queue)), Some((_, group))) = (existing, own) {
         problems.push(format!(
             "{} consumes {name:?} as an existing queue, but {} is in the group of that name, which declares the queue \
@@ -209,24 +141,24 @@ fn group(
         ));
     }
     let existing = existing.is_some();
-    let asked: u32 = members.iter().filter_map(|(_, r)| r.concurrency).map(u32::from).sum();
+    let asked: u32 = members.iter().filter_map(|(_, r)| r.settings.concurrency).map(u32::from).sum();
     let concurrency = match asked {
         0 => options.group_concurrency,
         sum => u16::try_from(sum).unwrap_or(u16::MAX),
     };
     let members = members
         .into_iter()
-        .map(|(pattern, registration)| Member {
-            callbacks: registration.callback_policy(options),
-            activity: Activity::of(&registration.function, &name),
+        .map(|(pattern, Registration { settings, function, handler, .. })| Member {
+            callbacks: settings.callback_policy(options),
+            activity: Activity::of(&function, &name),
             pattern,
-            function: registration.function,
-            handler: registration.handler,
-            timeout: registration.timeout.or(options.handler_timeout),
-            retry: registration.retry.unwrap_or_else(|| options.retry.clone()),
-            order_by: registration.order_by,
-            circuit: registration.circuit.or(options.circuit_breaker),
-            classify: registration.classify,
+            function,
+            handler,
+            timeout: settings.timeout.or(options.handler_timeout),
+            retry: settings.retry.unwrap_or_else(|| options.retry.clone()),
+            order_by: settings.order_by,
+            circuit: settings.circuit.or(options.circuit_breaker),
+            classify: settings.classify,
         })
         .collect();
     Group { name: name.into(), concurrency, existing, members }
