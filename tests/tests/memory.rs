@@ -20,8 +20,6 @@ impl Service {
             .env("COUNTING_AMQP", amqp_url())
             .env("COUNTING_DATABASE", database_url())
             .env("COUNTING_BYTES", receive_bytes.to_string())
-            // By itself glibc keeps what is freed of these sizes, for each thread.
-            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -84,7 +82,7 @@ async fn large_messages_take_three_times_receive_bytes_and_one() {
     .await;
 }
 
-/// By hand: `CAP_LARGE=14x100 cargo test .. given_by_hand -- --nocapture`, with a broker that takes such messages.
+/// By hand, as the broker has to accept such messages: `CAP_LARGE=14x100 cargo test .. given_by_hand -- --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_size_given_by_hand() {
     let Ok(given) = std::env::var("CAP_LARGE") else { return };

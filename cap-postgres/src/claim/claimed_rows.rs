@@ -7,9 +7,10 @@ use cap_adapter::storage::{Claimed, Lease, Reason, Side, Suspect};
 use cap_sql::columns::{FAILED, count_of, reason_of, span_of};
 use cap_sql::templates::{Sides, Templates};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use crate::database::columns::message_at;
+use crate::database::driver_buffers::shrink_after;
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::completion::Completion;
@@ -63,7 +64,7 @@ impl ClaimedRows {
         if !orphans.is_empty() {
             completion.end_orphans(connection, side, &orphans).await?;
         }
-        shrink_after(connection, &readable);
+        shrink_after(connection, readable.iter().map(|row| row.message.body.len()).sum());
         Ok(readable)
     }
 
@@ -86,14 +87,6 @@ impl ClaimedRows {
         }
         let messages = sqlx::query(self.messages.of(side)).bind(ids).fetch_all(connection).await?;
         messages.into_iter().map(|message| Ok((message.try_get("id")?, message))).collect()
-    }
-}
-
-/// Frees the driver's buffers, which would stay as large as the largest answer.
-fn shrink_after(connection: &mut PgConnection, claimed: &[Claimed]) {
-    const LARGE: usize = 1024 * 1024;
-    if claimed.iter().map(|row| row.message.body.len()).sum::<usize>() > LARGE {
-        connection.shrink_buffers();
     }
 }
 

@@ -7,6 +7,7 @@ use cap_sql::repeated_write::{Repeated, first_of_each, spread};
 use cap_sql::templates::Templates;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::database::driver_buffers::shrink_after;
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::completion::{self, Completion};
@@ -63,10 +64,7 @@ impl BatchWriter {
             }
             other => other,
         }?;
-        if bytes_of(batch) > LARGE {
-            // The driver's buffer would stay as large as the largest batch for as long as the connection lives.
-            connection.shrink_buffers();
-        }
+        shrink_after(connection, bytes_of(batch));
         Ok(written)
     }
 
@@ -162,9 +160,6 @@ impl BatchWriter {
         Ok(held)
     }
 }
-
-/// From this size on, it is worth while to make the driver's buffers anew.
-const LARGE: usize = 1024 * 1024;
 
 fn bytes_of(batch: &WriteBatch) -> usize {
     let outgoing = batch.outgoing.iter().map(|new| new.message.body.len()).sum::<usize>();

@@ -9,6 +9,7 @@ use cap_sql::templates::Templates;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row as _, SqlStr};
 
+use crate::database::driver_buffers::arguments;
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::insert_outgoing::report;
@@ -93,7 +94,8 @@ impl InsertIncoming {
         let states: Vec<FirstState<'_>> =
             ordered.iter().map(|new| FirstState::of_incoming(&new.entry, owner)).collect();
         let leaves_work = states.iter().any(FirstState::leaves_work);
-        let row = sqlx::query(self.insert.clone())
+        let size = ordered.iter().map(|new| new.message.size()).sum();
+        let row = sqlx::query_with(self.insert.clone(), arguments(size))
             .persistent(prepared)
             .bind(&ids)
             .bind(&*owner.version)

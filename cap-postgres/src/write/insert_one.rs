@@ -6,6 +6,7 @@ use cap_sql::state_row::FirstState;
 use cap_sql::templates::Templates;
 use sqlx::{PgConnection, Row as _, SqlStr};
 
+use crate::database::driver_buffers::arguments;
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
@@ -84,7 +85,7 @@ pub(crate) async fn insert(
     check_owner(owner)?;
     check_message(new.id, &new.message)?;
     let state = FirstState::of_outgoing(new, owner);
-    let row = sqlx::query(statement)
+    let row = sqlx::query_with(statement, arguments(new.message.size()))
         .persistent(prepared)
         .bind(new.id)
         .bind(&*owner.version)

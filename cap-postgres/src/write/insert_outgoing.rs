@@ -9,6 +9,7 @@ use cap_sql::templates::Templates;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _, SqlStr};
 
+use crate::database::driver_buffers::{arguments, shrink_after};
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::insert_one::{self, InsertOne};
@@ -99,14 +100,17 @@ impl InsertOutgoing {
         rows: &[&NewOutgoing],
         asked: Asked,
     ) -> Result<Inserted, Fault> {
-        if let [new] = rows
+        let inserted = if let [new] = rows
             && let Some(statement) = self.one.statement(new)
         {
-            return insert_one::insert(connection, writing, statement, new, asked).await;
-        }
-        // A plain connection may or may not be in a transaction: one statement in any case.
-        let most = if asked == Asked::Transaction { usize::MAX } else { STATEMENT_BYTES };
-        self.insert_many(connection, writing, rows, most, asked).await
+            insert_one::insert(connection, writing, statement, new, asked).await?
+        } else {
+            // A plain connection may or may not be in a transaction: one statement in any case.
+            let most = if asked == Asked::Transaction { usize::MAX } else { STATEMENT_BYTES };
+            self.insert_many(connection, writing, rows, most, asked).await?
+        };
+        shrink_after(connection, size_of(rows));
+        Ok(inserted)
     }
 
     async fn insert_many(
@@ -156,7 +160,7 @@ impl InsertOutgoing {
         let states: Vec<FirstState<'_>> =
             ordered.iter().map(|new| FirstState::of_outgoing(new, owner)).collect();
         let leaves_work = announces && states.iter().any(|state| !state.leased);
-        let row = sqlx::query(self.many.clone())
+        let row = sqlx::query_with(self.many.clone(), arguments(size_of(ordered)))
             .persistent(prepared)
             .bind(&ids)
             .bind(&*owner.version)
@@ -177,6 +181,10 @@ impl InsertOutgoing {
             .await?;
         Ok((row.try_get::<Vec<i64>, _>("ids")?, row))
     }
+}
+
+fn size_of(rows: &[&NewOutgoing]) -> usize {
+    rows.iter().map(|new| new.message.size()).sum()
 }
 
 /// Splits the rows after those that go into the next statement.

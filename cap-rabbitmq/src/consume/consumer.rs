@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cap_adapter::error::TransportError;
 use cap_adapter::transport::{Acknowledge, Consumer, GroupSpec, Incoming, Tag};
 use futures_util::future::join_all;
@@ -93,7 +92,7 @@ impl RabbitMqConsumer {
     /// Keeps a delivery until it is handed out.
     fn fetch(&mut self, delivery: Delivery) {
         let headers = incoming_headers(&delivery.properties);
-        let body = Bytes::from(delivery.data);
+        let body = crate::consume::body::body(delivery.data);
         let mut incoming = Incoming::new(delivery.delivery_tag, delivery.routing_key, headers, body);
         incoming.properties = incoming_properties(&delivery.properties, &delivery.exchange);
         incoming.redelivered = delivery.redelivered;
