@@ -398,16 +398,33 @@ pub struct Owner {
     pub lease: Duration,
 }
 
-/// A request to claim rows.
+/// A request to claim rows. The engine makes it; tests of an adapter use [`new`](Self::new).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ClaimRequest {
     /// Which table.
     pub side: Side,
     /// For the inbox: only rows of these groups. Ignored for the outbox.
     pub groups: Vec<Arc<str>>,
-    /// The maximum number of rows. Fewer are claimed, but at least one, if their bodies together are too large for
-    /// one call.
+    /// The maximum number of rows.
     pub limit: usize,
+    /// The maximum number of bytes of all bodies together. The first row is claimed even if its body is larger. A storage may
+    /// claim less, but at least one row. By default there is no limit.
+    pub bytes: usize,
+}
+
+impl ClaimRequest {
+    /// A request for at most `limit` rows of any size.
+    #[must_use]
+    pub fn new(side: Side, groups: Vec<Arc<str>>, limit: usize) -> Self {
+        Self { side, groups, limit, bytes: usize::MAX }
+    }
+
+    /// Limits the bytes of all bodies together.
+    #[must_use]
+    pub fn within(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
 }
 
 /// Claimed rows, the longest due first.

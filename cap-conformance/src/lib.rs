@@ -76,6 +76,7 @@ macro_rules! storage_suite {
                 rows_without_a_lease_are_claimed_by_any_node,
                 the_longest_due_comes_first,
                 the_limit_leaves_the_rest_due,
+                bytes_limit_a_claim_but_not_its_first_row,
                 next_due_says_when_to_come_again,
                 delayed_rows_wait_for_their_time,
                 a_delayed_row_comes_when_it_is_due,

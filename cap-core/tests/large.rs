@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cap_core::error::StorageErrorKind::Unavailable;
-use cap_core::monitor::Row;
+use cap_core::monitor::{Monitor as _, Query, Row};
 use cap_core::prelude::*;
-use cap_core::storage::{Entry, Reason, Side, Status, WriteBatch};
-use cap_core::{Headers, PublishError};
+use cap_core::storage::{
+    Entry, Identity, NewIncoming, Owner, Reason, Side, Status, Storage as _, WriteBatch,
+};
+use cap_core::{Headers, Message, PublishError};
 use support::store::{ALL, Call, Shaky};
 use support::{Log, Seen, log};
 
@@ -234,6 +236,49 @@ async fn a_body_is_not_copied_on_its_way() {
         assert_eq!(seen.next().await, body.as_ptr() as usize, "{size} bytes");
     }
     cap.shutdown().await.unwrap();
-    let all = cap_core::monitor::Query::new(Side::Inbox);
-    assert_eq!(cap_core::monitor::Monitor::list(&storage, &all).await.unwrap()[0].status, Status::Succeeded);
+    assert_eq!(storage.list(&Query::new(Side::Inbox)).await.unwrap()[0].status, Status::Succeeded);
+}
+
+/// What is due is larger than what a group may hold: it comes in parts, as handlers end.
+#[tokio::test(start_paused = true)]
+async fn claims_no_more_bytes_than_are_free() {
+    const SHARE: usize = 64 * 1024;
+    let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+    let rows = (1..=5).map(|id| {
+        let id_text = id.to_string();
+        let headers: Headers = [("cap-msg-id", &*id_text), ("cap-msg-name", "work")].into_iter().collect();
+        NewIncoming {
+            id,
+            group: "test.v1".into(),
+            message: Arc::new(Message::new(headers, body(SHARE * 2 / 5))),
+            entry: Entry::Scheduled { held: false },
+            identity: Identity::default(),
+        }
+    });
+    let batch = WriteBatch { incoming: rows.collect(), ..WriteBatch::default() };
+    let owner = Owner { node: "gone".into(), version: "v1".into(), lease: SECOND };
+    storage.write(&owner, &batch).await.unwrap();
+    let (noted, mut seen) = log();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let entered = Arc::clone(&gate);
+    let cap = support::on(&storage, &transport)
+        .configure(|options| (options.receive_bytes, options.group_concurrency) = (SHARE, 10))
+        .subscribe("work", move |RawBody(body): RawBody| {
+            noted.note(body.len());
+            let entered = Arc::clone(&entered);
+            async move { entered.acquire().await.unwrap().forget() }
+        })
+        .start()
+        .await
+        .unwrap();
+    let leased = async || {
+        let all = storage.list(&Query::new(Side::Inbox)).await.unwrap();
+        all.iter().filter(|row| row.owner.is_some()).count()
+    };
+    seen.take(2).await;
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(leased().await, 2, "a third one would not fit");
+    gate.add_permits(5);
+    seen.take(3).await;
+    cap.shutdown().await.unwrap();
 }

@@ -86,7 +86,7 @@ async fn late_commit_respects_another_node() {
     cap.publish("work", &2u32).within(&mut transaction).await.unwrap();
     tokio::time::sleep(11 * SECOND).await;
     let other = Owner { node: "other".into(), version: "v1".into(), lease: 3600 * SECOND };
-    let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: 1 };
+    let request = ClaimRequest::new(Side::Outbox, Vec::new(), 1);
     let claimed = storage.inner.claim(&other, &request).await.unwrap().rows;
     assert_eq!(claimed.len(), 1);
     // Within the lease as this node knows it: it renews, and hears that one of them is another's.

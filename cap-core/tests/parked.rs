@@ -89,11 +89,7 @@ async fn two_who_run_all_again_do_it_once() {
         async |parked: Messages| {
             assert_eq!(parked.rerun(&[1, 2]).await.unwrap(), [1, 2]);
             // One of them has been handled by the time that Alice acts.
-            let claim = cap_core::storage::ClaimRequest {
-                side: Side::Inbox,
-                groups: vec!["test.v1".into()],
-                limit: 1,
-            };
+            let claim = cap_core::storage::ClaimRequest::new(Side::Inbox, vec!["test.v1".into()], 1);
             let lease = storage.claim(&owner("v1"), &claim).await.unwrap().rows[0].lease;
             assert_eq!(lease.id, 1);
             let outcome = RowOutcome::Succeeded { retention: Retention::Forget, reason: None };

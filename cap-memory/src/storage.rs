@@ -49,7 +49,7 @@ const NAME: &str = "memory";
 /// // Another node with the same storage claims the message.
 /// let other = storage.clone();
 /// let node = Owner { node: "b".into(), ..node };
-/// let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: 10 };
+/// let request = ClaimRequest::new(Side::Outbox, Vec::new(), 10);
 /// let claims = other.claim(&node, &request).await?;
 /// assert_eq!(claims.rows[0].message.name(), Some("order.created"));
 /// assert!(storage.claim(&node, &request).await?.rows.is_empty());

@@ -198,12 +198,16 @@ impl Table {
     /// Claims due rows, the longest due first.
     pub(super) fn claim(&mut self, now: Moment, owner: &Owner, request: &ClaimRequest) -> Claims {
         let lanes = lanes(owner, request);
-        let mut claimed = Vec::new();
+        let (mut claimed, mut bytes) = (Vec::new(), 0);
         let mut next = self.index.first_due(&lanes);
         while claimed.len() < request.limit
             && let Some((due, id)) = next
             && due <= now
         {
+            bytes += self.rows.get(&id).map_or(0, |row| row.message.body.len());
+            if bytes > request.bytes && !claimed.is_empty() {
+                break;
+            }
             // Out of the index until the end: a lease of zero length must not be claimed twice in one call.
             if let Some(row) = self.rows.get(&id) {
                 self.index.remove(row);

@@ -196,7 +196,7 @@ impl History {
     }
 
     fn claim(&mut self, limit: usize, node: usize) {
-        let request = ClaimRequest { side: Side::Inbox, groups: vec!["g".into()], limit };
+        let request = ClaimRequest::new(Side::Inbox, vec!["g".into()], limit);
         let due: Vec<i64> = due(&self.table, self.now);
         let claims = self.table.claim(self.now, &Self::owner(node), &request);
         assert!(claims.rows.len() == due.len().min(limit), "all that is due, up to the limit");

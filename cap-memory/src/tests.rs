@@ -41,7 +41,7 @@ fn completed(id: i64, outcome: RowOutcome) -> WriteBatch {
 }
 
 async fn claim(storage: &MemoryStorage, node: &str) -> Claims {
-    let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: 10 };
+    let request = ClaimRequest::new(Side::Outbox, Vec::new(), 10);
     storage.claim(&owner(node), &request).await.unwrap()
 }
 

@@ -79,6 +79,25 @@ pub async fn the_limit_leaves_the_rest_due<F: StorageFixture>(fixture: &F) {
     }
 }
 
+/// Whoever has little memory left gets what fits into it, in order, and at least one row.
+pub async fn bytes_limit_a_claim_but_not_its_first_row<F: StorageFixture>(fixture: &F) {
+    let node = Node::open(fixture, "a", LONG).await;
+    for side in SIDES {
+        for (id, size) in [(1, 4000), (2, 600), (3, 401), (4, 0), (5, 5000), (6, 1)] {
+            node.insert_sized(side, id, size).await;
+        }
+        let claim = async |bytes| {
+            let claims = node.claim_within(side, 10, bytes).await;
+            (ids(&claims.rows), claims.next_due == Some(Duration::ZERO))
+        };
+        assert_eq!(claim(1000).await, (vec![1], true), "it is larger than what is left, and first");
+        assert_eq!(claim(1000).await, (vec![2], true), "the next one would be a byte too large");
+        assert_eq!(claim(401).await, (vec![3, 4], true), "a body without a byte fits");
+        assert_eq!(claim(0).await, (vec![5], true));
+        assert_eq!(claim(1).await, (vec![6], false));
+    }
+}
+
 /// None when there is nothing; else the time to the first delay, pause or lease that ends.
 pub async fn next_due_says_when_to_come_again<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);

@@ -121,7 +121,7 @@ pub async fn a_dropped_claim_loses_no_row<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         a.insert(side, 1..=60, false).await;
         for round in 0..40 {
-            let request = ClaimRequest { side, groups: vec![GROUP.into()], limit: 1 };
+            let request = ClaimRequest::new(side, vec![GROUP.into()], 1);
             let claim = a.store.claim(&a.owner, &request);
             let _given_up = tokio::time::timeout(Duration::from_micros(round * 50), claim).await;
         }

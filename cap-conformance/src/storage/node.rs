@@ -146,6 +146,17 @@ impl<S: Storage + Monitor> Node<S> {
         assert!(all_new, "rows with ids of their own are new: {report:?}");
     }
 
+    /// Inserts a row whose body has so many bytes.
+    pub(crate) async fn insert_sized(&self, side: Side, id: i64, bytes: usize) {
+        let headers = message(&format!("m{id}"), "order.created").headers.clone();
+        let message = Arc::new(Message::new(headers, vec![b'x'; bytes]));
+        let stored = match side {
+            Side::Outbox => self.publish(NewOutgoing { message, ..outgoing(id, false) }).await,
+            Side::Inbox => self.receive(NewIncoming { message, ..incoming(id, false) }).await,
+        };
+        assert_eq!(stored, Stored::New);
+    }
+
     pub(crate) async fn publish(&self, new: NewOutgoing) -> Stored {
         let batch = WriteBatch { outgoing: vec![new], ..WriteBatch::default() };
         self.write(&batch).await.outgoing[0]
@@ -169,7 +180,13 @@ impl<S: Storage + Monitor> Node<S> {
 
     pub(crate) async fn claim_groups(&self, side: Side, groups: &[&str], limit: usize) -> Claims {
         let groups = groups.iter().map(|group| Arc::from(*group)).collect();
-        let request = ClaimRequest { side, groups, limit };
+        let request = ClaimRequest::new(side, groups, limit);
+        self.store.claim(&self.owner, &request).await.expect("rows are claimed")
+    }
+
+    /// Claims rows of the usual group whose bodies have at most so many bytes.
+    pub(crate) async fn claim_within(&self, side: Side, limit: usize, bytes: usize) -> Claims {
+        let request = ClaimRequest::new(side, vec![Arc::from(GROUP)], limit).within(bytes);
         self.store.claim(&self.owner, &request).await.expect("rows are claimed")
     }
 

@@ -59,7 +59,7 @@ async fn claim_outbox(outbox: &Outbox) -> Result<Option<Duration>, StorageError>
         () = outbox.late_commits.added() => return Ok(Some(Duration::ZERO)),
     };
     let Ok(mut places) = places else { return Ok(None) };
-    let request = ClaimRequest { side: Side::Outbox, groups: Vec::new(), limit: room.max(1) };
+    let request = ClaimRequest::new(Side::Outbox, Vec::new(), room.max(1));
     let claims = claim(outbox, &request).await?;
     let caught_up = claims.next_due.is_none_or(|next| !next.is_zero());
     outbox.relay.set_backlog(!caught_up);
@@ -131,12 +131,16 @@ async fn claim_inbox(outbox: &Outbox, target: &InboxTarget) -> Result<Option<Dur
     // Suspects run one at a time. A node that has many of them waiting leaves further ones to other nodes; deliveries from
     // the broker are handled all the same.
     let suspects = target.gauge.suspects.load(Ordering::Relaxed);
-    if room == 0 || target.budget.free().is_none() || suspects >= usize::from(outbox.engine.options.prefetch)
-    {
+    let Some(bytes) = target.budget.free() else { return Ok(Some(PAUSE_WITHOUT_ROOM)) };
+    if room == 0 || suspects >= usize::from(outbox.engine.options.prefetch) {
         return Ok(Some(PAUSE_WITHOUT_ROOM));
     }
-    let request = ClaimRequest { side: Side::Inbox, groups: vec![Arc::clone(&target.group)], limit: room };
+    let request = ClaimRequest::new(Side::Inbox, vec![Arc::clone(&target.group)], room).within(bytes);
     let claims = claim(outbox, &request).await?;
+    // A claim takes one row at least: with less room than for one like these, the next claim waits.
+    if let Some(largest) = claims.rows.iter().map(|claimed| claimed.message.size()).max() {
+        target.budget.expect(largest);
+    }
     for claimed in claims.rows {
         match (&claimed.notice, places.next()) {
             (Some(_), _) => notify(outbox, Side::Inbox, claimed).await,

@@ -30,11 +30,11 @@ WITH due AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), candidates AS MATERIALIZED (
     SELECT d.id, d.due FROM (
-        SELECT d.id, d.due, sum(octet_length(m.body)) OVER earlier AS before
+        SELECT d.id, d.due, octet_length(m.body) AS size, sum(octet_length(m.body)) OVER earlier AS before
         FROM due AS d LEFT JOIN {schema}.outbox AS m ON m.id = d.id
         WINDOW earlier AS (ORDER BY d.due, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ) AS d
-    WHERE coalesce(d.before, 0) < $5
+    WHERE d.before IS NULL OR d.before + coalesce(d.size, 0) <= $5
 ), next AS (
     SELECT s.due FROM {schema}.outbox_state AS s
     WHERE s.version = $1 AND s.due IS NOT NULL AND s.id NOT IN (SELECT c.id FROM candidates AS c)
@@ -81,11 +81,11 @@ WITH due AS MATERIALIZED (
     LIMIT $2
 ), candidates AS MATERIALIZED (
     SELECT d.* FROM (
-        SELECT d.*, sum(octet_length(m.body)) OVER earlier AS before
+        SELECT d.*, octet_length(m.body) AS size, sum(octet_length(m.body)) OVER earlier AS before
         FROM due AS d LEFT JOIN {schema}.inbox AS m ON m.id = d.id
         WINDOW earlier AS (ORDER BY d.due, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ) AS d
-    WHERE coalesce(d.before, 0) < $5
+    WHERE d.before IS NULL OR d.before + coalesce(d.size, 0) <= $5
 ), next AS (
     SELECT n.due FROM unnest($6::text[]) AS g(name)
     CROSS JOIN LATERAL (
@@ -125,9 +125,9 @@ LEFT JOIN taken AS t ON true
 LEFT JOIN {schema}.inbox AS m ON m.id = t.id
 ORDER BY t.due, t.id";
 
-/// A claim takes no further rows once their bodies have this many bytes together: all of them are read at once, within
-/// the time that a statement has.
-const CLAIMED_BYTES: i64 = 64 << 20;
+/// The maximum for the bodies of one claim, whatever is requested: all of them are read at once, within the time that a
+/// statement has.
+const CLAIMED_BYTES: usize = 64 << 20;
 
 /// How long to wait at least, and at most, for rows that are due but locked by a session that is about to write their
 /// outcomes.
@@ -168,13 +168,13 @@ impl ClaimDue {
             .bind(limit)
             .bind(&*owner.node)
             .bind(micros(owner.lease))
-            .bind(CLAIMED_BYTES);
+            .bind(limit_of(request.bytes.min(CLAIMED_BYTES)));
         if request.side == Side::Inbox {
             query = query.bind(&groups);
         }
         let rows = query.fetch_all(&mut *connection).await?;
         let next_due = next_due(&rows, limit)?;
-        let claimed = self.rows.read(connection, writing, completion, request.side, &rows).await?;
+        let claimed = self.rows.read(connection, writing, completion, request.side, rows).await?;
         Ok(Claims { rows: claimed, next_due })
     }
 }
@@ -227,7 +227,7 @@ mod tests {
             .bind(10_i64)
             .bind("a")
             .bind(1_i64)
-            .bind(CLAIMED_BYTES);
+            .bind(1_i64 << 20);
         let rows = claim.bind(vec!["g"]).fetch_all(&mut *transaction).await.unwrap();
         let change = name.templates().one("UPDATE {schema}.inbox SET body = 'new'");
         sqlx::raw_sql(change).execute(&mut *transaction).await.unwrap();
@@ -240,7 +240,7 @@ mod tests {
             prepared: true,
         };
         let completion = Completion::prepare(&name.templates());
-        let claimed = claims.rows.read(&mut transaction, writing, &completion, Side::Inbox, &rows).await;
+        let claimed = claims.rows.read(&mut transaction, writing, &completion, Side::Inbox, rows).await;
         let claimed = claimed.map_err(|fault| format!("{fault:?}")).unwrap();
         let bodies: Vec<&[u8]> = claimed.iter().map(|row| &*row.message.body).collect();
         assert_eq!(bodies, [&b"old"[..], b"new"], "only a message that was run again can have changed");

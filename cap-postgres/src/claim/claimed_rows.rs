@@ -30,16 +30,16 @@ impl ClaimedRows {
     }
 
     /// Returns those of the claimed rows that can be handled. A row that cannot be read waits for an operator, and the state
-    /// row of a message that is gone goes too.
+    /// row of a message that is gone goes too. Each of the driver's rows is dropped once it is read, as it has a copy of the body.
     pub(crate) async fn read(
         &self,
         connection: &mut PgConnection,
         writing: Writing<'_>,
         completion: &Completion,
         side: Side,
-        rows: &[PgRow],
+        rows: Vec<PgRow>,
     ) -> Result<Vec<Claimed>, Fault> {
-        let current = self.current_messages(connection, side, rows).await?;
+        let current = self.current_messages(connection, side, &rows).await?;
         let mut readable = Vec::with_capacity(rows.len());
         let mut corrupt = Vec::new();
         let mut orphans = Vec::new();
@@ -50,7 +50,7 @@ impl ClaimedRows {
                 orphans.push(lease);
                 continue;
             }
-            match claimed(row, current.get(&id).unwrap_or(row), lease)? {
+            match claimed(&row, current.get(&id).unwrap_or(&row), lease)? {
                 Ok(claimed) => readable.push(claimed),
                 Err(error) => corrupt.push((lease, error)),
             }

@@ -65,7 +65,7 @@ impl RetryAtBroker {
             .bind(ordered.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
             .await?;
-        let claimed = self.rows.read(connection, writing, completion, Side::Inbox, &rows).await?;
+        let claimed = self.rows.read(connection, writing, completion, Side::Inbox, rows).await?;
         let mut claimed: HashMap<(i64, i32), Claimed> =
             claimed.into_iter().map(|row| ((row.lease.id, row.lease.epoch - 1), row)).collect();
         Ok(leases.iter().map(|lease| claimed.remove(&(lease.id, lease.epoch))).collect())

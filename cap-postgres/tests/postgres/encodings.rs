@@ -42,7 +42,7 @@ async fn headers_come_back_as_they_were_and_views_show_them() {
         assert_eq!((report.outgoing, report.incoming), (vec![Stored::New], vec![Stored::New]), "{encoding}");
         // The same once more, as after a lost answer.
         storage.write(&owner("a"), &batch).await.unwrap();
-        let request = ClaimRequest { side: Side::Inbox, groups: vec![GROUP.into()], limit: 10 };
+        let request = ClaimRequest::new(Side::Inbox, vec![GROUP.into()], 10);
         let claimed = storage.claim(&owner("a"), &request).await.unwrap().rows;
         assert_eq!(claimed[0].message.headers, message("1", "n").headers, "{encoding}");
         for view in ["published", "received"] {

@@ -216,7 +216,7 @@ async fn no_statement_of_ours_runs_anything_of_others() {
     assert_eq!((report.completed_outgoing, report.completed_incoming), (vec![true; 7], vec![true; 7]));
     assert!(storage.claim_waiting(&owner, &[Lease { id: 5, epoch: 1 }]).await.unwrap()[0].is_some());
     for side in [Side::Outbox, Side::Inbox] {
-        let request = ClaimRequest { side, groups: vec![GROUP.into()], limit: 100 };
+        let request = ClaimRequest::new(side, vec![GROUP.into()], 100);
         let claimed = storage.claim(&owner, &request).await.unwrap().rows;
         let leases: Vec<Lease> = claimed.iter().map(|row| row.lease).collect();
         assert!(leases.len() > 2, "{side:?}: {leases:?}");

@@ -13,17 +13,21 @@ use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::completion::Completion;
 
+// The length of a body is known without reading it.
+
 const DUE_OUTBOX: &str = "
-SELECT id, due, epoch, status, attempts, attempts_before_rerun, reason, last_error
-FROM {prefix}outbox_state INDEXED BY {prefix}outbox_state_due
+SELECT id, due, epoch, status, attempts, attempts_before_rerun, reason, last_error,
+    (SELECT length(m.body) FROM {prefix}outbox AS m WHERE m.id = s.id) AS size
+FROM {prefix}outbox_state AS s INDEXED BY {prefix}outbox_state_due
 WHERE version = ?1 AND due <= ?2
 ORDER BY due, id
 LIMIT ?3";
 
 const DUE_INBOX: &str = "
 SELECT id, due, epoch, status, attempts, attempts_before_rerun, reason, last_error,
-    owner, crashes, started_epoch, started_alone
-FROM {prefix}inbox_state INDEXED BY {prefix}inbox_state_due
+    owner, crashes, started_epoch, started_alone,
+    (SELECT length(m.body) FROM {prefix}inbox AS m WHERE m.id = s.id) AS size
+FROM {prefix}inbox_state AS s INDEXED BY {prefix}inbox_state_due
 WHERE version = ?1 AND due <= ?2 AND group_name = ?4
 ORDER BY due, id
 LIMIT ?3";
@@ -36,7 +40,7 @@ const NEXT_INBOX: &str = "
 SELECT min(due) FROM {prefix}inbox_state INDEXED BY {prefix}inbox_state_due
 WHERE version = ?1 AND due > ?2 AND group_name = ?3";
 
-/// A claim takes no further rows once their bodies have this many bytes together, so that it fits into memory.
+/// The maximum for the bodies of one claim, whatever is requested.
 const CLAIMED_BYTES: usize = 64 << 20;
 
 /// Claims rows that are due.
@@ -66,6 +70,7 @@ pub(crate) struct Wanted<'a> {
     /// Rows are looked for group by group, as the index has them; the outbox is one group without a name.
     groups: Vec<Option<&'a str>>,
     limit: usize,
+    bytes: usize,
 }
 
 impl<'a> Wanted<'a> {
@@ -84,7 +89,8 @@ impl<'a> Wanted<'a> {
         for group in groups.iter().flatten() {
             check_text("a group to claim for", group, usize::MAX)?;
         }
-        Ok(Self { statements, owner, side: request.side, groups, limit: request.limit })
+        let bytes = request.bytes.min(CLAIMED_BYTES);
+        Ok(Self { statements, owner, side: request.side, groups, limit: request.limit, bytes })
     }
 
     /// Looks without the write lock: claims that find nothing, which are most, then block no writer. `None` when
@@ -132,16 +138,15 @@ impl<'a> Wanted<'a> {
         due.truncate(self.limit);
         let (mut rows, mut bytes) = (Vec::with_capacity(due.len()), 0);
         for row in &due {
-            if bytes >= CLAIMED_BYTES {
+            let size = row.try_get::<Option<i64>, _>("size")?.unwrap_or(0);
+            bytes += usize::try_from(size).unwrap_or(usize::MAX);
+            if bytes > self.bytes && !rows.is_empty() {
                 left_out = true;
                 break;
             }
-            if let Some(claimed) =
-                self.statements.row.claim(&mut transaction, writing, completion, self.side, row).await?
-            {
-                bytes += claimed.message.body.len();
-                rows.push(claimed);
-            }
+            rows.extend(
+                self.statements.row.claim(&mut transaction, writing, completion, self.side, row).await?,
+            );
         }
         transaction.commit().await?;
         let next_due = if left_out { Some(now) } else { later };

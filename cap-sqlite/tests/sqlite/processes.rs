@@ -203,7 +203,7 @@ async fn work_of_another_process_is_noticed() {
     woken().await;
     let _process = Process::start("leave work", &database.path);
     woken().await;
-    let request = ClaimRequest { side: Side::Inbox, groups: vec!["billing.v1".into()], limit: 10 };
+    let request = ClaimRequest::new(Side::Inbox, vec!["billing.v1".into()], 10);
     let here = Owner { node: "here".into(), ..owner("a") };
     assert_eq!(database.storage.claim(&here, &request).await.unwrap().rows.len(), 1);
     cancelled.cancel();

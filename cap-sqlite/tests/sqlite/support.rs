@@ -98,7 +98,7 @@ impl Database {
     }
 
     pub(crate) async fn claims(&self, side: Side, limit: usize) -> Claims {
-        let request = ClaimRequest { side, groups: vec![GROUP.into()], limit };
+        let request = ClaimRequest::new(side, vec![GROUP.into()], limit);
         self.storage.claim(&owner("b"), &request).await.unwrap()
     }
 

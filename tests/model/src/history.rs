@@ -284,7 +284,7 @@ impl<S: Subject> History<'_, S> {
     async fn claim(&mut self, node: usize, side: Side, groups: &[usize], limit: usize) -> Judged {
         let groups: Vec<Arc<str>> = groups.iter().map(|group| GROUPS[*group].into()).collect();
         let owner = owner(node);
-        let request = ClaimRequest { side, groups, limit };
+        let request = ClaimRequest::new(side, groups, limit);
         let claims = self.subject.store().claim(&owner, &request).await.map_err(broken)?;
         let (expected, next) = self.model.claim(self.now, &owner, side, &request.groups, limit);
         let ids: Vec<i64> = expected.iter().map(|row| row.id).collect();
