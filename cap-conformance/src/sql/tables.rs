@@ -116,7 +116,7 @@ impl<'f, F: SqlFixture> Tables<'f, F> {
     }
 
     pub(super) async fn claims(&self, side: Side, limit: usize) -> Claims {
-        let request = ClaimRequest { side, groups: vec![GROUP.into()], limit };
+        let request = ClaimRequest::new(side, vec![GROUP.into()], limit);
         self.storage.claim(&owner("b"), &request).await.unwrap()
     }
 

@@ -14,10 +14,10 @@ use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::completion::Completion;
 
-// One statement claims, reads the messages and looks for what is due next. It takes no more once the bodies so far are as
-// large as its parameter says; their lengths are known without reading them. Rows that another transaction has locked
-// are skipped; they count as due next only while the limit, and not a lock, may have kept them back, or else in a
-// moment, when the lock is gone. `statement_timestamp`, unlike `clock_timestamp`, can be looked up in an index.
+// One statement claims, reads the messages and looks for what is due next. It stops before the body that would exceed the
+// requested bytes, unless that is the first one; lengths are known without reading bodies. Rows that another transaction
+// has locked are skipped; they count as due next only while the limit, and not a lock, may have kept them back, or else
+// in a moment, when the lock is gone. `statement_timestamp`, unlike `clock_timestamp`, can be looked up in an index.
 //
 // `NOT IN` is a hash of the few claimed ids here, made once.
 
