@@ -40,7 +40,7 @@ impl Subscribe {
         self
     }
 
-    /// Sets how many messages are handled at the same time; see [`SubscriptionOptions::concurrency`].
+    /// Sets how many messages are handled at the same time; see [`SubscriptionOptions::concurrency`](crate::SubscriptionOptions::concurrency).
     #[must_use]
     pub fn concurrency(mut self, concurrency: u16) -> Self {
         self.settings.concurrency = Some(concurrency);
