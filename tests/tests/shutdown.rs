@@ -75,7 +75,7 @@ async fn a_handler_that_does_not_end_is_done_again_elsewhere() {
         cap.publish("work", &7).await.unwrap();
         heard(&mut running).await;
         let error = soon(cap.shutdown()).await.unwrap_err().to_string();
-        assert!(error.contains("handlers"), "{error}");
+        assert!(error.contains("messages being handled"), "{error}");
 
         let (tell, mut told) = mpsc::channel(8);
         let next = scene.builder().subscribe("work", move |number: u32, attempt: Attempt| {
