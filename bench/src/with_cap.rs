@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: &Arguments, within: bool) -> BoxResult<Durati
     let cap = Cap::builder()
         .storage(Postgres::new(pool.clone()).schema(&schema))
         .transport(RabbitMq::new(&arguments.amqp_url).exchange(&exchange))
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .configure(|options| options.default_group.clone_from(&exchange))
         .subscribe("bench", move |_: String| {
             if count.fetch_add(1, Ordering::Relaxed) + 1 == total {

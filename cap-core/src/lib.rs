@@ -132,8 +132,8 @@ pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use error::{BoxError, PublishError, StartError};
 pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
-    FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, IntoOutcome, Layer, Next,
-    Outcome, Publisher, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
+    FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, Handlers, IntoOutcome, Layer,
+    Next, Outcome, Publisher, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
     SubscriptionOptions, Topic, layer_fn,
 };
 #[cfg(feature = "tower")]
@@ -160,7 +160,7 @@ pub type Parked = Messages;
 ///
 /// Annotated handlers register themselves if their crate is linked. The compiler does not link a crate that no code refers
 /// to, and gives no warning; this macro refers to it. A program without any handlers does not start, and
-/// [`CapBuilder::expect_topics`] detects a single missing crate.
+/// [`Handlers::expecting`] detects a single missing crate.
 ///
 /// ```
 /// cap_core::link_handlers!(std);

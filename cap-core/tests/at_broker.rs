@@ -107,7 +107,7 @@ fn failing(
     noted: Log<(u32, Duration)>,
 ) -> CapBuilder {
     let start = Instant::now();
-    builder.subscribe_with(Subscribe::to("call").retry(policy), move |Attempt(attempt): Attempt| {
+    builder.subscribe(Subscribe::to("call").retry(policy), move |Attempt(attempt): Attempt| {
         noted.note((attempt, start.elapsed()));
         async move { if attempt > failures { Ok(()) } else { Err("nobody answers") } }
     })
@@ -172,7 +172,7 @@ async fn a_retry_that_is_moved_to_another_group_stays_the_first_ones() {
     let broker = Careless(MemoryTransport::new(), Keeps::Elsewhere);
     let policy = RetryPolicy::broker([100 * SECOND]);
     let cap = failing(alone().transport(broker), 1, policy, noted)
-        .subscribe_with(Subscribe::to("else").group("other"), async || ())
+        .subscribe(Subscribe::to("else").group("other"), async || ())
         .start()
         .await
         .unwrap();

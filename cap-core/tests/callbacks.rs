@@ -26,8 +26,8 @@ fn builder() -> (CapBuilder, Log<Saw>, Seen<Saw>) {
         async {}
     };
     let builder = alone()
-        .subscribe_with(Subscribe::to("reply.#").group("replies"), hear.clone())
-        .subscribe_with(Subscribe::to("bank.#").group("bank"), hear)
+        .subscribe(Subscribe::to("reply.#").group("replies"), hear.clone())
+        .subscribe(Subscribe::to("bank.#").group("bank"), hear)
         .on_failed(move |failure| {
             failures.note(Saw::Failed(failure));
             async {}
@@ -101,8 +101,8 @@ async fn subscription_has_a_list_of_its_own() {
     let own = Subscribe::to("own").callbacks_to(["bank.transfer"]);
     let cap = builder
         .callbacks_to(["reply.#"])
-        .subscribe_with(own, handler(&noted))
-        .subscriptions(attribute::SUBSCRIPTIONS)
+        .subscribe(own, handler(&noted))
+        .handlers(Handlers::listed([attribute::SUBSCRIPTIONS]))
         .start()
         .await
         .unwrap();
@@ -149,7 +149,7 @@ async fn unit_is_a_reply_unless_turned_off() {
         if let Some(own) = own {
             subscribe = subscribe.reply_to_unit(own);
         }
-        let builder = builder.reply_to_unit(bus).subscribe_with(subscribe, async || ());
+        let builder = builder.reply_to_unit(bus).subscribe(subscribe, async || ());
         let cap = builder.subscribe("value", async || Reply(())).start().await.unwrap();
         cap.publish("work", &()).callback("reply.unit").await.unwrap();
         if replies {

@@ -51,8 +51,8 @@ fn process(storage: &MemoryStorage, transport: &MemoryTransport, noted: &Log<Eve
             told.note(Event::Failed(failure.reason, failure.error));
             async {}
         })
-        .subscribe_with(Subscribe::to("work").group("deadly"), handler("deadly"))
-        .subscribe_with(Subscribe::to("work").group("calm"), handler("calm"))
+        .subscribe(Subscribe::to("work").group("deadly"), handler("deadly"))
+        .subscribe(Subscribe::to("work").group("calm"), handler("calm"))
 }
 
 /// The next death, with what was noted before it; `None` when nothing more happens.
@@ -203,7 +203,7 @@ async fn starts_of_many_suspects_are_noted_together() {
     let service = |hangs: bool| {
         GROUPS.into_iter().fold(on(&storage, &transport).storage(shaky.clone()), |builder, group| {
             let noted = noted.clone();
-            builder.subscribe_with(Subscribe::to("work").group(group), move |number: u64| {
+            builder.subscribe(Subscribe::to("work").group(group), move |number: u64| {
                 noted.note(Event::Began(group, number));
                 async move {
                     if hangs {

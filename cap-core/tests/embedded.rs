@@ -22,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A bus of one group that notes what it handles of a topic.
 fn noting(builder: CapBuilder, group: &str, topic: &str, noted: &Log<(String, u32)>) -> CapBuilder {
     let (noted, name) = (noted.clone(), group.to_owned());
-    builder.subscribe_with(Subscribe::to(topic).group(group), move |n: u32| {
+    builder.subscribe(Subscribe::to(topic).group(group), move |n: u32| {
         noted.note((name.clone(), n));
         async {}
     })
@@ -78,11 +78,11 @@ mod shutdown {
         let life = || {
             let (serves, returns) = (noted.clone(), noted.clone());
             on(&storage, &MemoryTransport::new())
-                .subscribe_with(Subscribe::to("ping").group("ping"), move |n: u32, publisher: Publisher| {
+                .subscribe(Subscribe::to("ping").group("ping"), move |n: u32, publisher: Publisher| {
                     serves.note(n);
                     async move { publisher.publish("pong", &(n + 1)).await.map(drop) }
                 })
-                .subscribe_with(Subscribe::to("pong").group("pong"), move |n: u32, publisher: Publisher| {
+                .subscribe(Subscribe::to("pong").group("pong"), move |n: u32, publisher: Publisher| {
                     returns.note(n);
                     async move { publisher.publish("ping", &(n + 1)).await.map(drop) }
                 })
@@ -223,7 +223,7 @@ mod other_bus {
         let (of_a, of_b, transport) = (MemoryStorage::new(), MemoryStorage::new(), MemoryTransport::new());
         let (noted, mut seen) = log();
         let life = || noting(on(&of_b, &transport), "b", "work", &noted).start();
-        let a = on(&of_a, &transport).publish_only().start().await.unwrap();
+        let a = on(&of_a, &transport).start().await.unwrap();
         life().await.unwrap().shutdown().await.unwrap();
         a.publish_all("work", 0..10).await.unwrap();
         tokio::time::sleep(10 * SECOND).await;
@@ -269,7 +269,7 @@ mod own_groups {
         let builder = on(&MemoryStorage::new(), &MemoryTransport::with_capacity(4));
         let cap = noting(builder, "fast", "work", &noted)
             .configure(|options| options.prefetch = 4)
-            .subscribe_with(Subscribe::to("work").group("slow"), move |n: u32| {
+            .subscribe(Subscribe::to("work").group("slow"), move |n: u32| {
                 let slow = slow.clone();
                 async move {
                     tokio::time::sleep(SECOND).await;
@@ -324,7 +324,7 @@ mod own_groups {
         owner.start().await.unwrap().shutdown().await.unwrap();
         let taker = noted.clone();
         let cap = on(&MemoryStorage::new(), &transport)
-            .subscribe_with(Subscribe::to("#").queue("theirs.v1"), move |n: u32| {
+            .subscribe(Subscribe::to("#").queue("theirs.v1"), move |n: u32| {
                 taker.note(("taken".to_owned(), n));
                 async {}
             })

@@ -73,7 +73,7 @@ async fn an_open_circuit_spares_the_attempts_and_closes_when_a_probe_succeeds() 
     let breaker = CircuitBreaker::after(3).pause(10 * SECOND).longest(20 * SECOND);
     let subscribe = Subscribe::to("call").retry(RetryPolicy::fixed(SECOND, 5)).circuit(breaker);
     let cap = alone()
-        .subscribe_with(subscribe, move |number: u32, Attempt(attempt): Attempt| {
+        .subscribe(subscribe, move |number: u32, Attempt(attempt): Attempt| {
             let up = dependency.load(Ordering::Relaxed);
             noted.note((number, attempt, up));
             async move { if up { Ok(()) } else { Err("nobody answers") } }
@@ -110,7 +110,7 @@ async fn what_fails_while_the_circuit_is_open_is_not_counted() {
     let breaker = CircuitBreaker::after(1).pause(10 * SECOND);
     let subscribe = Subscribe::to("call").retry(RetryPolicy::never()).circuit(breaker).concurrency(2);
     let cap = alone()
-        .subscribe_with(subscribe, move |pause: u64, Attempt(attempt): Attempt| {
+        .subscribe(subscribe, move |pause: u64, Attempt(attempt): Attempt| {
             noted.note((pause, attempt));
             async move {
                 tokio::time::sleep(Duration::from_secs(pause)).await;
@@ -139,13 +139,10 @@ async fn an_open_circuit_holds_back_attempts_that_would_be_made_at_once() {
     let breaker = CircuitBreaker::after(1).pause(10 * SECOND);
     let policy = RetryPolicy::delays([Duration::ZERO, Duration::ZERO]);
     let cap = alone()
-        .subscribe_with(
-            Subscribe::to("call").retry(policy).circuit(breaker),
-            move |Attempt(attempt): Attempt| {
-                noted.note((attempt, start.elapsed()));
-                async { Err::<(), _>("nobody answers") }
-            },
-        )
+        .subscribe(Subscribe::to("call").retry(policy).circuit(breaker), move |Attempt(attempt): Attempt| {
+            noted.note((attempt, start.elapsed()));
+            async { Err::<(), _>("nobody answers") }
+        })
         .start()
         .await
         .unwrap();
@@ -160,18 +157,15 @@ async fn with_outages_only_a_message_of_its_own_fault_opens_nothing() {
     let breaker = CircuitBreaker::after(1).outages_only();
     let (noted, mut seen) = log();
     let cap = alone()
-        .subscribe_with(
-            Subscribe::to("call").retry(RetryPolicy::never()).circuit(breaker),
-            move |number: u32| {
-                noted.note(number);
-                async move {
-                    match number {
-                        2 => Err::<(), _>(HandlerError::failed("away").outage()),
-                        _ => Err(HandlerError::failed("odd")),
-                    }
+        .subscribe(Subscribe::to("call").retry(RetryPolicy::never()).circuit(breaker), move |number: u32| {
+            noted.note(number);
+            async move {
+                match number {
+                    2 => Err::<(), _>(HandlerError::failed("away").outage()),
+                    _ => Err(HandlerError::failed("odd")),
                 }
-            },
-        )
+            }
+        })
         .start()
         .await
         .unwrap();
@@ -194,12 +188,8 @@ async fn each_subscription_of_one_function_has_a_circuit_of_its_own() {
         if fails { Err("nobody answers") } else { Ok(()) }
     }
     let subscribe = |topic: &str| Subscribe::to(topic).circuit(CircuitBreaker::after(1).pause(60 * SECOND));
-    let cap = alone()
-        .subscribe_with(subscribe("tax"), call)
-        .subscribe_with(subscribe("post"), call)
-        .start()
-        .await
-        .unwrap();
+    let cap =
+        alone().subscribe(subscribe("tax"), call).subscribe(subscribe("post"), call).start().await.unwrap();
     let opened = async || {
         let circuits = cap.health().await.groups.remove(0).circuits;
         let shown = circuits.into_iter().map(|circuit| (circuit.topic, circuit.state, circuit.since));
@@ -221,7 +211,7 @@ async fn each_subscription_of_one_function_has_a_circuit_of_its_own() {
 async fn with_parked(storage: &MemoryStorage) -> (Cap, Seen<(u32, u32)>) {
     let (noted, mut seen) = log();
     let cap = on(storage, &MemoryTransport::new())
-        .subscribe_with(
+        .subscribe(
             Subscribe::to("call").retry(RetryPolicy::never()),
             move |number: u32, Attempt(attempt): Attempt| {
                 noted.note((number, attempt));
@@ -310,7 +300,6 @@ async fn messages_that_could_not_be_published_are_parked_too() {
             noted.note(failure.id);
             async {}
         })
-        .publish_only()
         .start()
         .await
         .unwrap();
@@ -327,8 +316,8 @@ async fn messages_that_could_not_be_published_are_parked_too() {
 #[tokio::test]
 async fn mistakes_in_circuits_and_queues_are_found_at_the_start() {
     let error = alone()
-        .subscribe_with(Subscribe::to("a").circuit(CircuitBreaker::after(0)), async || ())
-        .subscribe_with(Subscribe::to("b").queue("dead").group("g"), async || ())
+        .subscribe(Subscribe::to("a").circuit(CircuitBreaker::after(0)), async || ())
+        .subscribe(Subscribe::to("b").queue("dead").group("g"), async || ())
         .start()
         .await
         .unwrap_err()

@@ -96,15 +96,14 @@ async fn panics_timeouts_and_errors_are_failures_with_their_text() {
             noted.note((failure.reason, failure.error));
             async {}
         })
-        .subscribe_with(
-            Subscribe::to("work").timeout(Duration::from_secs(2)),
-            async |what: String| match what.as_str() {
+        .subscribe(Subscribe::to("work").timeout(Duration::from_secs(2)), async |what: String| {
+            match what.as_str() {
                 "panic" => panic!("out of cheese"),
                 "hang" => std::future::pending::<Result<(), HandlerError>>().await,
                 "permanent" => Err(HandlerError::permanent("no such order")),
                 _ => Err(HandlerError::failed("plain")),
-            },
-        )
+            }
+        })
         .start()
         .await
         .unwrap();
@@ -230,7 +229,7 @@ async fn most_at_once(concurrency: u16, order_by: Option<&str>, keys: &[&str]) -
             noted.note(n);
         }
     };
-    let cap = alone().subscribe_with(subscribe, handler).start().await.unwrap();
+    let cap = alone().subscribe(subscribe, handler).start().await.unwrap();
     for (n, key) in (0u32..).zip(keys) {
         cap.publish("work", &n).header("key", *key).await.unwrap();
     }
@@ -265,7 +264,7 @@ async fn one_slow_message_and_one_poisoned_one_hold_up_nobody() {
     let release = Arc::new(Notify::new());
     let wait = Arc::clone(&release);
     let cap = alone()
-        .subscribe_with(Subscribe::to("work").concurrency(2), move |what: String| {
+        .subscribe(Subscribe::to("work").concurrency(2), move |what: String| {
             let (noted, wait) = (noted.clone(), Arc::clone(&wait));
             async move {
                 match what.as_str() {
@@ -300,7 +299,7 @@ async fn prefixes_and_version_stand_where_cap_puts_them() {
             options.group_prefix = Some("eu".into());
             options.version = "v2".into();
         })
-        .subscribe_with(Subscribe::to("ask").group("stock"), async || Reply(1))
+        .subscribe(Subscribe::to("ask").group("stock"), async || Reply(1))
         .subscribe("answer", move |headers: CapHeaders, Topic(topic): Topic| {
             noted.note((topic.to_string(), headers.get("cap-msg-group").map(str::to_owned)));
             async {}

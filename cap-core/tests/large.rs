@@ -40,11 +40,10 @@ async fn start(
     let mut builder = support::on(&storage.inner, transport).storage(storage.clone());
     for &group in groups {
         let noted: Log<(&'static str, usize)> = noted.clone();
-        builder =
-            builder.subscribe_with(Subscribe::to("work").group(group), move |RawBody(body): RawBody| {
-                noted.note((group, body.len()));
-                async {}
-            });
+        builder = builder.subscribe(Subscribe::to("work").group(group), move |RawBody(body): RawBody| {
+            noted.note((group, body.len()));
+            async {}
+        });
     }
     (builder.start().await.unwrap(), seen)
 }
@@ -97,7 +96,7 @@ mod insert_that_fails {
     async fn is_halved_while_the_storage_takes_others() {
         let storage = Shaky::default();
         let cap = support::on(&storage.inner, &MemoryTransport::new()).storage(storage.clone());
-        let cap = cap.publish_only().start().await.unwrap();
+        let cap = cap.start().await.unwrap();
         let is_bad = |batch: &WriteBatch| batch.outgoing.iter().any(|row| row.message.name() == Some("bad"));
         let whole = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&whole);

@@ -170,8 +170,9 @@ async fn a_queue_stands_in_the_place_of_a_group() {
         said(Dead::SUBSCRIPTIONS),
         [("dead.sent", Some("shop"), None), ("dead.sent", None, Some("orders.dead"))]
     );
-    let builder = support::alone().subscriptions(revived::SUBSCRIPTIONS).subscriptions(Dead::SUBSCRIPTIONS);
-    builder.subscriber(Dead).start().await.unwrap().shutdown().await.unwrap();
+    let builder =
+        support::alone().handlers(cap_core::Handlers::listed([revived::SUBSCRIPTIONS, Dead::SUBSCRIPTIONS]));
+    builder.state(Dead).start().await.unwrap().shutdown().await.unwrap();
     revived().await;
     Dead.sent().await;
 }
@@ -218,9 +219,8 @@ async fn handlers_run_and_answer() {
     let (answers, mut answered) = log();
     let (handlers, mut seen) = handlers();
     let cap = alone()
-        .subscriptions(plain::SUBSCRIPTIONS)
-        .subscriptions(Handlers::SUBSCRIPTIONS)
-        .subscriber(handlers)
+        .handlers(cap_core::Handlers::listed([plain::SUBSCRIPTIONS, Handlers::SUBSCRIPTIONS]))
+        .state(handlers)
         .subscribe("answers", move |answer: u64| {
             answers.note(answer);
             async {}
@@ -242,9 +242,9 @@ async fn handlers_run_and_answer() {
 #[tokio::test]
 async fn what_a_handler_cannot_be_given_stops_the_start() {
     let start = |cap: cap_core::CapBuilder| async { cap.start().await.map(drop).unwrap_err() };
-    let error: StartError = start(alone().subscriptions(stock::SUBSCRIPTIONS)).await;
+    let error: StartError = start(alone().handlers(cap_core::Handlers::listed([stock::SUBSCRIPTIONS]))).await;
     assert!(error.to_string().contains("stock needs State<Stock>"), "{error}");
-    let error = start(alone().subscriptions(Bare::SUBSCRIPTIONS)).await;
+    let error = start(alone().handlers(cap_core::Handlers::listed([Bare::SUBSCRIPTIONS]))).await;
     assert!(error.to_string().contains("Bare::bare is a method of Bare"), "{error}");
 }
 

@@ -8,7 +8,7 @@ use cap_core::prelude::*;
 use tokio::sync::mpsc;
 
 fn builder() -> cap_core::CapBuilder {
-    Cap::builder().linked_handlers(false).storage(MemoryStorage::new()).transport(MemoryTransport::new())
+    Cap::builder().handlers(Handlers::none()).storage(MemoryStorage::new()).transport(MemoryTransport::new())
 }
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn a_published_message_reaches_its_handler_and_the_answer_its_callback() {
     let (answers, mut heard) = mpsc::channel(8);
     let cap = builder()
         .subscribe("add", async |numbers: Vec<i64>| Reply(numbers.iter().sum::<i64>()))
-        .subscribe_with(Subscribe::to("sum").group("other"), move |sum: i64, headers: CapHeaders| {
+        .subscribe(Subscribe::to("sum").group("other"), move |sum: i64, headers: CapHeaders| {
             let get = |name| headers.get(name).map(str::to_owned);
             let answer = (sum, get("cap-corr-id"), get("cap-corr-seq"), get("cap-msg-type"));
             let answers = answers.clone();

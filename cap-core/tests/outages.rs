@@ -53,7 +53,7 @@ async fn a_broker_that_is_away_delays_messages_and_costs_no_attempt() {
 async fn a_missing_queue_of_somebody_else_holds_up_nothing_that_is_published() {
     let (noted, mut seen) = log();
     let cap = alone()
-        .subscribe_with(Subscribe::to("#").queue("nobody.made.this"), async || ())
+        .subscribe(Subscribe::to("#").queue("nobody.made.this"), async || ())
         .subscribe("work", move |n: u32| {
             noted.note(n);
             async {}

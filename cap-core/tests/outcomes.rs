@@ -20,7 +20,7 @@ async fn half_failing(storage: &Shaky) -> (Cap, support::Seen<u32>) {
     let cap = support::on(&storage.inner, &MemoryTransport::new())
         .storage(storage.clone())
         .configure(|options| options.group_concurrency = 16)
-        .subscribe_with(Subscribe::to("work").retry(RetryPolicy::fixed(600 * SECOND, 50)), move |n: u32| {
+        .subscribe(Subscribe::to("work").retry(RetryPolicy::fixed(600 * SECOND, 50)), move |n: u32| {
             noted.note(n);
             async move { if n % 2 == 1 { Err(format!("own error of {n}: \u{e9}")) } else { Ok(()) } }
         })

@@ -58,10 +58,9 @@ async fn the_bus_ends_with_its_last_handle_though_its_handlers_know_it() {
 async fn the_callback_may_run_again_what_failed() {
     let (noted, mut seen) = log();
     let cap = alone()
-        .subscribe_with(
-            Subscribe::to("work").retry(RetryPolicy::never()),
-            async |Attempt(attempt): Attempt| if attempt < 3 { Err("not yet") } else { Ok(()) },
-        )
+        .subscribe(Subscribe::to("work").retry(RetryPolicy::never()), async |Attempt(attempt): Attempt| {
+            if attempt < 3 { Err("not yet") } else { Ok(()) }
+        })
         .on_failed(move |failure| {
             let noted = noted.clone();
             async move {

@@ -52,7 +52,7 @@ async fn park(storage: &MemoryStorage, version: &str, ids: impl IntoIterator<Ite
 
 /// A bus that looks at a store and handles nothing.
 async fn desk(storage: &MemoryStorage) -> Cap {
-    on(storage, &MemoryTransport::new()).publish_only().start().await.unwrap()
+    on(storage, &MemoryTransport::new()).start().await.unwrap()
 }
 
 async fn status(storage: &MemoryStorage, id: i64) -> Option<Status> {
@@ -67,7 +67,7 @@ where
 {
     let between = Between::new(storage);
     let hers = on(storage, &MemoryTransport::new()).storage(between.clone());
-    let (hers, his) = (hers.publish_only().start().await.unwrap(), desk(storage).await);
+    let (hers, his) = (hers.start().await.unwrap(), desk(storage).await);
     let meanwhile = async {
         between.has_looked().await;
         bob(his.messages().parked().by("bob")).await;

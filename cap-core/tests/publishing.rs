@@ -14,7 +14,7 @@ async fn a_publisher_that_outlives_its_handler_says_so() {
     let (noted, mut seen) = log();
     let (told, mut late) = log();
     let cap = alone()
-        .subscribe_with(
+        .subscribe(
             Subscribe::to("work").timeout(Duration::from_secs(10)).retry(RetryPolicy::never()),
             move |hangs: bool, publisher: Publisher| {
                 let told = told.clone();
@@ -146,8 +146,7 @@ async fn mistakes_are_told_when_the_message_is_published() {
             Err(serde::ser::Error::custom("not today"))
         }
     }
-    let cap =
-        alone().publish_only().configure(|options| options.max_message_size = 1000).start().await.unwrap();
+    let cap = alone().configure(|options| options.max_message_size = 1000).start().await.unwrap();
     for (publish, expected) in [
         (cap.publish("a b", &1), "' '"),
         (cap.publish(&*"x".repeat(201), &1), "201 characters"),
@@ -168,7 +167,7 @@ async fn mistakes_are_told_when_the_message_is_published() {
 
 #[tokio::test]
 async fn a_bus_that_is_shut_down_says_so() {
-    let cap = alone().publish_only().start().await.unwrap();
+    let cap = alone().start().await.unwrap();
     let other = cap.clone();
     cap.shutdown().await.unwrap();
     cap.shutdown().await.unwrap();
@@ -185,7 +184,7 @@ async fn what_a_handler_publishes_leaves_with_its_success_only() {
             publisher.publish("event", &attempt).await?;
             if attempt < 3 { Err("not yet".into()) } else { Ok::<_, cap_core::BoxError>(()) }
         })
-        .subscribe_with(Subscribe::to("event").group("other"), move |n: u32, headers: CapHeaders| {
+        .subscribe(Subscribe::to("event").group("other"), move |n: u32, headers: CapHeaders| {
             noted.note((n, headers.get("traceparent").map(str::to_owned)));
             async {}
         })
@@ -202,7 +201,7 @@ async fn what_a_handler_publishes_leaves_with_its_success_only() {
 
 #[tokio::test]
 async fn a_message_that_no_queue_wants_succeeds_and_can_be_found() {
-    let cap = alone().publish_only().start().await.unwrap();
+    let cap = alone().start().await.unwrap();
     let id = cap.publish("nobody.listens", &1).await.unwrap();
     cap.shutdown().await.unwrap();
     let rows = cap.messages().published().find(id.as_str()).await.unwrap();
@@ -213,7 +212,6 @@ async fn a_message_that_no_queue_wants_succeeds_and_can_be_found() {
 async fn a_message_that_no_queue_wants_can_be_a_failure() {
     let (noted, mut seen) = log();
     let cap = alone()
-        .publish_only()
         .configure(|options| {
             options.unrouted = cap_core::Unrouted::Fail;
             options.publish_retry = RetryPolicy::fixed(Duration::from_secs(10), 3);

@@ -90,7 +90,7 @@ async fn an_open_transaction_holds_up_nobody() {
 async fn a_shutdown_does_not_wait_for_an_open_transaction() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let (noted, mut seen) = log();
-    let stopping = on(&storage, &transport).publish_only().start().await.unwrap();
+    let stopping = on(&storage, &transport).start().await.unwrap();
     let mut transaction = Transaction::begin(&stopping);
     stopping.publish("work", &1).within(&mut transaction).await.unwrap();
     let start = Instant::now();
@@ -181,10 +181,10 @@ async fn what_a_handler_publishes_under_a_taken_id_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_bus_knows_whether_its_broker_is_there() {
-    for publish_only in [true, false] {
+    for handles in [false, true] {
         let transport = MemoryTransport::new();
         let bus = on(&MemoryStorage::new(), &transport);
-        let bus = if publish_only { bus.publish_only() } else { bus.subscribe("work", async || ()) };
+        let bus = if handles { bus.subscribe("work", async || ()) } else { bus };
         let cap = bus.start().await.unwrap();
         let health = cap.health().await;
         assert!(health.is_healthy(), "{health:?}");
@@ -288,7 +288,6 @@ async fn the_last_attempt_to_send_is_an_error_and_counted() {
     let signs = Signs::default();
     let (_log, _count) = (signs.log(), signs.count());
     let cap = alone()
-        .publish_only()
         .configure(|options| {
             options.unrouted = Unrouted::Fail;
             options.publish_retry = RetryPolicy::fixed(SECOND, 3);
@@ -329,7 +328,7 @@ async fn a_reference_to_a_payload_has_the_payloads_type() {
 
 #[tokio::test]
 async fn several_messages_cannot_have_one_id() {
-    let cap = alone().publish_only().start().await.unwrap();
+    let cap = alone().start().await.unwrap();
     let error = cap.publish_all("t", [1, 2]).header("cap-msg-id", "x").await.unwrap_err().to_string();
     assert!(error.contains("cap-msg-id") && error.contains("several"), "{error}");
     assert!(cap.messages().published().find("x").await.unwrap().is_empty());

@@ -81,7 +81,7 @@ impl BrokerDelay for Open {
 fn failing(builder: CapBuilder, group: &str, noted: Log<(u32, Duration)>) -> CapBuilder {
     let start = Instant::now();
     let subscribe = Subscribe::to("call").group(group).retry(RetryPolicy::broker([PAUSE]));
-    builder.subscribe_with(subscribe, move |Attempt(attempt): Attempt, body: RawBody| {
+    builder.subscribe(subscribe, move |Attempt(attempt): Attempt, body: RawBody| {
         assert_eq!(&body.0[..], b"{\"number\":1}", "the body is the row's, at each attempt");
         noted.note((attempt, start.elapsed()));
         async move { if attempt > 1 { Ok(()) } else { Err("nobody answers") } }

@@ -229,11 +229,11 @@ async fn a_full_group_has_the_store_asked_for_no_other() {
     let (noted, mut seen) = log();
     let cap = on(&storage)
         .configure(|options| options.prefetch = 1)
-        .subscribe_with(Subscribe::to("slow").group("slow"), move || {
+        .subscribe(Subscribe::to("slow").group("slow"), move || {
             noted.note(());
             std::future::pending::<()>()
         })
-        .subscribe_with(Subscribe::to("quick").group("quick"), async || ())
+        .subscribe(Subscribe::to("quick").group("quick"), async || ())
         .start()
         .await
         .unwrap();

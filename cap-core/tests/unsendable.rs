@@ -129,7 +129,6 @@ async fn found_while_sending_is_parked_at_the_first_attempt() {
         let (noted, mut seen) = log();
         let cap = alone()
             .transport(Picky(MemoryTransport::new()))
-            .publish_only()
             .configure(|options| options.publish_retry = RetryPolicy::fixed(Duration::from_secs(10), 50))
             .on_failed(move |failure: Failure| {
                 noted.note((failure.side, failure.reason, failure.attempts));

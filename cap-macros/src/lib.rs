@@ -142,7 +142,7 @@ pub fn cap_subscribe_bus(
 ///     }
 /// }
 ///
-/// let builder = Cap::builder().subscriber(OrderHandlers { shop: "corner".into() });
+/// let builder = Cap::builder().state(OrderHandlers { shop: "corner".into() });
 /// ```
 ///
 /// The instance is passed to `CapBuilder::subscriber`. All executions share it, and a bus without it does not start.

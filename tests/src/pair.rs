@@ -67,7 +67,7 @@ pub const GROUPS: [&str; 3] = ["first", "second", "third"];
 impl Place {
     /// The bus of one life, as a process of its own would have it: the broker in memory begins empty.
     pub fn builder(&self, Pair(store, broker): Pair) -> CapBuilder {
-        let builder = Cap::builder().linked_handlers(false).configure(|options| {
+        let builder = Cap::builder().handlers(Handlers::none()).configure(|options| {
             options.group_prefix = Some(self.name.clone());
             options.lease = Duration::from_secs(3);
             options.poll_interval = Duration::from_millis(500);
@@ -86,7 +86,7 @@ impl Place {
         let [first, second, third] = GROUPS;
         let (notes, of_first) = (self.notes(), self.notes());
         builder
-            .subscribe_with(
+            .subscribe(
                 Subscribe::to("work").group(first).concurrency(4),
                 move |n: u64, publisher: Publisher| {
                     let notes = of_first.clone();
@@ -97,8 +97,8 @@ impl Place {
                     }
                 },
             )
-            .subscribe_with(Subscribe::to("work").group(second), handler(&notes, second))
-            .subscribe_with(Subscribe::to("follow").group(third), handler(&notes, third))
+            .subscribe(Subscribe::to("work").group(second), handler(&notes, second))
+            .subscribe(Subscribe::to("follow").group(third), handler(&notes, third))
     }
 
     /// The notes of all lives together, which outlive each.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cap_core::{Cap, CapBuilder};
+use cap_core::{Cap, CapBuilder, Handlers};
 use cap_postgres::Postgres;
 use cap_rabbitmq::RabbitMq;
 use futures_util::FutureExt;
@@ -144,7 +144,7 @@ impl Scene {
 
     /// A bus of this scene on a store and a broker that are special in some way.
     pub fn builder_on(&self, storage: Postgres, transport: RabbitMq) -> CapBuilder {
-        Cap::builder().linked_handlers(false).storage(storage).transport(transport).configure(|options| {
+        Cap::builder().handlers(Handlers::none()).storage(storage).transport(transport).configure(|options| {
             "main".clone_into(&mut options.default_group);
             options.group_prefix = Some(self.name.clone());
             options.shutdown_timeout = Duration::from_secs(10);

@@ -59,10 +59,9 @@ async fn annotated_functions_and_methods_do_the_main_job() {
         let (pass, mut passed) = mpsc::channel(16);
         let builder = scene
             .builder()
-            .linked_handlers(true)
-            .expect_topics(["annotated.qty.deducted", "annotated.mark.status"])
+            .handlers(Handlers::linked().expecting(["annotated.qty.deducted", "annotated.mark.status"]))
             .state(Stock(Mutex::new(5)))
-            .subscriber(OrderHandlers(tell))
+            .state(OrderHandlers(tell))
             .layer(layer_fn(move |delivery: Delivery, next: Next| {
                 let pass = pass.clone();
                 async move {
@@ -113,15 +112,19 @@ async fn annotated_functions_and_methods_do_the_main_job() {
 #[tokio::test]
 async fn what_is_missing_at_the_start_is_named() {
     scene(async |scene| {
-        let builder = scene.builder().linked_handlers(true).expect_topics(["nobody.takes.this"]);
+        let builder = scene.builder().handlers(Handlers::linked().expecting(["nobody.takes.this"]));
         let error = builder.start().await.unwrap_err().to_string();
         for part in ["deduct", "State<Stock>", "OrderHandlers"] {
             assert!(error.contains(part), "{error}");
         }
-        let builder = scene.builder().subscribe("a", async || ()).expect_topics(["nobody.takes.this"]);
+        let builder = scene
+            .builder()
+            .subscribe("a", async || ())
+            .handlers(Handlers::none().expecting(["nobody.takes.this"]));
         let error = builder.start().await.unwrap_err().to_string();
         assert!(error.contains("nobody.takes.this"), "{error}");
-        let error = scene.builder().start().await.unwrap_err().to_string();
+        let none = scene.builder().handlers(Handlers::listed([]));
+        let error = none.start().await.unwrap_err().to_string();
         assert!(error.contains("link_handlers"), "{error}");
     })
     .await;

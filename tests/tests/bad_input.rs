@@ -44,7 +44,7 @@ async fn what_cannot_be_published_is_an_error_at_once() {
             let error = cap.publish("good", &1).header(header.to_owned(), "x").await.unwrap_err();
             assert!(matches!(error, PublishError::Header { .. }), "{header}: {error}");
         }
-        let small = scene.builder().publish_only().configure(|options| options.max_message_size = 1000);
+        let small = scene.builder().configure(|options| options.max_message_size = 1000);
         let small = scene.start(small).await;
         let error = small.publish("good", &"x".repeat(1000)).await.unwrap_err();
         assert!(matches!(error, PublishError::TooLarge { .. }), "{error}");
@@ -147,7 +147,7 @@ async fn bad_connection_strings_show_no_password() {
         ] {
             let transport = scene.transport_at(&url);
             let debug = format!("{transport:?}");
-            let builder = scene.builder_on(scene.storage(), transport).publish_only();
+            let builder = scene.builder_on(scene.storage(), transport);
             let error = builder.start().await.expect_err(&url);
             for text in [debug, error.to_string(), format!("{error:?}")] {
                 assert!(!text.contains(SECRET), "{text}");

@@ -245,12 +245,12 @@ async fn a_late_renewal_in_memory_names_the_handler() {
     let log = Log::default();
     let (tell, mut told) = mpsc::channel(16);
     let builder = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(MemoryStorage::new())
         .transport(MemoryTransport::new())
         .configure(|options| options.lease = LEASE)
         .subscribe("waits", async |_: u32| std::future::pending::<()>().await)
-        .subscribe_with(Subscribe::to("work").group("blocks"), move |number: u32| {
+        .subscribe(Subscribe::to("work").group("blocks"), move |number: u32| {
             let tell = tell.clone();
             async move {
                 tell.send(number).await.unwrap();

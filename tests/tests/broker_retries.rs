@@ -37,11 +37,11 @@ async fn of_two_groups_only_the_failing_one_sees_the_retry() {
         let policy = broker_retry(scene, "failing", &[SHORT, SHORT]);
         let builder = scene
             .builder()
-            .subscribe_with(Subscribe::to("call").group("fine"), move |attempt: Attempt| {
+            .subscribe(Subscribe::to("call").group("fine"), move |attempt: Attempt| {
                 let fine = fine.clone();
                 async move { fine.send(("fine", attempt.0)).await }
             })
-            .subscribe_with(Subscribe::to("call").group("failing").retry(policy), move |attempt: Attempt| {
+            .subscribe(Subscribe::to("call").group("failing").retry(policy), move |attempt: Attempt| {
                 let failing = failing.clone();
                 async move {
                     failing.send(("failing", attempt.0)).await.unwrap();
@@ -100,18 +100,17 @@ async fn a_retry_that_the_broker_loses_comes_from_the_database() {
     scene(async |scene| {
         let (tell, mut told) = mpsc::channel(16);
         let policy = broker_retry(scene, "main", &[SHORT]);
-        let builder =
-            scene.builder().configure(|options| options.lease = Duration::from_secs(1)).subscribe_with(
-                Subscribe::to("call").retry(policy),
-                move |headers: CapHeaders, attempt: Attempt| {
-                    let tell = tell.clone();
-                    async move {
-                        let name = headers.get("cap-retry").map(str::to_owned);
-                        tell.send((attempt.0, name)).await.unwrap();
-                        if attempt.0 == 1 { Err("no") } else { Ok(()) }
-                    }
-                },
-            );
+        let builder = scene.builder().configure(|options| options.lease = Duration::from_secs(1)).subscribe(
+            Subscribe::to("call").retry(policy),
+            move |headers: CapHeaders, attempt: Attempt| {
+                let tell = tell.clone();
+                async move {
+                    let name = headers.get("cap-retry").map(str::to_owned);
+                    tell.send((attempt.0, name)).await.unwrap();
+                    if attempt.0 == 1 { Err("no") } else { Ok(()) }
+                }
+            },
+        );
         let cap = scene.start(builder).await;
         let foreign = scene.foreign().await;
         // Whatever is in the delay queue is taken out of it as long as the test runs.
@@ -147,7 +146,7 @@ async fn nothing_is_asked_of_the_database_while_messages_wait_at_the_broker() {
         let (tell, mut told) = mpsc::channel(MESSAGES);
         let policy = broker_retry(scene, "main", &[WAIT]);
         let subscribe = Subscribe::to("call").retry(policy).concurrency(64);
-        let builder = scene.builder_on(storage, scene.transport_at(&amqp_url())).subscribe_with(
+        let builder = scene.builder_on(storage, scene.transport_at(&amqp_url())).subscribe(
             subscribe,
             move |attempt: Attempt| {
                 let tell = tell.clone();
@@ -197,11 +196,11 @@ async fn a_message_delayed_at_the_broker_reaches_every_group() {
         let (one, two) = (tell.clone(), tell);
         let builder = scene
             .builder()
-            .subscribe_with(Subscribe::to("later.#").group("one"), move |topic: Topic| {
+            .subscribe(Subscribe::to("later.#").group("one"), move |topic: Topic| {
                 let one = one.clone();
                 async move { one.send(("one", topic.to_string())).await }
             })
-            .subscribe_with(Subscribe::to("later.today").group("two"), move |topic: Topic| {
+            .subscribe(Subscribe::to("later.today").group("two"), move |topic: Topic| {
                 let two = two.clone();
                 async move { two.send(("two", topic.to_string())).await }
             });

@@ -92,7 +92,7 @@ async fn a_received_body_is_copied_by_the_driver_alone() {
 async fn a_published_body_is_copied_by_the_driver_alone() {
     let _turn = TURN.lock().await;
     scene(async |scene| {
-        let cap = scene.start(scene.builder().publish_only()).await;
+        let cap = scene.start(scene.builder()).await;
         let foreign = scene.foreign().await;
         // Nobody consumes it: what comes back from the broker would count.
         foreign.small_queue("large", 1).await;

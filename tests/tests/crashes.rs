@@ -64,7 +64,7 @@ async fn is_parked(dies_in: &'static str, dies_by: &'static str) {
         while first.line().await.unwrap() != "ready" {}
         first.end().await;
         scene.note_queues(GROUPS);
-        let publisher = scene.start(queues.publish_only()).await;
+        let publisher = scene.start(queues).await;
         let jobs = (0..=GOOD).map(|number| match number {
             100 => json!({"number": number, "dies_in": dies_in, "dies_by": dies_by}),
             _ => json!({"number": number}),

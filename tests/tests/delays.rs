@@ -36,7 +36,7 @@ async fn a_delayed_message_is_not_early_and_holds_no_other_up() {
 async fn a_delay_outlives_the_process_that_asked_for_it() {
     scene(async |scene| {
         let (tell, mut told) = mpsc::channel(8);
-        let first = scene.start(scene.builder().publish_only()).await;
+        let first = scene.start(scene.builder()).await;
         let start = Instant::now();
         let delay = Duration::from_millis(1500);
         first.publish("report", &1).delay(delay).await.unwrap();

@@ -99,7 +99,7 @@ async fn a_bus_with_names_outside_the_encoding_does_not_start() {
         let name = "\u{437}\u{430}\u{43a}\u{430}\u{437}";
         let group = Subscribe::to("order").group(name);
         for builder in
-            [builder().subscribe_with(group, async |_: u32| ()), builder().subscribe(name, async |_: u32| ())]
+            [builder().subscribe(group, async |_: u32| ()), builder().subscribe(name, async |_: u32| ())]
         {
             let error = builder.start().await.unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("encoding of the database"), "{error}");

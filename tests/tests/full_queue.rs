@@ -95,7 +95,7 @@ async fn own_group_of_a_full_topic_is_named() {
 #[tokio::test]
 async fn messages_to_a_full_quorum_queue_wait() {
     scene(async |scene| {
-        let cap = scene.start(scene.builder().publish_only()).await;
+        let cap = scene.start(scene.builder()).await;
         let foreign = scene.foreign().await;
         let queue = scene.queue("full");
         scene.note_queues(["full"]);
@@ -184,7 +184,7 @@ async fn a_retry_at_a_full_delay_queue_is_kept_by_the_storage() {
         let subscribe = Subscribe::to("call").retry(RetryPolicy::broker([DELAY])).concurrency(32);
         // What waits at the broker becomes due one lease late, which this test would not see.
         let builder = scene.builder().configure(|options| options.lease = LEASE);
-        let builder = builder.subscribe_with(subscribe, move |number: u32, attempt: Attempt| {
+        let builder = builder.subscribe(subscribe, move |number: u32, attempt: Attempt| {
             let tell = tell.clone();
             async move {
                 tell.send((number, attempt.0)).await.unwrap();

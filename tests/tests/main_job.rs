@@ -16,7 +16,7 @@ async fn an_order_is_placed_and_the_answer_comes_to_the_callback() {
         let (tell, mut told) = mpsc::channel(8);
         let builder = scene
             .builder()
-            .subscribe_with(
+            .subscribe(
                 Subscribe::to("place.order.qty.deducted").group("stock"),
                 async |command: DeductQty| {
                     Reply(QtyDeducted { order_id: command.order_id, is_success: true })
@@ -111,7 +111,7 @@ async fn wildcards_and_groups() {
             [("order.*", "a"), ("order.#", "a"), ("order.paid", "a"), ("#.paid", "b"), ("*.*.*", "b")]
         {
             let tell = tell.clone();
-            builder = builder.subscribe_with(Subscribe::to(pattern).group(group), move |topic: Topic| {
+            builder = builder.subscribe(Subscribe::to(pattern).group(group), move |topic: Topic| {
                 let tell = tell.clone();
                 async move { tell.send(format!("{group} {pattern} {}", &*topic)).await }
             });
@@ -197,7 +197,6 @@ async fn a_message_that_no_queue_wants() {
         assert_eq!((row.status, row.reason), (Status::Succeeded, Some(Reason::Unrouted)));
         let strict = scene
             .builder()
-            .publish_only()
             .configure(|options| {
                 options.unrouted = Unrouted::Fail;
                 options.publish_retry = RetryPolicy::never();

@@ -26,13 +26,11 @@ async fn a_second_delivery_is_recognised_in_each_group() {
         let mut builder = scene.builder();
         for group in ["a", "b"] {
             let tell = tell.clone();
-            builder = builder.subscribe_with(
-                Subscribe::to("work").group(group),
-                move |number: u32, id: MessageId| {
+            builder =
+                builder.subscribe(Subscribe::to("work").group(group), move |number: u32, id: MessageId| {
                     let tell = tell.clone();
                     async move { tell.send((group, number, id.to_string())).await }
-                },
-            );
+                });
         }
         scene.start(builder).await;
         let foreign = scene.foreign().await;
@@ -137,7 +135,6 @@ async fn what_a_node_could_not_send_another_sends() {
         let nowhere = scene.transport_at("amqp://guest:guest@127.0.0.1:9");
         let stranded = scene
             .builder_on(scene.storage(), nowhere)
-            .publish_only()
             .configure(|options| options.lease = Duration::from_secs(1))
             .start()
             .await

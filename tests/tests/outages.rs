@@ -48,7 +48,7 @@ async fn a_dead_letter_queue_that_is_not_there_yet_holds_up_nothing() {
     scene(async |scene| {
         let (builder, mut told) = hearing(scene.builder());
         let dead = scene.queue("dead");
-        let builder = builder.subscribe_with(Subscribe::to("#").queue(&dead), async || ());
+        let builder = builder.subscribe(Subscribe::to("#").queue(&dead), async || ());
         let cap = scene.start(builder).await;
         cap.publish("work", &1).await.unwrap();
         assert_eq!(heard(&mut told).await, 1);
@@ -139,7 +139,7 @@ async fn publishing_without_a_database_ends_with_an_error() {
     scene(async |scene: &Scene| {
         let network = Proxy::start_down(&database_url()).await;
         let storage = Postgres::connect_lazy(&network.url(&database_url())).unwrap().schema(scene.name());
-        let builder = scene.builder_on(storage, scene.transport()).publish_only().configure(|options| {
+        let builder = scene.builder_on(storage, scene.transport()).configure(|options| {
             options.start_timeout = Duration::from_millis(100);
             options.publish_timeout = Duration::from_millis(100);
         });

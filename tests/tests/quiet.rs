@@ -22,7 +22,7 @@ async fn clean_starts_and_shutdowns_log_nothing_above_info() {
                 async move { tell.send(number).await.unwrap() }
             });
             let cap =
-                builder.subscribe_with(Subscribe::to("more").group("other"), async |_: u32| ()).start().await;
+                builder.subscribe(Subscribe::to("more").group("other"), async |_: u32| ()).start().await;
             let cap = cap.unwrap();
             scene.note(&cap).await;
             // Every second one is idle until its end.
@@ -46,7 +46,7 @@ async fn so_it_is_on_sqlite() {
         let folder = std::env::temp_dir().join(format!("{}-quiet", scene.name()));
         std::fs::create_dir(&folder).unwrap();
         for round in 0..8_u32 {
-            let builder = Cap::builder().linked_handlers(false).configure(|options| {
+            let builder = Cap::builder().handlers(Handlers::none()).configure(|options| {
                 options.group_prefix = Some(scene.name().to_owned());
                 "main".clone_into(&mut options.default_group);
             });

@@ -36,10 +36,10 @@ async fn an_exchange_of_another_type_fails_the_start() {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let kind = ExchangeKind::Direct;
         channel.exchange_declare(scene.name().into(), kind, durable, FieldTable::default()).await.unwrap();
-        fails_to_start(scene.builder().publish_only(), "another type").await;
+        fails_to_start(scene.builder(), "another type").await;
         fails_to_start(scene.builder().subscribe("work", async |_: u32| ()), "another type").await;
         channel.exchange_delete(scene.name().into(), ExchangeDeleteOptions::default()).await.unwrap();
-        scene.start(scene.builder().publish_only()).await;
+        scene.start(scene.builder()).await;
     })
     .await;
 }

@@ -141,7 +141,7 @@ async fn panics_and_time_outs_are_failures_like_others() {
                 let fail = fail.clone();
                 async move { fail.send(failure).await.unwrap() }
             })
-            .subscribe_with(Subscribe::to("work").timeout(SHORT), move |kind: String| {
+            .subscribe(Subscribe::to("work").timeout(SHORT), move |kind: String| {
                 let tell = tell.clone();
                 async move {
                     match kind.as_str() {

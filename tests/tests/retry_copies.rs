@@ -27,7 +27,7 @@ async fn two_groups(scene: &Scene, pause: Duration) -> (Cap, Heard) {
         scene.waits_at_broker(group, pause);
         let tell = tell.clone();
         let subscribe = Subscribe::to("call").group(group).retry(RetryPolicy::broker([pause]));
-        builder = builder.subscribe_with(subscribe, move |attempt: Attempt, body: RawBody| {
+        builder = builder.subscribe(subscribe, move |attempt: Attempt, body: RawBody| {
             let tell = tell.clone();
             async move {
                 tell.send((group, attempt.0, body.0.to_vec())).await.unwrap();
@@ -35,7 +35,7 @@ async fn two_groups(scene: &Scene, pause: Duration) -> (Cap, Heard) {
             }
         });
     }
-    let builder = builder.subscribe_with(Subscribe::to("good").group("a"), move |body: RawBody| {
+    let builder = builder.subscribe(Subscribe::to("good").group("a"), move |body: RawBody| {
         let tell = tell.clone();
         async move { tell.send(("good", 1, body.0.to_vec())).await.unwrap() }
     });

@@ -119,7 +119,7 @@ impl<'a> CheckContext<'a> {
             return Ok(());
         }
         let name = ShortTypeName(type_name::<T>());
-        Err(format!("is a method of {name}, but no instance was given: call .subscriber(..) with one"))
+        Err(format!("is a method of {name}, but no instance was given: call .state(..) with one"))
     }
 
     /// Checks that the bus's storage is of this type, for an argument that needs it.

@@ -14,8 +14,7 @@ use super::launch::{Queues, Started, spawn};
 use crate::consume::{Inbox, IncomingHook};
 use crate::error::StartError;
 use crate::handlers::{
-    ErasedHandler, Group, HandlerFn, Layer, Registration, Subscribe, Subscription, build_groups,
-    count_by_package,
+    ErasedHandler, Group, HandlerFn, Handlers, Layer, Registration, Subscribe, build_groups, count_by_package,
 };
 use crate::message::{Headers, IdGenerator};
 use crate::monitor::Monitor;
@@ -42,10 +41,8 @@ pub struct CapBuilder {
     transport: Option<Arc<dyn DynTransport>>,
     states: States,
     layers: Vec<Arc<dyn Layer>>,
-    registrations: Vec<Registration>,
-    linked: bool,
-    publish_only: bool,
-    expected: Vec<String>,
+    pub(super) registrations: Vec<Registration>,
+    pub(super) handlers: Handlers,
     hook: IncomingHook,
     classify: Option<Classify>,
     on_failed: Option<OnFailed>,
@@ -67,9 +64,7 @@ impl CapBuilder {
             states: States::default(),
             layers: Vec::new(),
             registrations: Vec::new(),
-            linked: true,
-            publish_only: false,
-            expected: Vec::new(),
+            handlers: Handlers::default(),
             hook: IncomingHook::default(),
             classify: None,
             on_failed: None,
@@ -108,7 +103,8 @@ impl CapBuilder {
         self
     }
 
-    /// Shares a value with handlers that take [`State<T>`](crate::State). There can be one value of each type.
+    /// Shares a value with handlers that take [`State<T>`](crate::State), or an instance with its methods that are handlers
+    /// (`#[cap_subscriber]`). There can be one value of each type.
     pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
         self.shared_state(Arc::new(value))
     }
@@ -119,56 +115,42 @@ impl CapBuilder {
         self
     }
 
-    /// Sets the instance whose methods are handlers (`#[cap_subscriber]`).
-    pub fn subscriber<T: Send + Sync + 'static>(self, instance: T) -> Self {
-        self.state(instance)
-    }
-
     /// Wraps all handlers in a layer; the layer added first is the outermost.
     pub fn layer(mut self, layer: impl Layer) -> Self {
         self.layers.push(Arc::new(layer));
         self
     }
 
-    /// Subscribes a function or closure, without macros.
-    pub fn subscribe<A: 'static, H: HandlerFn<A>>(self, topic: impl Into<String>, handler: H) -> Self {
-        self.subscribe_with(Subscribe::to(topic), handler)
+    /// Sets which annotated handlers (`#[cap_subscribe]`, `#[cap_subscriber]`) are subscribed: all that are linked into the
+    /// program, which is the default, only those of a list, or none; see [`Handlers`]. Called again, it replaces what it set
+    /// before. Handlers given to [`subscribe`](Self::subscribe) are added to them.
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// // A service that only publishes.
+    /// let builder = Cap::builder().handlers(Handlers::none());
+    /// ```
+    pub fn handlers(mut self, handlers: Handlers) -> Self {
+        self.handlers = handlers;
+        self
     }
 
-    /// Subscribes a function or closure with options, without macros.
-    pub fn subscribe_with<A: 'static, H: HandlerFn<A>>(mut self, subscribe: Subscribe, handler: H) -> Self {
+    /// Subscribes a function or closure, without macros: to a topic or pattern, or with more settings as a [`Subscribe`].
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// let builder = Cap::builder()
+    ///     .subscribe("order.paid", async |order: u64| println!("order {order} is paid"))
+    ///     .subscribe(Subscribe::to("order.#").group("audit"), async |topic: Topic| println!("{}", &*topic));
+    /// ```
+    pub fn subscribe<A: 'static, H: HandlerFn<A>>(
+        mut self,
+        subscribe: impl Into<Subscribe>,
+        handler: H,
+    ) -> Self {
         let function = std::any::type_name::<H>();
-        self.registrations.push(Registration::from_builder(
-            subscribe,
-            function,
-            ErasedHandler::shared(handler),
-        ));
-        self
-    }
-
-    /// Subscribes annotated handlers by name: `.subscriptions(on_order::SUBSCRIPTIONS)`. For programs without registration
-    /// at link time, together with [`linked_handlers(false)`](Self::linked_handlers).
-    pub fn subscriptions(mut self, subscriptions: &[Subscription]) -> Self {
-        self.registrations.extend(subscriptions.iter().map(Registration::from_subscription));
-        self
-    }
-
-    /// Sets whether all annotated handlers that are linked into the program are subscribed. Default: true.
-    pub fn linked_handlers(mut self, linked: bool) -> Self {
-        self.linked = linked;
-        self
-    }
-
-    /// Makes this a service that only publishes: it starts without handlers and ignores those that are linked.
-    pub fn publish_only(mut self) -> Self {
-        self.publish_only = true;
-        self
-    }
-
-    /// Sets topics that must have a handler, or the bus does not start. This detects crates of handlers that are not linked.
-    /// Topics are given without the prefix, as in a subscription.
-    pub fn expect_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.expected.extend(topics.into_iter().map(Into::into));
+        let handler = ErasedHandler::shared(handler);
+        self.registrations.push(Registration::from_builder(subscribe.into(), function, handler));
         self
     }
 
@@ -264,22 +246,21 @@ impl CapBuilder {
 
     fn groups(&mut self, storage: &dyn DynStorage) -> Result<Vec<Arc<Group>>, StartError> {
         let mut registrations = std::mem::take(&mut self.registrations);
-        if self.linked && !self.publish_only {
-            registrations.extend(Registration::linked());
-        }
+        registrations.extend(self.handlers.registrations());
         let context =
             CheckContext::new(&self.states, StorageView { name: storage.name(), any: storage.as_any() });
-        if registrations.is_empty() && !self.publish_only {
+        if registrations.is_empty() && !self.handlers.allows_none() {
             let problem = "no handler was found. A crate that no code refers to is not linked: add \
                            cap_core::link_handlers!(that_crate); to the program. If the service only publishes, call \
-                           .publish_only()";
+                           .handlers(Handlers::none())";
             return Err(StartError::Subscriptions(vec![problem.to_owned()]));
         }
         tracing::info!(handlers = count_by_package(&registrations), "found");
         let groups =
             build_groups(registrations, &self.options, &context).map_err(StartError::Subscriptions)?;
         let missing: Vec<String> = self
-            .expected
+            .handlers
+            .expected()
             .iter()
             .filter(|topic| {
                 let topic = self.options.full_topic(topic);

@@ -3,6 +3,7 @@
 mod builder;
 mod cap;
 mod failure;
+mod former_names;
 mod launch;
 
 pub use builder::CapBuilder;

@@ -21,7 +21,7 @@ pub struct HandlerPointers {
 }
 
 /// One `#[cap_subscribe]`: a topic, a handler, and the options of the attribute. The macro generates it as a constant; see
-/// [`CapBuilder::subscriptions`](crate::CapBuilder::subscriptions).
+/// [`Handlers::listed`](crate::Handlers::listed).
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     /// The topic or pattern, without the bus's prefix. The partial topic of a method already includes its type's prefix.

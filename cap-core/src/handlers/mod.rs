@@ -1,6 +1,7 @@
 //! Handlers: how they are declared and registered, how they get their arguments, how they run, and what they return.
 
 mod activity;
+mod annotated_handlers;
 mod cap_headers;
 mod function;
 mod handler;
@@ -16,6 +17,7 @@ mod subscription_settings;
 mod tower;
 
 pub(crate) use activity::{Activity, busy, clear_blocked};
+pub use annotated_handlers::Handlers;
 pub use cap_adapter::{Attempt, BoxFuture, Cancelled, Completion, Enlisted, FromDelivery, RawBody, Topic};
 pub use cap_adapter::{CheckContext, Classify, Delivery, HandlerError, HandlerErrorKind, State, States};
 pub use cap_headers::CapHeaders;

@@ -168,9 +168,8 @@ fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Regis
     let Registration { function, package, .. } = first;
     if *function == second.function && package == &second.package && *package != BUILDER {
         return format!(
-            "{function} subscribes to {topic:?} in the group {group:?} twice: handlers that are linked into the program \
-             register themselves, so call .subscriptions({function}::SUBSCRIPTIONS) only together with \
-             .linked_handlers(false), and only once"
+            "{function} subscribes to {topic:?} in the group {group:?} twice: list it once in \
+             .handlers(Handlers::listed([..])), or not at all if linked handlers register themselves"
         );
     }
     format!(

@@ -16,7 +16,7 @@ use crate::runtime::circuit::CircuitBreaker;
 ///
 /// let builder = Cap::builder()
 ///     .subscribe("order.paid", async |order: u64| println!("order {order} is paid"))
-///     .subscribe_with(Subscribe::to("order.#").group("audit").concurrency(4), async |topic: Topic| {
+///     .subscribe(Subscribe::to("order.#").group("audit").concurrency(4), async |topic: Topic| {
 ///         println!("something happened: {}", &*topic);
 ///     });
 /// ```
@@ -114,5 +114,23 @@ impl Subscribe {
     pub fn order_by(mut self, header: impl Into<String>) -> Self {
         self.settings.order_by = Some(header.into());
         self
+    }
+}
+
+impl From<&str> for Subscribe {
+    fn from(topic: &str) -> Self {
+        Self::to(topic)
+    }
+}
+
+impl From<String> for Subscribe {
+    fn from(topic: String) -> Self {
+        Self::to(topic)
+    }
+}
+
+impl From<&String> for Subscribe {
+    fn from(topic: &String) -> Self {
+        Self::to(topic)
     }
 }

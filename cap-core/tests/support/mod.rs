@@ -20,7 +20,7 @@ pub fn alone() -> CapBuilder {
 /// A bus on a store and a broker that others share.
 pub fn on(storage: &MemoryStorage, transport: &MemoryTransport) -> CapBuilder {
     Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(storage.clone())
         .transport(transport.clone())
         .configure(|options| options.default_group = "test".into())

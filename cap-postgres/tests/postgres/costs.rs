@@ -31,7 +31,7 @@ async fn plans(connection: &mut PgConnection) -> Vec<(i64, i64)> {
 #[tokio::test]
 async fn insert_is_planned_five_times_on_a_plain_connection() {
     let database = Database::new().await;
-    let cap = database.bus().publish_only().start().await.unwrap();
+    let cap = database.bus().start().await.unwrap();
     let pool = one_connection().await;
     for number in 0..30 {
         let mut tx = pool.begin().await.unwrap();
@@ -58,7 +58,7 @@ async fn insert_is_planned_five_times_on_a_plain_connection() {
 #[tokio::test]
 async fn single_rows_know_duplicates_as_many_do() {
     let database = Database::new().await;
-    let cap = database.bus().publish_only().start().await.unwrap();
+    let cap = database.bus().start().await.unwrap();
     let mut connection = PgConnection::connect(&url()).await.unwrap();
     let first = cap.publish("number", &1).within(&mut connection).await.unwrap();
     for taken in [first.as_str(), "own"] {
@@ -102,7 +102,7 @@ async fn nothing_is_announced_within_transactions_of_the_application() {
         .bus()
         .storage(storage)
         .subscribe("chain", chain)
-        .subscribe_with(Subscribe::to("chain").group("count"), count);
+        .subscribe(Subscribe::to("chain").group("count"), count);
     let cap = cap.start().await.unwrap();
     let mut listener = PgListener::connect_with(&database.pool).await.unwrap();
     listener.listen(&channel).await.unwrap();
@@ -257,7 +257,7 @@ async fn handlers_need_no_right_to_call_functions() {
         ))
         .await;
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(Postgres::new(pool))
         .transport(MemoryTransport::new())
         .configure(|options| options.default_group = "test".into())

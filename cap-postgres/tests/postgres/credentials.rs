@@ -88,7 +88,7 @@ async fn provider_is_asked_at_each_connect() {
             }
         };
         let cap = Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(storage)
             .transport(MemoryTransport::new())
             .configure(|options| options.default_group = "books".into())

@@ -90,7 +90,7 @@ async fn work_resumes_on_the_new_primary_without_a_restart() {
     sqlx::raw_sql("CREATE TABLE ledger (number bigint)").execute(&pool).await.unwrap();
     let (done, mut seen) = mpsc::unbounded_channel();
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(Postgres::new(pool.clone()))
         .transport(MemoryTransport::new())
         .configure(|options| {
@@ -98,7 +98,7 @@ async fn work_resumes_on_the_new_primary_without_a_restart() {
             options.publish_timeout = Duration::from_secs(2);
         })
         .shared_state(Arc::new(done))
-        .subscribe_with(Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_millis(100), 50)), book)
+        .subscribe(Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_millis(100), 50)), book)
         .start()
         .await
         .unwrap();

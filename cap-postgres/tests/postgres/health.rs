@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cap_core::memory::MemoryTransport;
-use cap_core::{Cap, CapOptions};
+use cap_core::{Cap, CapOptions, Handlers};
 use sqlx::Connection as _;
 use tokio::time::timeout;
 
@@ -38,7 +38,7 @@ async fn a_slow_count_is_unknown_and_the_storage_stays_up() {
         .options(options)
         .storage(database.storage.clone())
         .transport(MemoryTransport::new())
-        .publish_only()
+        .handlers(Handlers::none())
         .start()
         .await
         .unwrap();

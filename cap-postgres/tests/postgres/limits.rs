@@ -93,11 +93,11 @@ async fn transaction_that_idles_too_long_is_a_failed_attempt() {
     }
     let database = Database::new().await;
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(database.storage.clone())
         .transport(MemoryTransport::new())
         .configure(|options| options.default_group = "books".into())
-        .subscribe_with(Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_secs(600), 50)), idle)
+        .subscribe(Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_secs(600), 50)), idle)
         .start()
         .await
         .unwrap();
@@ -117,17 +117,14 @@ async fn handler_keeps_its_attempts_and_its_error_over_an_outage() {
         async move { if n == 0 { Err("own error") } else { Ok(()) } }
     };
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(database.storage.clone())
         .transport(MemoryTransport::new())
         .configure(|options| {
             options.default_group = "books".into();
             options.group_concurrency = 4;
         })
-        .subscribe_with(
-            Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_secs(600), 50)),
-            handler,
-        )
+        .subscribe(Subscribe::to("book").retry(RetryPolicy::fixed(Duration::from_secs(600), 50)), handler)
         .start()
         .await
         .unwrap();

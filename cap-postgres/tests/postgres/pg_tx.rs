@@ -80,7 +80,7 @@ impl Scene {
             async {}
         };
         let book_it = Subscribe::to("book").group("ledger").timeout(Duration::from_secs(1));
-        let builder = database.bus().shared_state(Arc::clone(&ledger)).subscribe_with(book_it, book);
+        let builder = database.bus().shared_state(Arc::clone(&ledger)).subscribe(book_it, book);
         let builder = change(builder.subscribe("told", hear));
         let cap = builder.start().await.unwrap();
         Self { ledger, kept, told, cap, database }
@@ -247,7 +247,7 @@ async fn unavailable_database_counts_no_attempt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bus_on_another_storage_does_not_start() {
     let error = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(MemoryStorage::new())
         .transport(MemoryTransport::new())
         .subscribe("a", |_: PgTx| async {})

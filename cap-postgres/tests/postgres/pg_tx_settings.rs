@@ -42,7 +42,7 @@ async fn database(settings: &[(&str, &str)]) -> Database {
 
 async fn start(database: &Database) -> Cap {
     let once = Subscribe::to("work").retry(RetryPolicy::never()).timeout(Duration::from_secs(10));
-    database.bus().state(database.pool.clone()).subscribe_with(once, work).start().await.unwrap()
+    database.bus().state(database.pool.clone()).subscribe(once, work).start().await.unwrap()
 }
 
 async fn found(cap: &Cap, id: &str, is_it: impl Fn(&Row) -> bool) -> Row {
@@ -124,7 +124,7 @@ async fn settings_of_the_handler_do_not_hinder_completion() {
 async fn a_wait_for_a_connection_costs_no_attempt() {
     let database = database(&[]).await;
     let brief = Subscribe::to("work").retry(RetryPolicy::never()).timeout(Duration::from_secs(1));
-    let bus = database.bus().state(database.pool.clone()).subscribe_with(brief, work);
+    let bus = database.bus().state(database.pool.clone()).subscribe(brief, work);
     let cap = bus.start().await.unwrap();
     let mut used = Vec::new();
     for _ in 0..4 {

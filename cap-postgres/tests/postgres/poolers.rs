@@ -41,7 +41,7 @@ async fn start(
     let (done, handled) = mpsc::unbounded_channel();
     let insert = database.sql("INSERT INTO {s}.ledger VALUES ($1)").0;
     let builder =
-        Cap::builder().linked_handlers(false).storage(storage.clone()).transport(MemoryTransport::new());
+        Cap::builder().handlers(Handlers::none()).storage(storage.clone()).transport(MemoryTransport::new());
     let builder = builder.state(Table { insert, done }).subscribe("book", book);
     let builder = builder.configure(|options| {
         options.default_group = "books".into();

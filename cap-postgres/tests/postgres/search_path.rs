@@ -265,7 +265,7 @@ async fn nothing_of_others_runs_in_the_applications_transactions() {
         async {}
     };
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(hostile.storage())
         .transport(MemoryTransport::new())
         .configure(|options| options.default_group = "test".into())

@@ -82,7 +82,7 @@ async fn only_a_server_that_is_who_it_says_is_connected_to() {
     let in_plain = PgPool::connect(&server.url("127.0.0.1", "disable")).await.unwrap();
     for storage in [storage(&verified), storage(&server.url("127.0.0.1", "disable")).direct(&verified)] {
         storage.check().unwrap();
-        let builder = Cap::builder().publish_only().storage(storage);
+        let builder = Cap::builder().handlers(Handlers::none()).storage(storage);
         let cap = builder.transport(cap_core::memory::MemoryTransport::new()).start().await.unwrap();
         cap.health().await;
         let ours: Vec<(String, bool)> = sqlx::query_as(

@@ -15,7 +15,7 @@ impl Database {
     /// A bus on this schema and a broker in memory.
     pub(crate) fn bus(&self) -> CapBuilder {
         Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(self.storage.clone())
             .transport(MemoryTransport::new())
             .configure(|options| {
@@ -258,8 +258,7 @@ async fn taken_id_is_refused_and_the_transaction_goes_on() {
 async fn transaction_of_another_storage_is_refused() {
     let database = Database::new().await;
     let cap = Cap::builder()
-        .linked_handlers(false)
-        .publish_only()
+        .handlers(Handlers::none())
         .storage(MemoryStorage::new())
         .transport(MemoryTransport::new())
         .start()
@@ -276,7 +275,7 @@ async fn transaction_of_another_storage_is_refused() {
 async fn dropped_begin_leaves_no_transaction_behind() {
     let database = Database::new().await;
     database.execute("CREATE TABLE {s}.orders (id bigint)").await;
-    let cap = database.bus().publish_only().start().await.unwrap();
+    let cap = database.bus().start().await.unwrap();
     let one = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
     let pool = one.connect(&url()).await.unwrap();
     // Polled once, which sends the BEGIN, and dropped, as a rule before the answer is here.

@@ -155,7 +155,7 @@ mod owners {
             async {}
         };
         let cap = Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(storage(&ours).schema_owner(&dba))
             .transport(MemoryTransport::new())
             .configure(|options| options.default_group = "test".into())
@@ -195,7 +195,7 @@ mod owners {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let (fail, mut failed) = tokio::sync::mpsc::unbounded_channel();
         let cap = Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(storage(&pool("shop")).schema_owner(&name("owner")))
             .transport(MemoryTransport::new())
             .configure(|options| {

@@ -110,14 +110,14 @@ async fn book(number: i64, mut tx: SqliteTx) -> Result<(), sqlx::Error> {
 
 fn bus(storage: Sqlite) -> cap_core::CapBuilder {
     Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(storage)
         .transport(MemoryTransport::new())
         .configure(|options| {
             options.default_group = "ledger".into();
             options.lease = Duration::from_secs(1);
         })
-        .subscribe_with(Subscribe::to("book").concurrency(4), book)
+        .subscribe(Subscribe::to("book").concurrency(4), book)
 }
 
 fn to_be_booked(id: i64) -> NewIncoming {

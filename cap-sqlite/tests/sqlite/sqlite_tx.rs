@@ -114,7 +114,7 @@ impl Scene {
             async {}
         };
         let book_it = Subscribe::to("book").group("ledger").concurrency(8).timeout(Duration::from_secs(1));
-        let builder = database.bus().shared_state(Arc::clone(&ledger)).subscribe_with(book_it, book);
+        let builder = database.bus().shared_state(Arc::clone(&ledger)).subscribe(book_it, book);
         let cap = builder.subscribe("told", hear).start().await.unwrap();
         Self { ledger, kept, told, cap, database }
     }
@@ -268,7 +268,7 @@ async fn a_bus_that_is_dropped_in_the_middle_leaves_nothing_half_done() {
     let cap = database
         .bus()
         .shared_state(ledger)
-        .subscribe_with(Subscribe::to("book").group("ledger"), book)
+        .subscribe(Subscribe::to("book").group("ledger"), book)
         .subscribe("told", hear)
         .start()
         .await
@@ -320,7 +320,7 @@ async fn a_wait_for_the_write_lock_costs_no_attempt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bus_on_another_storage_does_not_start() {
     let error = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(MemoryStorage::new())
         .transport(MemoryTransport::new())
         .subscribe("a", |_: SqliteTx| async {})

@@ -13,7 +13,7 @@ impl Database {
     /// A bus on this file and a broker in memory.
     pub(crate) fn bus(&self) -> CapBuilder {
         Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(self.storage.clone())
             .transport(MemoryTransport::new())
             .configure(|options| {
@@ -282,8 +282,7 @@ async fn taken_id_is_refused_and_the_transaction_goes_on() {
 async fn transaction_of_another_storage_is_refused() {
     let database = Database::new().await;
     let cap = Cap::builder()
-        .linked_handlers(false)
-        .publish_only()
+        .handlers(Handlers::none())
         .storage(MemoryStorage::new())
         .transport(MemoryTransport::new())
         .start()

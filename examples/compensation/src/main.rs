@@ -196,8 +196,7 @@ async fn node(name: &str, place: &Place, offices: &Offices, told: &mpsc::Sender<
         })
         .storage(Postgres::new(place.pool.clone()).schema(&place.cap_schema))
         .transport(RabbitMq::new(&place.broker).exchange(place::EXCHANGE))
-        .linked_handlers(false)
-        .subscriptions(send_invoice::SUBSCRIPTIONS)
+        .handlers(Handlers::listed([send_invoice::SUBSCRIPTIONS]))
         .state(offices.clone())
         .on_failed(move |failure| {
             let told = told.clone();

@@ -219,9 +219,8 @@ async fn stock_service(pool: &PgPool, broker: &str, told: mpsc::Sender<Failure>)
     let cap = Cap::builder()
         .storage(Postgres::new(pool.clone()).schema("stock_service_cap"))
         .transport(RabbitMq::new(broker).exchange("cap.example.orders"))
-        // Two services in one program: each names its handlers. A service of its own needs neither line.
-        .linked_handlers(false)
-        .subscriptions(deduct::SUBSCRIPTIONS)
+        // Two services in one program: each lists its handlers. A service of its own does not need this line.
+        .handlers(Handlers::listed([deduct::SUBSCRIPTIONS]))
         .state(Shelf::default())
         .on_failed(move |failure| {
             let told = told.clone();
@@ -239,8 +238,7 @@ async fn order_service(pool: &PgPool, broker: &str, marked: watch::Sender<usize>
     let cap = Cap::builder()
         .storage(Postgres::new(pool.clone()).schema("order_service_cap"))
         .transport(RabbitMq::new(broker).exchange("cap.example.orders"))
-        .linked_handlers(false)
-        .subscriptions(mark_status::SUBSCRIPTIONS)
+        .handlers(Handlers::listed([mark_status::SUBSCRIPTIONS]))
         .state(Marked(marked))
         .start()
         .await?;

@@ -32,7 +32,7 @@ pub(crate) fn builder(settings: &Settings, pool: PgPool, notes: &Notes) -> CapBu
     let storage = Postgres::new(pool).schema(&settings.scene);
     let transport = RabbitMq::new(&settings.amqp).exchange(&settings.scene);
     let builder = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(storage)
         .transport(transport)
         .state(Desk::new(settings, notes.clone()))
@@ -43,7 +43,7 @@ pub(crate) fn builder(settings: &Settings, pool: PgPool, notes: &Notes) -> CapBu
         async move { tell(&notes, &failure) }
     });
     if !settings.handles {
-        return builder.publish_only();
+        return builder;
     }
     // One group's retries wait at the broker, the other's in the store.
     let pauses = vec![
@@ -52,10 +52,10 @@ pub(crate) fn builder(settings: &Settings, pool: PgPool, notes: &Notes) -> CapBu
     ];
     let at_broker = RetryPolicy::broker(pauses);
     builder
-        .subscribe_with(Subscribe::to(WORK).group(ONCE).concurrency(3).retry(at_broker), once)
-        .subscribe_with(Subscribe::to(WORK).group(PLAIN).concurrency(4), plain)
-        .subscribe_with(Subscribe::to(ANSWER).group(FOLLOW), follow)
-        .subscribe_with(Subscribe::to(ECHO).group(FOLLOW), follow)
+        .subscribe(Subscribe::to(WORK).group(ONCE).concurrency(3).retry(at_broker), once)
+        .subscribe(Subscribe::to(WORK).group(PLAIN).concurrency(4), plain)
+        .subscribe(Subscribe::to(ANSWER).group(FOLLOW), follow)
+        .subscribe(Subscribe::to(ECHO).group(FOLLOW), follow)
 }
 
 fn configure(options: &mut CapOptions, settings: &Settings) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cap_core::{Cap, ShutdownError};
+use cap_core::{Cap, Handlers, ShutdownError};
 use cap_ledger::Event;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -85,7 +85,7 @@ impl Fleet {
         self.place(place).life = Some(Arc::clone(&life));
         let mut rng = self.world.rng();
         let builder = Cap::builder()
-            .linked_handlers(false)
+            .handlers(Handlers::none())
             .storage(SimStorage(Arc::clone(&life)))
             .transport(SimTransport(Arc::clone(&life)))
             .configure(|options| {

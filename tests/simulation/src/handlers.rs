@@ -26,28 +26,28 @@ pub(crate) fn subscribe(builder: CapBuilder, life: &Arc<Life>) -> CapBuilder {
     let (plain, once, keyed) = (Arc::clone(life), Arc::clone(life), Arc::clone(life));
     let (answers, children, told) = (Arc::clone(life), Arc::clone(life), Arc::clone(life));
     builder
-        .subscribe_with(
+        .subscribe(
             Subscribe::to(JOBS).group(PLAIN).concurrency(3).timeout(TIMEOUT),
             move |n: u64, delivery: Delivery, publisher: Publisher, stop: Cancelled| {
                 handle(Arc::clone(&plain), PLAIN, n, delivery, publisher, stop, None)
             },
         )
-        .subscribe_with(
+        .subscribe(
             Subscribe::to(JOBS).group(ONCE).concurrency(2).retry(retry_at_broker()),
             move |n: u64, delivery: Delivery, publisher: Publisher, stop: Cancelled, tx: SimTx| {
                 handle(Arc::clone(&once), ONCE, n, delivery, publisher, stop, Some(tx))
             },
         )
-        .subscribe_with(
+        .subscribe(
             Subscribe::to(JOBS).group(KEYED).concurrency(3).order_by(KEY),
             move |n: u64, delivery: Delivery, publisher: Publisher, stop: Cancelled| {
                 handle(Arc::clone(&keyed), KEYED, n, delivery, publisher, stop, None)
             },
         )
-        .subscribe_with(Subscribe::to(ANSWERS).group("answers"), move |answer: Answer, id: MessageId| {
+        .subscribe(Subscribe::to(ANSWERS).group("answers"), move |answer: Answer, id: MessageId| {
             follow_up(Arc::clone(&answers), "answer", answer, id)
         })
-        .subscribe_with(Subscribe::to(CHILDREN).group("children"), move |child: Answer, id: MessageId| {
+        .subscribe(Subscribe::to(CHILDREN).group("children"), move |child: Answer, id: MessageId| {
             follow_up(Arc::clone(&children), "child", child, id)
         })
         .on_failed(move |failure| tell(Arc::clone(&told), failure))

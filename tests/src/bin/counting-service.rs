@@ -27,7 +27,7 @@ async fn main() {
     let scene = setting("COUNTING_SCENE");
     let pool = sqlx::PgPool::connect(&setting("COUNTING_DATABASE")).await.unwrap();
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(Postgres::new(pool).schema(&scene))
         .transport(RabbitMq::new(setting("COUNTING_AMQP")).exchange(&scene))
         .configure(|options| {
@@ -35,7 +35,7 @@ async fn main() {
             options.receive_bytes = setting("COUNTING_BYTES").parse().unwrap();
             options.group_concurrency = 4;
         })
-        .subscribe_with(Subscribe::to("large").group("large"), async |RawBody(body): RawBody| {
+        .subscribe(Subscribe::to("large").group("large"), async |RawBody(body): RawBody| {
             // What has come behind it is in memory, too.
             tokio::time::sleep(Duration::from_millis(50)).await;
             println!("handled {} {}", body.len(), peak());

@@ -34,7 +34,7 @@ async fn main() {
     let scene = setting("CRASH_SCENE");
     let pool = sqlx::PgPool::connect(&setting("CRASH_DATABASE")).await.unwrap();
     let cap = Cap::builder()
-        .linked_handlers(false)
+        .handlers(Handlers::none())
         .storage(Postgres::new(pool).schema(&scene))
         .transport(RabbitMq::new(setting("CRASH_AMQP")).exchange(&scene))
         .configure(|options| {
@@ -46,9 +46,9 @@ async fn main() {
         .on_failed(|failure| async move {
             say(&format!("failed {} {}", failure.reason.as_str(), failure.error));
         })
-        .subscribe_with(Subscribe::to("crash.work").group("plain"), plain)
-        .subscribe_with(Subscribe::to("crash.work").group("inside"), inside)
-        .subscribe_with(Subscribe::to("crash.work").group("calm"), calm)
+        .subscribe(Subscribe::to("crash.work").group("plain"), plain)
+        .subscribe(Subscribe::to("crash.work").group("inside"), inside)
+        .subscribe(Subscribe::to("crash.work").group("calm"), calm)
         .start()
         .await
         .unwrap();
