@@ -142,6 +142,7 @@ pub use message::{Headers, Message, MessageId};
 pub use operate::messages::Messages;
 #[allow(deprecated)]
 pub use operate::monitor::BusMonitor;
+pub use operate::operator::Operator;
 pub use publish::{Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};

@@ -17,6 +17,8 @@ use crate::message::MessageId;
 use crate::operate::messages::Messages;
 #[allow(deprecated)]
 use crate::operate::monitor::BusMonitor;
+use crate::operate::operated_storage::OperatedStorage;
+use crate::operate::operator::Operator;
 use crate::operate::waiting_counts::StorageProbe;
 use crate::publish::{Outbox, PendingCommit, Publish, PublishAll, Target};
 use crate::runtime::engine::Engine;
@@ -179,7 +181,14 @@ impl Cap {
 
     /// The stored messages, for an operator: find and inspect them, fix, re-run or delete them.
     pub fn messages(&self) -> Messages {
-        Messages::new(Arc::clone(self.engine()))
+        self.operator().messages()
+    }
+
+    /// The operator's API of this bus as a handle of its own, for what needs no bus, such as a dashboard. It keeps the storage
+    /// open, but not the bus running.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        Operator::new(OperatedStorage::of(self.engine()))
     }
 
     /// The former API for stored messages, which covers all versions and does not record who acts.

@@ -1,13 +1,12 @@
 //! Selecting stored messages for an operator, and reading them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::operated_storage::OperatedStorage;
 use super::pages::Pages;
 use crate::error::StorageError;
 use crate::monitor::{Count, FailedAttempt, Query, Row};
-use crate::runtime::engine::Engine;
 use crate::storage::{Reason, Side, Status};
 
 /// The most messages that a list returns, bodies included, without [`Messages::limit`].
@@ -59,7 +58,7 @@ const DEFAULT_LIST_LIMIT: usize = 100;
 #[derive(Clone)]
 #[must_use = "a selection does nothing by itself; call .list(), .rerun_all() or the like"]
 pub struct Messages {
-    pub(super) engine: Arc<Engine>,
+    pub(super) storage: OperatedStorage,
     pub(super) query: Query,
     pub(super) limit: Option<usize>,
     pub(super) by: String,
@@ -67,9 +66,9 @@ pub struct Messages {
 
 /// Filters.
 impl Messages {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        let query = Query::new(Side::Inbox).version(&*engine.storage.owner.version);
-        Self { engine, query, limit: None, by: "somebody".to_owned() }
+    pub(crate) fn new(storage: OperatedStorage) -> Self {
+        let query = Query::new(Side::Inbox).version(&*storage.version);
+        Self { storage, query, limit: None, by: "somebody".to_owned() }
     }
 
     /// Received messages: the inbox. The default.
@@ -177,7 +176,7 @@ impl Messages {
     }
 
     pub(super) fn pages(&self) -> Pages<'_> {
-        Pages::new(&self.engine.storage, self.query.clone(), self.limit)
+        Pages::new(&self.storage, self.query.clone(), self.limit)
     }
 }
 
@@ -187,7 +186,7 @@ impl Messages {
     /// The messages that match, newest first, with their bodies, up to the limit. All of them are in memory together.
     pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
         let query = self.query.clone().limit(self.limit.unwrap_or(DEFAULT_LIST_LIMIT));
-        self.engine.storage.list(&query).await
+        self.storage.list(&query).await
     }
 
     /// How many messages match, up to the limit. Reads the row id of each.
@@ -202,18 +201,18 @@ impl Messages {
 
     /// The message with this row id.
     pub async fn get(&self, id: i64) -> Result<Option<Row>, StorageError> {
-        self.engine.storage.get(self.query.side, id).await
+        self.storage.get(self.query.side, id).await
     }
 
     /// All rows with this message id: at most one in the outbox, or one for each group in the inbox.
     pub async fn find(&self, message_id: &str) -> Result<Vec<Row>, StorageError> {
-        self.engine.storage.find(self.query.side, message_id).await
+        self.storage.find(self.query.side, message_id).await
     }
 
     /// The failed attempts of the message with this row id, first to last, each with its node, its error and when the next
     /// one was due.
     pub async fn attempts(&self, id: i64) -> Result<Vec<FailedAttempt>, StorageError> {
-        self.engine.storage.attempts(self.query.side, id).await
+        self.storage.attempts(self.query.side, id).await
     }
 
     /// The former name of [`attempts`](Self::attempts).
@@ -226,7 +225,7 @@ impl Messages {
     /// exact: every row is counted, which takes seconds if there are millions. [`Cap::health`](crate::Cap::health) counts at a fixed cost.
     /// Messages that succeeded at the first attempt, and those that were cancelled, are not counted.
     pub async fn counts(&self) -> Result<Vec<Count>, StorageError> {
-        self.engine.storage.counts().await
+        self.storage.counts().await
     }
 }
 

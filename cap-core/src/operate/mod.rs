@@ -4,6 +4,8 @@
 pub(crate) mod failure_callback;
 pub(crate) mod messages;
 pub(crate) mod monitor;
+pub(crate) mod operated_storage;
+pub(crate) mod operator;
 mod pages;
 mod rerun_and_delete;
 pub(crate) mod waiting_counts;

@@ -1,21 +1,21 @@
 //! The row ids of a selection, page by page, so that acting on millions of messages takes no memory for them.
 
+use super::operated_storage::OperatedStorage;
 use crate::error::StorageError;
 use crate::monitor::Query;
-use crate::runtime::storage_client::StorageClient;
 
 /// How many row ids are read in one call to the storage, and passed to one call of an action.
 const PAGE_SIZE: usize = 500;
 
 /// The row ids of all messages that match, newest first, up to a limit.
 pub(super) struct Pages<'a> {
-    storage: &'a StorageClient,
+    storage: &'a OperatedStorage,
     query: Query,
     left: usize,
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(storage: &'a StorageClient, query: Query, limit: Option<usize>) -> Self {
+    pub(super) fn new(storage: &'a OperatedStorage, query: Query, limit: Option<usize>) -> Self {
         Self { storage, query, left: limit.unwrap_or(usize::MAX) }
     }
 

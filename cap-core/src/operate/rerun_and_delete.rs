@@ -9,7 +9,7 @@ use super::messages::Messages;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::monitor::{Among, Change};
 use crate::publish::payload::serialize;
-use crate::storage::Status;
+use crate::storage::{Side, Status};
 
 /// Actions.
 #[allow(clippy::missing_errors_doc, reason = "the type says how all of them fail")]
@@ -67,7 +67,7 @@ impl Messages {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let done = self.engine.storage.delete(self.query.side, ids, self.among()).await?;
+        let done = self.storage.delete(self.query.side, ids, self.among()).await?;
         self.log("deleted it", &done);
         Ok(done)
     }
@@ -86,6 +86,17 @@ impl Messages {
         Ok(count)
     }
 
+    /// Cancels delayed messages of the outbox that are not due yet, as [`Cap::cancel`](crate::Cap::cancel) does. Returns
+    /// the row ids of the cancelled messages. A selection of received messages has none that are delayed.
+    pub async fn cancel(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
+        if ids.is_empty() || self.query.side == Side::Inbox {
+            return Ok(Vec::new());
+        }
+        let done = self.storage.cancel(ids, self.storage.keep_cancelled).await?;
+        self.log("cancelled it", &done);
+        Ok(done)
+    }
+
     async fn rerun_with(
         &self,
         ids: &[i64],
@@ -98,10 +109,10 @@ impl Messages {
         let when = humantime::format_rfc3339_seconds(SystemTime::now());
         let change = Change { audit: Some(format!("{when} {} {what}", self.by)), body };
         let side = self.query.side;
-        let done = self.engine.storage.rerun(side, ids, self.among(), &change).await?;
+        let done = self.storage.rerun(side, ids, self.among(), &change).await?;
         self.log(what, &done);
         if !done.is_empty() {
-            self.engine.storage.wake(side);
+            self.storage.wake.wake(side);
         }
         Ok(done)
     }
@@ -114,7 +125,7 @@ impl Messages {
     /// Returns an error if no filter narrows the selection.
     fn check_narrowed(&self, done: &str) -> Result<(), StorageError> {
         let query = &self.query;
-        let own = &*self.engine.storage.owner.version;
+        let own = &*self.storage.version;
         let is_narrowed = query.status.is_some()
             || query.reason.is_some()
             || query.topic.is_some()
@@ -134,7 +145,7 @@ impl Messages {
     }
 
     fn refused(&self, text: String) -> StorageError {
-        StorageError::new(StorageErrorKind::Refused, self.engine.storage.name(), text)
+        StorageError::new(StorageErrorKind::Refused, self.storage.name(), text)
     }
 
     /// Logs what an operator did.

@@ -1,0 +1,86 @@
+//! The operator's API over a storage alone, and beside a bus.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::Operator;
+use cap_core::message::{Headers, Message};
+use cap_core::monitor::Monitor as _;
+use cap_core::prelude::*;
+use cap_core::storage::{
+    Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Side, Status, Storage as _, WriteBatch,
+};
+use support::on;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn message(id: &str) -> Arc<Message> {
+    let headers: Headers = [("cap-msg-id", id), ("cap-msg-name", "call")].into_iter().collect();
+    Arc::new(Message::new(headers, "1"))
+}
+
+/// A storage with a parked message in row 1 and a delayed one in row 2.
+async fn filled(version: &str) -> MemoryStorage {
+    let storage = MemoryStorage::new();
+    let entry =
+        Entry::Parked { reason: Reason::Permanent, error: "no".to_owned(), keep: HOUR, notify: false };
+    let (group, identity) = ("test.v1".into(), Identity::default());
+    let batch = WriteBatch {
+        incoming: vec![NewIncoming { id: 1, group, message: message("m1"), entry, identity }],
+        outgoing: vec![NewOutgoing { id: 2, message: message("m2"), delay: Some(HOUR), held: false }],
+        ..WriteBatch::default()
+    };
+    let owner = Owner { node: "gone".into(), version: version.into(), lease: HOUR };
+    storage.write(&owner, &batch).await.unwrap();
+    storage
+}
+
+#[tokio::test]
+async fn alone_it_reads_and_acts_without_handling() {
+    let storage = filled("v1").await;
+    let operator = Operator::open(storage.clone()).await.unwrap();
+    let parked = operator.messages().parked().by("alice");
+    assert_eq!(parked.list().await.unwrap().len(), 1);
+    assert_eq!(parked.rerun(&[1]).await.unwrap(), [1]);
+    let row = storage.get(Side::Inbox, 1).await.unwrap().unwrap();
+    assert_eq!((row.status, row.owner), (Status::Scheduled, None), "nobody has claimed it");
+    assert!(row.message.headers.get("cap-audit").unwrap().contains("alice re-ran it"));
+    assert_eq!(operator.storage_name(), "memory");
+    let waiting = operator.waiting().await.unwrap().unwrap();
+    assert_eq!(waiting.counts.len(), 2, "{waiting:?}");
+}
+
+#[tokio::test]
+async fn what_it_makes_due_a_bus_handles() {
+    let storage = filled("v1").await;
+    let (log, mut seen) = support::log();
+    let handler = move |attempt: Attempt| {
+        log.note(attempt);
+        async {}
+    };
+    let bus = on(&storage, &MemoryTransport::new()).subscribe("call", handler);
+    let cap = bus.start().await.unwrap();
+    assert_eq!(cap.operator().messages().parked().rerun(&[1]).await.unwrap(), [1]);
+    seen.next().await;
+    cap.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn cancel_applies_to_delayed_messages_of_the_outbox() {
+    let storage = filled("v1").await;
+    let operator = Operator::open(storage.clone()).await.unwrap().keep_cancelled(HOUR);
+    assert!(operator.messages().received().cancel(&[1, 2]).await.unwrap().is_empty());
+    assert_eq!(operator.messages().published().cancel(&[1, 2]).await.unwrap(), [2]);
+    let row = storage.get(Side::Outbox, 2).await.unwrap().unwrap();
+    assert_eq!((row.status, row.reason), (Status::Failed, Some(Reason::Cancelled)));
+}
+
+#[tokio::test]
+async fn selections_start_with_its_version() {
+    let operator = Operator::open(filled("v2").await).await.unwrap();
+    assert_eq!(operator.messages().list().await.unwrap().len(), 0);
+    assert_eq!(operator.version("v2").messages().list().await.unwrap().len(), 1);
+}
