@@ -23,6 +23,9 @@ use crate::runtime::health::Tracker;
 use crate::storage::{Lease, NewIncoming, RowOutcome, Side, Stored};
 use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 
+/// The part of the room for waiting messages that has to be free before more are received, as a divisor.
+const LEAST_PART: usize = 4;
+
 /// Consumes for one group until intake stops. `connected` receives the first success or failure.
 pub(crate) async fn run_consumer(
     task: GroupInbox,
@@ -149,16 +152,22 @@ impl GroupInbox {
         if !self.holds_what_it_stores() {
             return consumer.receive_within(limit, BATCH_BYTES).await;
         }
-        let free = match self.channels.intake.capacity() {
-            0 => {
-                let room = self.channels.intake.reserve().await;
-                drop(room);
-                1
-            }
-            free => free,
-        };
+        let free = self.room().await;
         let bytes = self.channels.budget.opens().await;
         consumer.receive_within(free.min(limit), bytes.min(BATCH_BYTES)).await
+    }
+
+    /// Waits until there is room for more than a few messages, and returns for how many. If handlers are slower than the
+    /// broker, each that ends would otherwise make room for one message, which would be stored and acknowledged by itself;
+    /// meanwhile enough messages wait in memory. Cancel safe: it reserves nothing.
+    async fn room(&self) -> usize {
+        let intake = &self.channels.intake;
+        let enough = (intake.max_capacity() / LEAST_PART).max(1);
+        if intake.capacity() < enough {
+            // An error means that the group's task is gone, which the caller notices by itself.
+            drop(intake.reserve_many(enough).await);
+        }
+        intake.capacity().max(enough)
     }
 
     /// Stores a batch, acknowledges it, and passes it on. Returns how many deliveries had to be left unacknowledged.
