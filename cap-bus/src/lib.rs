@@ -11,6 +11,7 @@
 //! | `postgres` | PostgreSQL as the storage: `cap_bus::postgres`, with `Postgres`, `PgTx` and `begin` |
 //! | `sqlite` | SQLite as the storage: `cap_bus::sqlite`, with `Sqlite`, `SqliteTx` and `begin` |
 //! | `rabbitmq` | RabbitMQ as the transport: `cap_bus::rabbitmq`, with `RabbitMq` |
+//! | `dashboard` | pages for operators as an axum router: `cap_bus::dashboard`, with `Dashboard` |
 //! | `tower` | `TowerLayer`, which wraps handlers in tower's layers |
 //!
 //! Without a feature there is the [embedded pair](memory): a storage and a transport inside the process.
@@ -89,6 +90,8 @@
 //! that the message is handled, and everything that it publishes commit together or not at all.
 
 pub use cap_core::*;
+#[cfg(feature = "dashboard")]
+pub use cap_dashboard as dashboard;
 #[doc(inline)]
 pub use cap_macros::{cap_subscribe_bus as cap_subscribe, cap_subscriber_bus as cap_subscriber};
 #[cfg(feature = "postgres")]

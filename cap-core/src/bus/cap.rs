@@ -219,6 +219,12 @@ impl Cap {
         self.engine().storage.as_any()
     }
 
+    /// The display name of the broker's transport, such as `RabbitMQ`.
+    #[must_use]
+    pub fn broker_name(&self) -> &'static str {
+        self.engine().broker.name()
+    }
+
     /// Creates the collection in which an adapter's transaction keeps the messages that are dispatched after its commit.
     /// For adapters.
     #[must_use]

@@ -12,6 +12,7 @@ const CRATES: &[&str] = &[
     "cap-bus",
     "cap-conformance",
     "cap-core",
+    "cap-dashboard",
     "cap-memory",
     "cap-postgres",
     "cap-rabbitmq",

@@ -1,0 +1,13 @@
+//! The JSON API: paths and shapes of .NET CAP, and our own under `/v1`.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::request::Problem;
+use crate::web::App;
+
+/// The routes below `/api`.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new().fallback(async || Problem::NotFound)
+}

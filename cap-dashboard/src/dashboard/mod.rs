@@ -1,0 +1,9 @@
+//! The dashboard as an application builds and mounts it.
+
+mod builder;
+mod health;
+mod router;
+mod serve;
+
+pub use builder::Dashboard;
+pub use serve::ServeError;

@@ -1,0 +1,11 @@
+//! What all routes share: who asks, in which language, and what a handler may take.
+
+mod app;
+mod context;
+mod extract;
+mod response_headers;
+
+pub(crate) use app::{App, Settings};
+pub(crate) use context::{Context, LANGUAGE_COOKIE, THEME_COOKIE, Theme, establish};
+pub(crate) use extract::{ActForm, AnyForm, Reader};
+pub(crate) use response_headers::protect;

@@ -1,0 +1,17 @@
+//! The dashboard over HTTP: who is let in, what is shown, what is done, and what abuse comes to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+mod access;
+mod acts;
+mod bad_input;
+mod editing;
+mod escaping;
+mod login;
+mod masks;
+mod streams;
+mod support;
