@@ -4,6 +4,10 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// The dashboard.
+#[doc = include_str!("../../docs/dashboard.md")]
+pub struct DashboardPage;
+
 /// Beside .NET CAP.
 #[doc = include_str!("../../docs/dotnet.md")]
 pub struct Dotnet;

@@ -189,6 +189,12 @@ impl Messages {
         self.storage.list(&query).await
     }
 
+    /// The row ids of the messages that match, newest first, up to the limit. No body is read.
+    pub async fn ids(&self) -> Result<Vec<i64>, StorageError> {
+        let query = self.query.clone().limit(self.limit.unwrap_or(DEFAULT_LIST_LIMIT));
+        self.storage.list_ids(&query).await
+    }
+
     /// How many messages match, up to the limit. Reads the row id of each.
     pub async fn count(&self) -> Result<u64, StorageError> {
         let mut pages = self.pages();

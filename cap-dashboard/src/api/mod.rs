@@ -1,5 +1,8 @@
 //! The JSON API: paths and shapes of .NET CAP, and our own under `/v1`.
 
+mod cap;
+mod v1;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,5 +12,9 @@ use crate::web::App;
 
 /// The routes below `/api`.
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().fallback(async || Problem::NotFound)
+    Router::new()
+        .merge(cap::routes())
+        .nest("/v1", v1::routes())
+        .fallback(async || Problem::NotFound)
+        .method_not_allowed_fallback(async || Problem::WrongMethod)
 }

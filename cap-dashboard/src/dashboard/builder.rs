@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::router::router;
 use crate::data::{AuditLog, Data};
-use crate::live::LiveReader;
+use crate::live::{History, LiveReader};
 use crate::payload::Masks;
 use crate::security::{Auth, Ended, LoginLimit};
 use crate::setup_error::SetupError;
@@ -114,6 +114,7 @@ impl Dashboard {
         let app = App {
             live: LiveReader::new(self.data.clone()),
             data: self.data,
+            history: History::default(),
             audit: AuditLog::default(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             masks: self.masks,

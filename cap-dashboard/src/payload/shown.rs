@@ -1,5 +1,6 @@
 //! A stored message as a user may see it.
 
+use cap_core::message::{Headers, Message};
 use cap_core::monitor::Row;
 
 use super::json_text::is_json;
@@ -40,6 +41,21 @@ impl Shown {
         let (body, is_masked) = body(row, masks, unmasked);
         let error = row.last_error.as_deref().map(|error| Self::error(error, masks, unmasked).to_owned());
         Self { headers: headers.collect(), body, error, is_masked }
+    }
+
+    /// The message as CAP's column `Content` has it, with masks.
+    pub(crate) fn content(&self) -> String {
+        let mut headers = Headers::new();
+        for (name, value) in &self.headers {
+            headers.set(name.clone(), value.clone());
+        }
+        let body = match &self.body {
+            Body::Empty => Vec::new(),
+            Body::Json(text) | Body::Text(text) => text.clone().into_bytes(),
+            Body::Binary(bytes) => bytes.clone(),
+            Body::Hidden => format!("\"{MASK}\"").into_bytes(),
+        };
+        Message::new(headers, body).content()
     }
 
     /// An error text as a user may see it.

@@ -7,5 +7,5 @@ mod words;
 
 pub(crate) use language::Language;
 pub(crate) use numbers::{Amount, bytes, grouped, short};
-pub(crate) use times::{Stamp, iso};
+pub(crate) use times::{Stamp, cap_time, iso};
 pub(crate) use words::Text;

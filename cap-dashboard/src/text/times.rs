@@ -10,6 +10,8 @@ use super::words::Text;
 
 const READABLE: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]");
+const SECONDS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
 const PRECISE: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]");
 
@@ -50,6 +52,13 @@ pub(crate) fn iso(time: SystemTime) -> String {
     format!("{}Z", formatted(time, PRECISE))
 }
 
+/// A time as CAP's API has it: without an offset, and without zeros at the end of the fraction.
+pub(crate) fn cap_time(time: SystemTime) -> String {
+    let fraction = formatted(time, PRECISE);
+    let trimmed = fraction.trim_end_matches('0').trim_end_matches('.');
+    if trimmed.contains('.') { trimmed.to_owned() } else { formatted(time, SECONDS) }
+}
+
 fn formatted(time: SystemTime, format: &[BorrowedFormatItem<'_>]) -> String {
     OffsetDateTime::from(time).format(format).unwrap_or_default()
 }
@@ -60,6 +69,14 @@ mod tests {
 
     use super::super::words::ENGLISH;
     use super::*;
+
+    #[test]
+    fn times_of_cap_have_no_needless_zeros() {
+        let at = |nanos| cap_time(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos));
+        assert_eq!(at(0), "1970-01-01T00:00:00");
+        assert_eq!(at(724_940_000), "1970-01-01T00:00:00.72494");
+        assert_eq!(at(10_000_000_000), "1970-01-01T00:00:10");
+    }
 
     #[test]
     fn relative_times_have_one_unit() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::data::{AuditLog, Data};
-use crate::live::LiveReader;
+use crate::live::{History, LiveReader};
 use crate::payload::Masks;
 use crate::security::{Auth, Ended, LoginLimit, SigningKey};
 
@@ -14,6 +14,7 @@ use crate::security::{Auth, Ended, LoginLimit, SigningKey};
 pub(crate) struct App {
     pub(crate) data: Data,
     pub(crate) live: LiveReader,
+    pub(crate) history: History,
     pub(crate) audit: AuditLog,
     /// The places for streams of events.
     pub(crate) streams: Arc<Semaphore>,

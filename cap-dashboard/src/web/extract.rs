@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use cap_core::Messages;
+use serde::de::DeserializeOwned;
 
 use super::app::App;
 use super::context::Context;
@@ -39,6 +40,13 @@ pub(crate) struct Reader {
 pub(crate) struct ActForm {
     pub(crate) reader: Reader,
     pub(crate) form: Params,
+}
+
+/// A JSON body that asks to change something, sent by a visitor who may act.
+#[derive(Debug)]
+pub(crate) struct ActJson<T> {
+    pub(crate) reader: Reader,
+    pub(crate) body: T,
 }
 
 /// A form from somebody who need not be known, such as one who logs in. It comes from our own site.
@@ -167,6 +175,21 @@ impl FromRequest<Arc<App>> for ActForm {
         let form = form(Request::from_parts(parts, body), app.settings.edit_limit).await?;
         check_token(app, &visitor, &headers, form.get(CSRF_FIELD))?;
         Ok(Self { reader, form })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for ActJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let (parts, rest) = request.into_parts();
+        let (reader, visitor) = Reader::acting(&parts, app)?;
+        check_token(app, &visitor, &parts.headers, None)?;
+        let bytes =
+            body(Request::from_parts(parts, rest), LARGEST_BODY + 2 * app.settings.edit_limit).await?;
+        let body =
+            serde_json::from_slice(&bytes).map_err(|error| Problem::bad(format!("invalid body: {error}")))?;
+        Ok(Self { reader, body })
     }
 }
 

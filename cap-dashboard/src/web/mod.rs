@@ -7,5 +7,5 @@ mod response_headers;
 
 pub(crate) use app::{App, Settings};
 pub(crate) use context::{Context, LANGUAGE_COOKIE, THEME_COOKIE, Theme, establish};
-pub(crate) use extract::{ActForm, AnyForm, Reader};
+pub(crate) use extract::{ActForm, ActJson, AnyForm, Reader};
 pub(crate) use response_headers::protect;

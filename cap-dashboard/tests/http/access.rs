@@ -6,6 +6,7 @@ use cap_core::memory::MemoryStorage;
 use cap_dashboard::{AccessToken, Auth, Dashboard, Rights, SetupError, SigningKey, User};
 use reqwest::StatusCode;
 
+use crate::store::Store;
 use crate::support::{ACTOR, FormOf as _, READER, auth, key, location, serve, site, site_with};
 
 /// Every page that shows something.
@@ -125,14 +126,13 @@ async fn an_own_layer_lets_in_whom_it_names() {
     for (user, expected) in
         [(Some(User::new("ida", Rights::read())), StatusCode::OK), (None, StatusCode::UNAUTHORIZED)]
     {
-        let storage = MemoryStorage::new();
-        let operator = Operator::open(storage.clone()).await.unwrap();
-        let router = Dashboard::new(operator).router(Auth::own_layer(key())).unwrap();
+        let store = Store::memory();
+        let router = Dashboard::new(store.operator().await).router(Auth::own_layer(key())).unwrap();
         let router = match user {
             Some(user) => router.layer(Extension(user)),
             None => router,
         };
-        let site = serve(Router::new().nest("/cap", router), storage).await;
+        let site = serve(Router::new().nest("/cap", router), store).await;
         assert_eq!(site.get("/parked").send().await.unwrap().status(), expected);
     }
 }

@@ -9,9 +9,12 @@
 mod access;
 mod acts;
 mod bad_input;
+mod cap_api;
 mod editing;
 mod escaping;
 mod login;
 mod masks;
+mod own_api;
+mod store;
 mod streams;
 mod support;

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cap_core::Operator;
-use cap_core::memory::MemoryStorage;
 use cap_core::message::{Headers, Message};
-use cap_core::monitor::{Monitor as _, Row};
-use cap_core::storage::{
-    Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Side, Storage as _, WriteBatch,
-};
+use cap_core::monitor::Row;
+use cap_core::storage::{Entry, Identity, NewIncoming, NewOutgoing, Owner, Reason, Side, WriteBatch};
 use cap_dashboard::{AccessToken, Auth, Dashboard, Rights, SigningKey};
 use reqwest::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::net::TcpListener;
+
+use crate::store::Store;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// What the users of [`auth`] prove themselves with.
@@ -29,7 +27,7 @@ pub(crate) const UNMASKER: &str = "the-secret-of-unmasker";
 pub(crate) struct Site {
     pub(crate) url: String,
     pub(crate) client: Client,
-    pub(crate) storage: MemoryStorage,
+    pub(crate) store: Store,
 }
 
 /// A browser that is logged in.
@@ -58,19 +56,21 @@ pub(crate) async fn site() -> Site {
 }
 
 pub(crate) async fn site_with(auth: Auth, set: impl FnOnce(Dashboard) -> Dashboard) -> Site {
-    let storage = MemoryStorage::new();
-    let operator = Operator::open(storage.clone()).await.unwrap();
-    let router = set(Dashboard::new(operator)).router(auth).unwrap();
-    serve(Router::new().nest("/cap", router), storage).await
+    site_on(Store::memory(), auth, set).await
 }
 
-pub(crate) async fn serve(router: Router, storage: MemoryStorage) -> Site {
+pub(crate) async fn site_on(store: Store, auth: Auth, set: impl FnOnce(Dashboard) -> Dashboard) -> Site {
+    let router = set(Dashboard::new(store.operator().await)).router(auth).unwrap();
+    serve(Router::new().nest("/cap", router), store).await
+}
+
+pub(crate) async fn serve(router: Router, store: Store) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://127.0.0.1:{}/cap", listener.local_addr().unwrap().port());
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
-    Site { url, client, storage }
+    Site { url, client, store }
 }
 
 /// A message of the inbox that has failed for good.
@@ -99,7 +99,7 @@ pub(crate) fn message(id: i64, topic: &str, body: impl Into<Vec<u8>>) -> Arc<Mes
 impl Site {
     pub(crate) async fn put(&self, batch: WriteBatch) {
         let owner = Owner { node: "gone".into(), version: "v1".into(), lease: HOUR };
-        self.storage.write(&owner, &batch).await.unwrap();
+        self.store.write(&owner, &batch).await;
     }
 
     pub(crate) async fn park(&self, incoming: impl IntoIterator<Item = NewIncoming>) {
@@ -114,7 +114,7 @@ impl Site {
     }
 
     pub(crate) async fn row(&self, side: Side, id: i64) -> Option<Row> {
-        self.storage.get(side, id).await.unwrap()
+        self.store.get(side, id).await
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
