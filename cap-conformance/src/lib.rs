@@ -183,6 +183,7 @@ macro_rules! storage_suite {
             rerun [
                 a_rerun_may_change_the_message,
                 a_change_may_be_of_one_kind,
+                both_sides_forget_what_their_leases_hold,
                 audit_lines_gather_up_to_a_bound,
                 a_change_leaves_work_alone,
                 ten_thousand_rows_are_changed_at_once,

@@ -5,11 +5,13 @@ use cap_adapter::message::headers::names;
 use std::collections::BTreeMap;
 
 use cap_adapter::monitor::{Among, Change, Monitor};
-use cap_adapter::storage::{Retention, Side, Status, Storage};
+use cap_adapter::storage::{Lease, Retention, Side, Status, Storage, WriteBatch};
 use futures_util::future::join_all;
 
 use super::StorageFixture;
-use super::node::{LONG, NOTHING, Node, SIDES, failed, first_lease, ids, message, retry, succeeded};
+use super::node::{
+    LONG, NOTHING, Node, SIDES, failed, first_lease, ids, message, retry, row_completion, succeeded,
+};
 
 fn audit(line: impl Into<String>) -> Change {
     Change { audit: Some(line.into()), body: None }
@@ -39,6 +41,42 @@ pub async fn a_rerun_may_change_the_message<F: StorageFixture>(fixture: &F) {
             assert_eq!(found.len(), 1, "it is found by its message id as before");
         }
         assert_eq!(a.row(side, 3).await.message, message("m3", "order.created"), "nobody spoke of this one");
+    }
+}
+
+/// Outcomes of both sides in one batch, as most are: each row that a lease holds is forgotten, but of one that was re-run the
+/// epoch stays, so that no lease is given twice.
+pub async fn both_sides_forget_what_their_leases_hold<F: StorageFixture>(fixture: &F) {
+    let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
+    for side in SIDES {
+        a.insert(side, [1, 2, 3], true).await;
+        assert!(a.complete(side, first_lease(1), failed(false)).await);
+        assert_eq!(b.rerun(side, &[1]).await, [1]);
+        assert_eq!(ids(&a.claim_in_time(side, 1).await), [1]);
+    }
+    let row = a.row(Side::Inbox, 1).await;
+    let rerun = Lease { id: 1, epoch: 2 };
+    let forgotten = |lease| row_completion(lease, succeeded(Retention::Forget));
+    // Out of order, one of a lease that is not the row's, one of a row that is not there.
+    let completed = || {
+        let leases = [first_lease(3), Lease { id: 2, epoch: 7 }, rerun, first_lease(9)];
+        leases.into_iter().map(forgotten).collect::<Vec<_>>()
+    };
+    let batch = || WriteBatch {
+        completed_outgoing: completed(),
+        completed_incoming: completed(),
+        ..WriteBatch::default()
+    };
+    let report = a.write(&batch()).await;
+    assert_eq!(report.completed_outgoing, [true, false, true, false], "{row:?}");
+    assert_eq!(report.completed_incoming, [true, false, true, false]);
+    let again = a.write(&batch()).await;
+    assert_eq!((again.completed_outgoing, again.completed_incoming), (vec![false; 4], vec![false; 4]));
+    for side in SIDES {
+        assert!(a.complete(side, first_lease(2), succeeded(Retention::Forget)).await, "that one was left");
+        assert_eq!(b.rerun(side, &[1]).await, [1]);
+        let claimed = a.claim_in_time(side, 1).await;
+        assert!(claimed[0].lease.epoch > rerun.epoch, "{claimed:?}");
     }
 }
 

@@ -79,6 +79,9 @@ fn completing(complete: &ByKind) -> Vec<SqlStr> {
 fn hot(statements: &Statements) -> Vec<SqlStr> {
     let Statements { write, find_messages, change_messages, .. } = statements;
     let mut all = vec![write.outgoing.many.clone(), write.incoming.insert.clone()];
+    let one = &write.outgoing.one;
+    all.extend([one.generated_id.clone(), one.own_id.clone(), write.incoming.one.statement.clone()]);
+    all.extend([write.forget_both.statement.clone()]);
     all.extend(completing(&write.completion.many));
     let sides = [
         &statements.claim_due.claim,
@@ -149,7 +152,7 @@ async fn our_connections_look_everything_up_in_indexes() {
             );
             bounded += 1;
         }
-        if text.as_str().contains("WITH inserted AS") {
+        if text.as_str().contains("FULL JOIN") {
             assert!(plan.contains("Hash Full Join"), "a loop over all pairs in\n{plan}");
         }
     }

@@ -12,6 +12,7 @@ use crate::database::error::Fault;
 use crate::database::writing::Writing;
 use crate::write::completion::{self, Completion};
 use crate::write::duplicate_delivery::DuplicateDelivery;
+use crate::write::forget_both::ForgetBoth;
 use crate::write::insert_incoming::InsertIncoming;
 use crate::write::insert_outgoing::{self, InsertOutgoing};
 use crate::write::repeated_batch::RepeatedBatch;
@@ -26,6 +27,7 @@ pub(crate) struct BatchWriter {
     pub(crate) incoming: InsertIncoming,
     pub(crate) duplicates: DuplicateDelivery,
     pub(crate) completion: Completion,
+    pub(crate) forget_both: ForgetBoth,
     pub(crate) repeated: RepeatedBatch,
 }
 
@@ -36,6 +38,7 @@ impl BatchWriter {
             incoming: InsertIncoming::prepare(templates),
             duplicates: DuplicateDelivery::prepare(templates),
             completion: Completion::prepare(templates),
+            forget_both: ForgetBoth::prepare(templates),
             repeated: RepeatedBatch::prepare(templates),
         }
     }
@@ -76,6 +79,11 @@ impl BatchWriter {
         batch: &WriteBatch,
         repeated: Option<&Repeated>,
     ) -> Result<WriteReport, Fault> {
+        if ForgetBoth::takes(batch) {
+            let (completed_outgoing, completed_incoming) =
+                self.forget_both.complete(connection, writing, batch).await?;
+            return Ok(WriteReport { completed_outgoing, completed_incoming, ..WriteReport::default() });
+        }
         if statements_for(batch) <= 1 {
             return self.apply(connection, writing, batch, repeated).await;
         }

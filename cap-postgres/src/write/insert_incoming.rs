@@ -12,6 +12,7 @@ use sqlx::{PgConnection, Row as _, SqlStr};
 use crate::database::driver_buffers::arguments;
 use crate::database::error::Fault;
 use crate::database::writing::Writing;
+use crate::write::insert_one_incoming::InsertOneIncoming;
 use crate::write::insert_outgoing::report;
 
 // With a time it is that of an earlier statement, whose rows these belong to.
@@ -42,11 +43,12 @@ SELECT coalesce(array_agg(id), '{}') AS ids, coalesce($18::timestamptz, statemen
 #[derive(Debug)]
 pub(crate) struct InsertIncoming {
     pub(crate) insert: SqlStr,
+    pub(crate) one: InsertOneIncoming,
 }
 
 impl InsertIncoming {
     pub(crate) fn prepare(templates: &Templates) -> Self {
-        Self { insert: templates.one(INSERT) }
+        Self { insert: templates.one(INSERT), one: InsertOneIncoming::prepare(templates) }
     }
 
     /// Inserts messages, and returns for each whether it is new; one whose id is taken counts as a duplicate. The rows have the
@@ -63,6 +65,11 @@ impl InsertIncoming {
         for new in rows {
             check_message(new.id, &new.message)?;
             check_group(new.id, &new.group)?;
+        }
+        if let ([new], None) = (rows, added)
+            && InsertOneIncoming::takes(new)
+        {
+            return self.one.insert(connection, writing, new).await;
         }
         let mut ordered = rows.to_vec();
         // All writers insert in the order of the unique key, so that no two wait for each other.
