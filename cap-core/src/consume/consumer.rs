@@ -4,6 +4,7 @@
 //! A delivery is acknowledged only after it is stored. If the broker or the storage is unavailable or needs operator
 //! action, or a queue is deleted, the task waits and starts consuming again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -236,18 +237,27 @@ impl GroupInbox {
         }
     }
 
-    /// Acknowledges deliveries, and only then passes the new ones on, so that a slow handler does not delay the
-    /// acknowledgement. If the acknowledgement fails, the redelivery is recognized as a duplicate.
+    /// Acknowledges deliveries and passes the new ones on: first those that there is room for, so that their handlers do not
+    /// wait for the acknowledgement, the others after it, so that it does not wait for handlers. If the acknowledgement fails,
+    /// the redelivery is recognized as a duplicate.
     pub(super) async fn acknowledge(
         &self,
         consumer: &mut dyn DynConsumer,
         tags: &[Tag],
         new: Vec<Received>,
     ) -> Result<(), TransportError> {
+        let mut waiting = VecDeque::from(new);
+        while let Some(received) = waiting.pop_front() {
+            if let Err(error) = self.channels.intake.try_send(received) {
+                // Once one has to wait, so do those behind it: the order stays.
+                waiting.push_front(error.into_inner());
+                break;
+            }
+        }
         point("acknowledge.before").await;
         let acknowledged = consumer.acknowledge(tags, Acknowledge::Accept).await;
         point("acknowledge.after").await;
-        for received in new {
+        for received in waiting {
             self.pass_on(received).await;
         }
         acknowledged

@@ -34,8 +34,23 @@ impl<T> Queue<T> {
             Some(first) => first,
             None => self.first(drain).await?,
         };
-        let mut total = size(&first);
         let mut batch = vec![first];
+        self.add_queued(&mut batch, items, bytes, size);
+        Some(batch)
+    }
+
+    /// Adds to a batch what has been queued meanwhile, within the same limits.
+    pub(crate) fn add_queued(
+        &mut self,
+        batch: &mut Vec<T>,
+        items: usize,
+        bytes: usize,
+        size: impl Fn(&T) -> usize,
+    ) {
+        let mut total: usize = batch.iter().map(&size).sum();
+        if self.next.is_some() {
+            return;
+        }
         while batch.len() < items
             && let Ok(item) = self.receiver.try_recv()
         {
@@ -46,7 +61,6 @@ impl<T> Queue<T> {
             }
             batch.push(item);
         }
-        Some(batch)
     }
 
     async fn first(&mut self, drain: &CancellationToken) -> Option<T> {

@@ -1,8 +1,10 @@
 //! The outcome writer: writes the outcomes of messages, batch by batch. Hardly any caller waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::outcome_batch::{Tried, refuse, takes_renewals, write_once};
 use super::outcome_queue::OutcomeItem;
@@ -13,6 +15,13 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::batch_queue::{BATCH_BYTES, Queue};
 use crate::runtime::engine::Engine;
 
+/// How long a few outcomes wait for others before they are written. Nobody waits for them, and while there is little to do
+/// their commit would only compete with that of the next step: the confirm of a message comes when its consumer stores it.
+const COMPANY: Duration = Duration::from_millis(1);
+
+/// How many outcomes are enough to be written at once.
+const ENOUGH: usize = 8;
+
 /// Writes outcomes until the queue is closed and empty, and every outcome that was set apart is written.
 pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receiver<OutcomeItem>) {
     let mut queue = Queue::from(queue);
@@ -21,12 +30,16 @@ pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receive
         item.row_completion.publishes.iter().map(|row| row.message.size()).sum::<usize>()
     };
     let mut aside = SetApart::new(limit);
+    let drain = engine.lifecycle.stop.writers.clone();
     loop {
         tokio::select! {
             // Dropping either arm loses nothing: `gather` takes items only when it completes, and `due` only waits. When
             // there is no room to set items apart no new ones are taken, so that the queue fills and all senders slow down.
-            items = queue.gather(&engine.lifecycle.stop.writers, limit, BATCH_BYTES, size), if aside.has_room() => {
-                let Some(items) = items else { break };
+            items = queue.gather(&drain, limit, BATCH_BYTES, size), if aside.has_room() => {
+                let Some(mut items) = items else { break };
+                if may_wait(&items) && drain.run_until_cancelled(sleep(COMPANY)).await.is_some() {
+                    queue.add_queued(&mut items, limit, BATCH_BYTES, size);
+                }
                 write_all(&engine, items, &mut aside).await;
             }
             () = aside.due(), if !aside.is_empty() => aside.retry(&engine).await,
@@ -39,6 +52,12 @@ pub(crate) async fn run_outcome_writer(engine: Arc<Engine>, queue: mpsc::Receive
         }
         aside.retry(&engine).await;
     }
+}
+
+/// Whether these outcomes may wait for others: they are few, no task waits until one is written, and none has messages to be
+/// sent afterwards.
+fn may_wait(items: &[OutcomeItem]) -> bool {
+    items.len() < ENOUGH && items.iter().all(|item| item.reply.is_none() && item.after_write.is_none())
 }
 
 /// Writes a batch, and retries it for as long as the storage is unavailable. If a batch keeps failing while the storage

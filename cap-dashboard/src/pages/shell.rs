@@ -55,8 +55,7 @@ impl Shell {
             user: None,
             may_act: false,
             can_log_out: false,
-            // A stranger learns nothing of what runs here.
-            production: app.settings.production.clone().filter(|_| context.visitor.is_ok()),
+            production: app.settings.production.clone(),
             storage: app.data.operator.storage_name(),
             broker: app.data.broker.clone(),
             version: env!("CARGO_PKG_VERSION"),

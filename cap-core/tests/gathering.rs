@@ -1,9 +1,10 @@
-//! Handlers that are slower than the broker: what waits for them is received in batches all the same.
+//! When the storage is written to: received messages and outcomes are gathered, where nobody waits for them.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod support;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cap_core::error::{StorageErrorKind, TransportError};
 use cap_core::memory::MemoryConsumer;
@@ -92,4 +93,39 @@ async fn messages_are_stored_in_batches() {
     });
     let small = later.filter(|batch| **batch < usize::from(PREFETCH) / 4).count();
     assert!(small <= 1, "only the last batch may be small, not {batches:?}");
+}
+
+/// The confirm of a message comes when its consumer stores it, and its handler may end right after that. Nobody waits for
+/// either outcome, so one commit does for both.
+#[tokio::test(start_paused = true)]
+async fn outcomes_of_both_sides_are_written_together() {
+    let (store, transport) = (Shaky::default(), MemoryTransport::new());
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let counted = Arc::clone(&batches);
+    store.fail_when(StorageErrorKind::Unavailable, move |batch| {
+        let completed = (batch.completed_outgoing.len(), batch.completed_incoming.len());
+        if completed != (0, 0) {
+            counted.lock().unwrap().push(completed);
+        }
+        false
+    });
+    let (noted, mut seen) = log();
+    let cap = on(&MemoryStorage::new(), &transport)
+        .storage(store.clone())
+        .transport(Apart(transport.clone()))
+        .subscribe("work", move |number: u32| {
+            noted.note(number);
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    for number in 0..3 {
+        cap.publish("work", &number).await.unwrap();
+        assert_eq!(seen.next().await, number);
+        // Longer than outcomes wait for others.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(*batches.lock().unwrap(), [(1, 1); 3]);
+    cap.shutdown().await.unwrap();
 }
