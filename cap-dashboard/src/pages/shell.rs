@@ -55,7 +55,8 @@ impl Shell {
             user: None,
             may_act: false,
             can_log_out: false,
-            production: app.settings.production.clone(),
+            // A stranger learns nothing of what runs here.
+            production: app.settings.production.clone().filter(|_| context.visitor.is_ok()),
             storage: app.data.operator.storage_name(),
             broker: app.data.broker.clone(),
             version: env!("CARGO_PKG_VERSION"),
