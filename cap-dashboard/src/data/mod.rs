@@ -2,8 +2,10 @@
 
 mod audit;
 mod filter;
+mod fingerprint;
 mod source;
 
 pub(crate) use audit::{Act, AuditLog};
 pub(crate) use filter::{Filter, encoded, status_name};
+pub(crate) use fingerprint::{common_part, fingerprint};
 pub(crate) use source::{Data, within};

@@ -5,6 +5,7 @@ mod assets;
 mod audit;
 mod charts;
 mod edit;
+mod failures;
 mod lines;
 mod list;
 mod live;
@@ -16,6 +17,7 @@ mod preview;
 mod problem_page;
 mod search;
 mod shell;
+mod story;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -41,7 +43,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/message/{side}/{id}/edit", get(edit::show).post(edit::save))
         .route("/preview", post(preview::show))
         .route("/act", post(act::perform))
+        .route("/failures", get(failures::show))
         .route("/search", get(search::show))
+        .route("/story", get(story::show))
         .route("/subscriptions", get(subscriptions::show))
         .route("/audit", get(audit::show))
         .route("/login", get(login::show).post(login::log_in))

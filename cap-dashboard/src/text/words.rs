@@ -50,7 +50,9 @@ texts! {
     subscriptions: "Subscriptions" | "订阅";
     audit: "Audit" | "审计";
     search: "Search" | "搜索";
-    search_hint: "Message id or row id" | "消息 ID 或行 ID";
+    search_hint: "Id or text" | "ID 或文本";
+    failures: "Failures" | "失败归类";
+    story: "Story" | "全程";
 
     // Leads below the titles of sections
     overview_lead: "What waits, what fails, and what is up." | "等待、失败与运行状况。";
@@ -58,6 +60,13 @@ texts! {
     received_lead: "The inbox: what this service handles." | "收件箱：本服务处理的消息。";
     delayed_lead: "Published, to be sent later." | "已发布，稍后发送。";
     parked_lead: "Failed for good. They wait for you: fix the cause, then run them again." | "已最终失败，等待处理：先排除原因，再重新执行。";
+    failures_lead: "Parked messages by what their errors are about, with numbers and ids taken out." | "按错误内容归类的待处理消息，已去除数字与 ID。";
+    first: "First" | "最早";
+    last: "Last" | "最近";
+    show_messages: "Show messages" | "查看消息";
+    sample: "Newest" | "最新一条";
+    story_lead: "Everything with the correlation id" | "具有以下关联 ID 的全部消息：";
+    story_cut: "More messages were stored in the hour after its beginning than are looked at: some may be missing." | "开始后一小时内存储的消息过多，可能有遗漏。";
     subscriptions_lead: "The groups of this process and what they subscribe to." | "本进程的消费组及其订阅。";
     audit_lead: "Who did what to which messages." | "谁对哪些消息做了什么。";
 
@@ -205,8 +214,9 @@ texts! {
     // Problems
     problem: "This did not work" | "操作未成功";
     to_overview: "To the overview" | "返回概览";
-    result_of_search: "Messages with this id" | "此 ID 的消息";
-    no_result: "No message has this message id or row id." | "没有此消息 ID 或行 ID 的消息。";
+    result_of_search: "Messages with" | "包含以下内容的消息";
+    no_result: "No message has this id or text." | "没有包含此 ID 或文本的消息。";
+    looked_at: "Only the newest {} messages were looked at." | "仅检查了最新的 {} 条消息。";
 
     // Audit
     audit_empty: "Nobody has acted yet." | "还没有人操作过。";

@@ -3,9 +3,13 @@
 mod app;
 mod context;
 mod extract;
+mod failures;
 mod response_headers;
+mod scan;
 
 pub(crate) use app::{App, Settings};
 pub(crate) use context::{Context, LANGUAGE_COOKIE, THEME_COOKIE, Theme, establish};
 pub(crate) use extract::{ActForm, ActJson, AnyForm, Reader};
+pub(crate) use failures::{FailureKind, failure_kinds};
 pub(crate) use response_headers::protect;
+pub(crate) use scan::{SCANNED_ROWS, scan, search};

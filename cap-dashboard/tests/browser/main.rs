@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what went wrong by failing"
+    clippy::print_stderr,
+    reason = "a test says what went wrong by failing, and that it was left out"
 )]
 
 mod chrome;

@@ -5,7 +5,10 @@ use serde_json::json;
 use crate::chrome::{Chrome, Look};
 use crate::site::Site;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 11] = [
+    "/failures",
+    "/story?id=m1",
+    "/search?q=order",
     "",
     "/parked",
     "/received",
@@ -83,7 +86,11 @@ async fn lacks_nothing(look: Look, name: &str) {
         assert_eq!(chrome.ask(LACKS).await, json!([]), "{path}");
         let wide = chrome.ask("return document.documentElement.scrollWidth - innerWidth").await;
         assert!(wide.as_i64().unwrap() <= 0, "{path} is {wide} pixels too wide");
-        let page = if path.is_empty() { "overview".to_owned() } else { path[1..].replace('/', "-") };
+        let page = if path.is_empty() {
+            "overview".to_owned()
+        } else {
+            path[1..].replace(|c: char| !c.is_alphanumeric(), "-")
+        };
         chrome.picture(&format!("{page}-{name}")).await;
     }
     chrome.end().await;

@@ -12,6 +12,7 @@ mod bad_input;
 mod cap_api;
 mod editing;
 mod escaping;
+mod finding;
 mod login;
 mod masks;
 mod own_api;

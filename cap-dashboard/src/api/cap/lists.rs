@@ -1,7 +1,5 @@
 //! `/published/{status}` and `/received/{status}`: lists by page number.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,26 +7,18 @@ use cap_core::Messages;
 use cap_core::monitor::Row;
 use cap_core::storage::{Side, Status};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::totals::capped;
 use crate::data::within;
 use crate::live::{COUNTED, bounded};
 use crate::request::{Params, Problem};
 use crate::text::cap_time;
-use crate::web::Reader;
+use crate::web::{Reader, search};
 
 /// Says what a search in the content stopped at, if it did not look at everything: `rows` or `time`.
 const SEARCH_STOPPED: HeaderName = HeaderName::from_static("cap-search-stopped");
 /// The most rows of a page.
 const MOST_PER_PAGE: usize = 1_000;
-/// How many rows a search in the content looks at.
-const SEARCHED_ROWS: usize = 2_000;
-/// How many rows it reads in one call.
-const SEARCHED_AT_ONCE: usize = 200;
-/// How long it may take.
-const SEARCHED_FOR: Duration = Duration::from_secs(4);
-
 /// A page.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,7 +76,7 @@ async fn list(reader: &Reader, side: Side, status: &str) -> Result<(HeaderMap, J
     let mut headers = HeaderMap::new();
     let (rows, totals) = if let Some(text) = wanted.content {
         let (found, stopped) = search(reader, &selections, text).await?;
-        headers.extend(stopped.map(|stopped| (SEARCH_STOPPED, HeaderValue::from_static(stopped))));
+        headers.extend(stopped.map(|stopped| (SEARCH_STOPPED, HeaderValue::from_static(stopped.name()))));
         let totals = found.len() as u64;
         (found.into_iter().skip(wanted.offset()).take(wanted.per_page).collect(), totals)
     } else {
@@ -183,40 +173,6 @@ async fn page(selections: &[Messages], offset: usize, rows: usize) -> Result<Vec
     all.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
     all.truncate(rows);
     Ok(all)
-}
-
-/// The rows whose shown content has a text, newest first, and what the search stopped at.
-async fn search(
-    reader: &Reader,
-    selections: &[Messages],
-    text: &str,
-) -> Result<(Vec<Row>, Option<&'static str>), Problem> {
-    let ends = Instant::now() + SEARCHED_FOR;
-    let (mut found, mut stopped) = (Vec::new(), None);
-    for selection in selections {
-        let (mut before, mut looked_at) = (None, 0);
-        loop {
-            if looked_at >= SEARCHED_ROWS || Instant::now() >= ends {
-                stopped = Some(if looked_at >= SEARCHED_ROWS { "rows" } else { "time" });
-                break;
-            }
-            let mut selection = selection.clone().limit(SEARCHED_AT_ONCE);
-            if let Some(before) = before {
-                selection = selection.before(before);
-            }
-            let rows = within(selection.list()).await?;
-            looked_at += rows.len();
-            before = rows.last().map(|row| row.id);
-            let is_last = rows.len() < SEARCHED_AT_ONCE;
-            // Only what is shown is searched, so that a search tells nobody what is masked.
-            found.extend(rows.into_iter().filter(|row| reader.shown(row).content().contains(text)));
-            if is_last {
-                break;
-            }
-        }
-    }
-    found.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
-    Ok((found, stopped))
 }
 
 impl Item {

@@ -5,10 +5,11 @@ use axum::extract::Path;
 use cap_core::monitor::Row;
 use cap_core::storage::Side;
 
-use super::shapes::{ErrorBody, MessageDetail, MessageItem, MessagePage};
+use super::shapes::{ErrorBody, FailureItem, Failures, MessageDetail, MessageItem, MessagePage, side_name};
 use crate::data::{Filter, within};
 use crate::request::Problem;
-use crate::web::Reader;
+use crate::text::iso;
+use crate::web::{FailureKind, Reader, failure_kinds};
 
 /// Messages, newest first, by filters. The next page begins after the key of the last message, so that pages stay stable
 /// while messages come.
@@ -66,6 +67,41 @@ pub(super) async fn show(
     let row = row_of(&reader, &side, &id).await?;
     let attempts = within(reader.messages().side(row.side).attempts(row.id)).await?;
     Ok(Json(MessageDetail::new(&row, attempts, &reader)))
+}
+
+/// Parked messages by what their errors are about, with numbers and ids taken out.
+#[utoipa::path(
+    get, path = "/failures/{side}", operation_id = "listFailures", tag = "messages",
+    params(
+        ("side" = String, Path, description = "`published` or `received`"),
+        ("topic" = Option<String>, Query, description = "exactly and in full"),
+        ("group" = Option<String>, Query, description = "exactly and in full, with its version"),
+        ("since" = Option<String>, Query, description = "stored at this time or later: `2026-01-31T12:00:00Z`, or how long ago: `2h`"),
+        ("until" = Option<String>, Query, description = "stored before this time"),
+    ),
+    responses(
+        (status = 200, description = "the kinds", body = Failures),
+        (status = 400, description = "an invalid parameter", body = ErrorBody),
+        (status = 401, description = "no valid credentials", body = ErrorBody),
+        (status = 404, description = "no such side", body = ErrorBody),
+    ),
+)]
+pub(super) async fn failures(reader: Reader, Path(side): Path<String>) -> Result<Json<Failures>, Problem> {
+    let filter = Filter::parse(&reader.query, Some(side_of(&side)?))?.parked();
+    let (kinds, stopped) = failure_kinds(&reader, &filter.apply(reader.messages())).await?;
+    let item = |kind: FailureKind| FailureItem {
+        side: side_name(kind.side),
+        group: (kind.side == Side::Inbox).then_some(kind.group),
+        topic: kind.topic,
+        reason: kind.reason.map(cap_core::storage::Reason::as_str),
+        error: kind.error,
+        common_part: kind.common,
+        count: kind.count,
+        first: iso(kind.first),
+        last: iso(kind.last),
+        sample: kind.sample.to_string(),
+    };
+    Ok(Json(Failures { items: kinds.into_iter().map(item).collect(), is_partial: stopped.is_some() }))
 }
 
 pub(super) fn side_of(name: &str) -> Result<Side, Problem> {

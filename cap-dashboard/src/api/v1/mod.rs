@@ -19,6 +19,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/openapi.json", get(openapi::describe))
         .route("/overview", get(overview::show))
         .route("/audit", get(overview::audit))
+        .route("/failures/{side}", get(messages::failures))
         .route("/messages/{side}", get(messages::list))
         .route("/messages/{side}/{id}", get(messages::show))
         .route("/messages/{side}/{id}/payload", put(acts::edit))

@@ -15,6 +15,7 @@ use crate::web::Reader;
         overview::audit,
         messages::list,
         messages::show,
+        messages::failures,
         acts::rerun,
         acts::edit,
         acts::delete,

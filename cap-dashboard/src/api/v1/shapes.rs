@@ -141,6 +141,33 @@ pub(crate) struct ComponentItem {
     pub(super) error: Option<String>,
 }
 
+/// Parked messages of one group and topic, with errors of one kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FailureItem {
+    pub(super) side: &'static str,
+    pub(super) group: Option<String>,
+    pub(super) topic: String,
+    pub(super) reason: Option<&'static str>,
+    /// The error with `#` for numbers and ids.
+    pub(super) error: String,
+    /// A part that all of these errors have, for the parameter `error` of the list.
+    pub(super) common_part: String,
+    pub(super) count: u64,
+    /// When the oldest and the newest of them were stored.
+    pub(super) first: String,
+    pub(super) last: String,
+    /// The row id of the newest one.
+    pub(super) sample: String,
+}
+
+/// The kinds of failures, the most frequent first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Failures {
+    pub(super) items: Vec<FailureItem>,
+    /// Whether there are more parked messages than were looked at: the newest 2,000, for at most four seconds.
+    pub(super) is_partial: bool,
+}
+
 /// An act of a user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ActItem {
