@@ -322,6 +322,13 @@ pub enum PublishError {
         /// The storage of the bus.
         bus: &'static str,
     },
+    /// A message that was added to a batch was made by another bus, or by a handler's `Publisher`, which publishes with the
+    /// handler's success.
+    #[error("the message to {topic:?} is not of the bus of this batch; make it with the same Cap")]
+    OtherBus {
+        /// The topic published to.
+        topic: String,
+    },
     /// A handler's `Publisher` publishes with the handler's success and cannot use another transaction. Use the bus
     /// for that, as an argument of the type `Cap`.
     #[error(

@@ -143,7 +143,7 @@ pub use operate::messages::Messages;
 #[allow(deprecated)]
 pub use operate::monitor::BusMonitor;
 pub use operate::operator::Operator;
-pub use publish::{Publish, PublishAll};
+pub use publish::{MessageBatch, Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use runtime::health::{Component, FullDestination, GroupHealth, Health, Phase};

@@ -20,7 +20,7 @@ use crate::operate::monitor::BusMonitor;
 use crate::operate::operated_storage::OperatedStorage;
 use crate::operate::operator::Operator;
 use crate::operate::waiting_counts::StorageProbe;
-use crate::publish::{Outbox, PendingCommit, Publish, PublishAll, Target};
+use crate::publish::{MessageBatch, Outbox, PendingCommit, Publish, PublishAll, Target};
 use crate::runtime::engine::Engine;
 use crate::runtime::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
 use crate::runtime::options::CapOptions;
@@ -159,6 +159,11 @@ impl Cap {
         payloads: impl IntoIterator<Item = T>,
     ) -> PublishAll {
         PublishAll::new(self.target(), &topic.into(), payloads)
+    }
+
+    /// Collects messages to any topics, to be stored together in one statement: all of them or none.
+    pub fn batch(&self) -> MessageBatch {
+        MessageBatch::new(Arc::clone(&self.0.outbox))
     }
 
     fn target(&self) -> Target {

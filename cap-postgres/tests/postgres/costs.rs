@@ -244,6 +244,69 @@ async fn round_trips_of_a_handlers_transaction() {
     cap.shutdown().await.unwrap();
 }
 
+/// What a transaction of the application's costs that publishes: one round trip for each `within`, and one for a batch of any
+/// size and any topics. What is asked as a connection goes back to the pool nobody waits for.
+#[tokio::test]
+async fn round_trips_of_the_applications_transaction() {
+    let database = Database::new().await;
+    let (options, traced) = trace(url().parse().unwrap(), &database.schema).await;
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let cap = database.bus().start().await.unwrap();
+    traced.lock().unwrap().clear();
+    let batch = || {
+        let mut batch = cap.batch();
+        batch.extend((0..5).map(|number| cap.publish(format!("topic.{number}"), &number)));
+        batch
+    };
+    for (what, expected) in [
+        ("plain", "ping BEGIN execute execute COMMIT ping"),
+        ("known", "ping BEGIN execute execute COMMIT ping"),
+        ("batch", "ping BEGIN execute execute COMMIT ping"),
+        ("plain batch", "ping BEGIN execute execute COMMIT ping"),
+        // A statement after the last message may have undone a savepoint: the messages are counted.
+        ("statement afterwards", "ping BEGIN execute execute SELECT COMMIT ping"),
+    ] {
+        for round in 0..3 {
+            let effect = sqlx::query("SELECT 1");
+            if what.starts_with("plain") {
+                let mut tx = pool.begin().await.unwrap();
+                effect.execute(&mut *tx).await.unwrap();
+                if what == "plain" {
+                    cap.publish("topic", &1).within(&mut tx).await.unwrap();
+                } else {
+                    assert_eq!(batch().within(&mut tx).await.unwrap().len(), 5);
+                }
+                tx.commit().await.unwrap();
+            } else {
+                let mut tx = cap_postgres::begin(&cap, &pool).await.unwrap();
+                if what == "statement afterwards" {
+                    cap.publish("topic", &1).within(&mut tx).await.unwrap();
+                    effect.execute(&mut *tx).await.unwrap();
+                } else {
+                    effect.execute(&mut *tx).await.unwrap();
+                    if what == "known" {
+                        cap.publish("topic", &1).within(&mut tx).await.unwrap();
+                    } else {
+                        assert_eq!(batch().within(&mut tx).await.unwrap().len(), 5);
+                    }
+                }
+                tx.commit().await.unwrap();
+            }
+            let back = async {
+                while traced.lock().unwrap().iter().filter(|what| *what == "ping").count() < 2 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
+            let trace = std::mem::take(&mut *traced.lock().unwrap()).join(" ");
+            // Statements are prepared in the first round.
+            assert!(round == 0 || trace == expected, "{what}, round {round}: {trace}");
+        }
+    }
+    assert_eq!(database.count("SELECT count(*) FROM {s}.outbox").await, 3 * (1 + 1 + 5 + 5 + 1));
+    cap.shutdown().await.unwrap();
+}
+
 /// Where the right that everybody has by default was taken away, it is done without, in two more round trips.
 #[tokio::test]
 async fn handlers_need_no_right_to_call_functions() {
