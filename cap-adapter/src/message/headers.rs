@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,30 @@ pub mod names {
     /// The prefix that earlier versions used for the names of properties.
     pub const PROPERTY: &str = "cap-property-";
 
+    /// A header name as text that lives as long as the program, if it is one of those above that messages have: a received name
+    /// need not be copied then.
+    #[must_use]
+    pub fn known(name: &str) -> Option<&'static str> {
+        const KNOWN: [&str; 15] = [
+            CALLBACK_NAME,
+            MESSAGE_ID,
+            CORRELATION_ID,
+            CORRELATION_SEQUENCE,
+            MESSAGE_NAME,
+            MESSAGE_TYPE,
+            SENT_TIME,
+            DELAY_TIME,
+            GROUP,
+            REQUEST_NAME,
+            REQUEST_USER,
+            EXECUTION_INSTANCE,
+            TRACE_PARENT,
+            TRACE_STATE,
+            BAGGAGE,
+        ];
+        KNOWN.into_iter().find(|known| *known == name)
+    }
+
     /// Whether this header is reserved for the bus on received messages: a value set by a sender is not trusted.
     #[must_use]
     pub fn is_written_on_receipt(name: &str) -> bool {
@@ -100,7 +125,7 @@ pub mod names {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Headers(IndexMap<Cow<'static, str>, Option<String>>);
+pub struct Headers(IndexMap<Cow<'static, str>, Option<String>, RandomState>);
 
 impl Headers {
     /// Creates an empty map.
@@ -207,6 +232,16 @@ mod tests {
         let back = Headers::from_json(&json).unwrap();
         assert_eq!(back, headers);
         assert_eq!(back.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["z", "a", "m"]);
+    }
+
+    #[test]
+    fn known_names_are_those_that_messages_have() {
+        for name in [names::MESSAGE_ID, names::SENT_TIME, names::TRACE_PARENT] {
+            assert_eq!(names::known(name), Some(name));
+        }
+        for name in ["", "cap-msg-i", "CAP-MSG-ID", "tenant"] {
+            assert_eq!(names::known(name), None);
+        }
     }
 
     #[test]

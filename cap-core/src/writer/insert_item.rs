@@ -81,6 +81,8 @@ impl InsertItem {
                 if engine.lifecycle.stop.intake.is_cancelled() {
                     note_leases(engine, &rows, &stored);
                 }
+                // The messages belong to the caller alone from here on.
+                drop(rows);
                 drop(reply.send(Ok(stored)));
             }
         }

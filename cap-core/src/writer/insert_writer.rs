@@ -155,6 +155,8 @@ async fn insert(engine: &Engine, mut batch: Batch, is_separate: bool) -> Result<
         };
         let error = match written {
             Ok(report) => {
+                // Whoever gets its reply has its message alone, and may change it without a copy.
+                drop(rows);
                 reply_stored(engine, batch.items, report, &duplicates, begun);
                 return Ok(());
             }

@@ -139,7 +139,7 @@ impl InsertOutgoing {
         // All writers insert in the order of the unique key, so that no two wait for each other. The sort is stable:
         // of two equal ones the first wins.
         let mut ordered = without_repeats(rows);
-        ordered.sort_by_key(|new| own_message_id(new));
+        ordered.sort_by_cached_key(|new| own_message_id(new));
         let (mut inserted, mut last, mut rest) = (Vec::new(), None, &ordered[..]);
         while !rest.is_empty() {
             let part;

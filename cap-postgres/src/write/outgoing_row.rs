@@ -47,7 +47,13 @@ pub(crate) fn own_message_id(new: &NewOutgoing) -> Option<&str> {
 
 /// The number that a text is the usual decimal form of.
 pub(crate) fn number(text: &str) -> Option<i64> {
-    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_usual = match digits.as_bytes() {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', ..] => true,
+        _ => false,
+    };
+    if is_usual { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -57,7 +63,12 @@ mod tests {
     #[test]
     fn only_the_usual_form_of_a_number_is_one() {
         assert_eq!(number("17"), Some(17));
-        for text in ["017", "+17", "", "seventeen", "99999999999999999999"] {
+        for number_as_text in [i64::MIN, -17, -1, 0, 1, i64::MAX] {
+            assert_eq!(number(&number_as_text.to_string()), Some(number_as_text));
+        }
+        for text in
+            ["017", "+17", "", "-", "-0", "00", "-017", "1 ", "1a", "seventeen", "99999999999999999999"]
+        {
             assert_eq!(number(text), None, "{text}");
         }
     }

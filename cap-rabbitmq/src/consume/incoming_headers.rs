@@ -1,6 +1,9 @@
 //! Headers of every AMQP type, and the properties of a delivery, as text.
 
+use std::borrow::Cow;
+
 use cap_adapter::message::Headers;
+use cap_adapter::message::headers::names;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, DecimalValue, FieldTable, ShortString};
 use serde_json::Value;
@@ -16,7 +19,9 @@ const DEEPER: &str = "…";
 pub(crate) fn incoming_headers(properties: &BasicProperties) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in properties.headers().iter().flatten() {
-        headers.set(name.as_str().to_owned(), text(value));
+        let name = name.as_str();
+        let name = names::known(name).map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed);
+        headers.set(name, text(value));
     }
     headers
 }
