@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+pub use crate::audit::{Act, NewAct};
 use crate::error::StorageError;
 use crate::message::headers::names;
 use crate::message::{IdGenerator, Message};
@@ -350,6 +351,27 @@ pub trait Monitor: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<BoundedCounts>, StorageError>> + Send {
         let _ = limit;
         async { Ok(Some(BoundedCounts { counts: self.counts().await?, is_capped: false })) }
+    }
+
+    /// Records an act of an operator in the audit, with the time by the storage's clock, and deletes some acts that are older
+    /// than [`NewAct::KEPT_FOR`].
+    ///
+    /// Optional: a storage without an audit ignores it.
+    fn record(&self, act: &NewAct) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _ = act;
+        async { Ok(()) }
+    }
+
+    /// The recorded acts, newest first, at most this many; with `before` only those with a smaller number.
+    ///
+    /// Optional: a storage without an audit has none.
+    fn acts(
+        &self,
+        before: Option<i64>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Act>, StorageError>> + Send {
+        let _ = (before, limit);
+        async { Ok(Vec::new()) }
     }
 
     /// The exact number of state rows of each kind. [Cancelled](Reason::Cancelled) messages are not counted.

@@ -191,6 +191,9 @@ macro_rules! storage_suite {
                 only_what_failed_is_deleted,
                 operators_share_failed_rows,
             ]
+            audit [
+                acts_are_listed_from_new_to_old,
+            ]
             crowd [
                 claimers_never_share_a_row,
                 writers_of_one_message_id_agree,

@@ -84,3 +84,24 @@ async fn selections_start_with_its_version() {
     assert_eq!(operator.messages().list().await.unwrap().len(), 0);
     assert_eq!(operator.version("v2").messages().list().await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn acts_are_in_the_audit_an_edit_with_the_former_body() {
+    let operator = Operator::open(filled("v1").await).await.unwrap();
+    let messages = operator.messages().by("alice");
+    assert!(messages.clone().parked().edit_raw_and_rerun(1, "2").await.unwrap());
+    assert!(
+        !messages.clone().parked().edit_raw_and_rerun(1, "3").await.unwrap(),
+        "it is not parked any more"
+    );
+    messages.clone().published().cancel(&[2]).await.unwrap();
+    messages.published().delete(&[2]).await.unwrap();
+    let acts = operator.acts(None, 10).await.unwrap();
+    let told: Vec<_> = acts.iter().rev().map(|act| (&*act.act.what, act.act.side, &*act.act.ids)).collect();
+    assert_eq!(
+        told,
+        [("edit", Side::Inbox, &[1][..]), ("cancel", Side::Outbox, &[2]), ("delete", Side::Outbox, &[2])]
+    );
+    assert_eq!(acts[2].act.former_body.as_deref(), Some(&b"1"[..]));
+    assert!(acts.iter().all(|act| act.act.who == "alice"));
+}

@@ -7,6 +7,7 @@
 //! cases. Clones share their contents, so that several buses, each with a clone, behave like several nodes on one
 //! server.
 
+mod audit;
 mod broker;
 mod complete;
 mod index;

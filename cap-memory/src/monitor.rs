@@ -8,7 +8,7 @@ use super::row::{Moment, Row, State};
 use super::storage::MemoryStorage;
 use super::table::Table;
 use cap_adapter::error::StorageError;
-use cap_adapter::monitor::{self, Among, Change, Count, FailedAttempt, Monitor, Query};
+use cap_adapter::monitor::{self, Act, Among, Change, Count, FailedAttempt, Monitor, NewAct, Query};
 use cap_adapter::storage::{Reason, Side, Status};
 
 impl Monitor for MemoryStorage {
@@ -78,6 +78,22 @@ impl Monitor for MemoryStorage {
         let (mut store, now) = self.lock();
         let table = store.table(side);
         Ok(each(ids, |id| table.is_among(id, among) && table.delete_idle(now, id)))
+    }
+
+    async fn record(&self, act: &NewAct) -> Result<(), StorageError> {
+        let (mut store, now) = self.lock();
+        store.audit.record(now, act.clone());
+        Ok(())
+    }
+
+    async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
+        let (store, _) = self.lock();
+        let act = |(id, at, act): &(i64, Moment, NewAct)| Act {
+            id: *id,
+            at: self.show_moment(*at),
+            act: act.clone(),
+        };
+        Ok(store.audit.before(before).take(limit).map(act).collect())
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

@@ -9,6 +9,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::Audit;
 use super::row::Moment;
 use super::table::Table;
 use super::workers::{NoNumber, Workers};
@@ -75,6 +76,7 @@ struct Shared {
 pub(super) struct Store {
     pub(super) outbox: Table,
     pub(super) inbox: Table,
+    pub(super) audit: Audit,
     workers: Workers,
     shared_key: Option<SharedKey>,
 }

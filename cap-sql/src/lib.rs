@@ -14,6 +14,7 @@
 //!
 //! The SQL stays in the adapters. A service needs nothing of this crate.
 
+pub mod audit;
 pub mod checks;
 pub mod columns;
 pub mod driver_error;

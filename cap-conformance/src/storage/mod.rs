@@ -1,6 +1,7 @@
 //! The cases that every [`Storage`] must pass, by what they are about. [`storage_suite!`](crate::storage_suite)
 //! makes tests of them all.
 
+pub mod audit;
 pub mod claim;
 pub mod complete;
 pub mod crowd;
@@ -42,6 +43,12 @@ pub trait StorageFixture: Send + Sync + 'static {
     /// Whether the store notes that handlers of suspects start; see [`mark_started`](Storage::mark_started). A store that
     /// does not says `false`, and the cases for it pass without having asked. Default: it does.
     fn marks_starts(&self) -> bool {
+        true
+    }
+
+    /// Whether the store keeps acts of operators; see [`Monitor::record`]. A store that does not says `false`, and the case
+    /// for it passes without having asked. Default: it does.
+    fn keeps_acts(&self) -> bool {
         true
     }
 

@@ -49,7 +49,8 @@ const DEFAULT_LIST_LIMIT: usize = 100;
 ///
 /// Every action is recorded with the name set by [`by`](Self::by): a re-run adds a line to the header `cap-audit` of the
 /// stored message (when, who, what; the last 20 are kept), and each call that had an effect logs who, what and the row ids
-/// under the target `cap_core::parked`. After a deletion, only the log line remains.
+/// under the target `cap_core::parked` and records it in the storage's audit
+/// ([`Operator::acts`](crate::Operator::acts)), an edit with the former body.
 ///
 /// # Errors
 ///

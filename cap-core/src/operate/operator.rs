@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::messages::Messages;
 use super::operated_storage::OperatedStorage;
 use crate::error::StorageError;
-use crate::monitor::{BoundedCounts, Monitor};
+use crate::monitor::{Act, BoundedCounts, Monitor};
 use crate::runtime::options::CapOptions;
 use crate::storage::{Storage, Wake};
 
@@ -80,6 +80,16 @@ impl Operator {
     /// The stored messages: find and inspect them, fix, re-run or delete them.
     pub fn messages(&self) -> Messages {
         Messages::new(self.storage.clone())
+    }
+
+    /// The audit: what operators did to messages through [`Messages`], newest first, of all nodes; with `before` only acts with
+    /// a smaller number. The storage keeps acts for [90 days](crate::monitor::NewAct::KEPT_FOR).
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
+        self.storage.acts(before, limit).await
     }
 
     /// The display name of the storage, such as `PostgreSQL`.

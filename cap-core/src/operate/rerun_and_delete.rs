@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::messages::Messages;
 use crate::error::{StorageError, StorageErrorKind};
-use crate::monitor::{Among, Change};
+use crate::monitor::{Among, Change, NewAct};
 use crate::publish::payload::serialize;
 use crate::storage::{Side, Status};
 
@@ -18,7 +18,7 @@ impl Messages {
     /// are counted separately ([`Row::reruns`](crate::monitor::Row::reruns)). Returns the row ids of the messages that were
     /// re-run.
     pub async fn rerun(&self, ids: &[i64]) -> Result<Vec<i64>, StorageError> {
-        self.rerun_with(ids, "re-ran it", None).await
+        self.rerun_with(ids, None).await
     }
 
     /// [Re-runs](Self::rerun) all that match, up to the limit, and returns how many.
@@ -57,7 +57,7 @@ impl Messages {
     /// Replaces the body of a message and re-runs it, as [`edit_and_rerun`](Self::edit_and_rerun) does. The body need not be
     /// JSON.
     pub async fn edit_raw_and_rerun(&self, id: i64, body: impl Into<Bytes>) -> Result<bool, StorageError> {
-        let done = self.rerun_with(&[id], "edited and re-ran it", Some(body.into())).await?;
+        let done = self.rerun_with(&[id], Some(body.into())).await?;
         Ok(!done.is_empty())
     }
 
@@ -68,7 +68,7 @@ impl Messages {
             return Ok(Vec::new());
         }
         let done = self.storage.delete(self.query.side, ids, self.among()).await?;
-        self.log("deleted it", &done);
+        self.record("deleted it", NewAct::new(&*self.by, "delete", self.query.side, &done), &done).await;
         Ok(done)
     }
 
@@ -93,27 +93,29 @@ impl Messages {
             return Ok(Vec::new());
         }
         let done = self.storage.cancel(ids, self.storage.keep_cancelled).await?;
-        self.log("cancelled it", &done);
+        self.record("cancelled it", NewAct::new(&*self.by, "cancel", self.query.side, &done), &done).await;
         Ok(done)
     }
 
-    async fn rerun_with(
-        &self,
-        ids: &[i64],
-        what: &str,
-        body: Option<Bytes>,
-    ) -> Result<Vec<i64>, StorageError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Re-runs messages, with a new body if there is one.
+    async fn rerun_with(&self, ids: &[i64], body: Option<Bytes>) -> Result<Vec<i64>, StorageError> {
+        let Some(first) = ids.first() else { return Ok(Vec::new()) };
+        let side = self.query.side;
+        let (what, name) =
+            if body.is_some() { ("edited and re-ran it", "edit") } else { ("re-ran it", "rerun") };
+        // Read before it is replaced, for the audit.
+        let former = if body.is_some() { self.storage.get(side, *first).await? } else { None };
         let when = humantime::format_rfc3339_seconds(SystemTime::now());
         let change = Change { audit: Some(format!("{when} {} {what}", self.by)), body };
-        let side = self.query.side;
         let done = self.storage.rerun(side, ids, self.among(), &change).await?;
-        self.log(what, &done);
         if !done.is_empty() {
             self.storage.wake.wake(side);
         }
+        let mut act = NewAct::new(&*self.by, name, side, &done);
+        if let Some(former) = former {
+            act = act.former_body(&former.message.body);
+        }
+        self.record(what, act, &done).await;
         Ok(done)
     }
 
@@ -148,10 +150,14 @@ impl Messages {
         StorageError::new(StorageErrorKind::Refused, self.storage.name(), text)
     }
 
-    /// Logs what an operator did.
-    fn log(&self, what: &str, ids: &[i64]) {
-        if !ids.is_empty() {
-            tracing::info!(target: "cap_core::parked", by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "operator action on messages");
+    /// Logs what an operator did, and records it in the audit. What is done stays done if it cannot be recorded.
+    async fn record(&self, what: &str, act: NewAct, ids: &[i64]) {
+        if ids.is_empty() {
+            return;
+        }
+        tracing::info!(target: "cap_core::parked", by = self.by, what, side = ?self.query.side, count = ids.len(), ?ids, "operator action on messages");
+        if let Err(error) = self.storage.record(&act).await {
+            tracing::warn!(%error, by = self.by, what, "operator action is not in the audit: it could not be recorded");
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{StorageError, TransportError};
 use crate::message::Message;
-use crate::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
+use crate::monitor::{Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row};
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, SharedKey, Side, StartMark,
     Storage, TransactionId, Wake, WriteBatch, WriteReport,
@@ -73,6 +73,8 @@ pub(crate) trait DynStorage: Send + Sync {
     fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>>;
     fn bounded_counts(&self, limit: u32) -> StorageFuture<'_, Option<BoundedCounts>>;
     fn counts(&self) -> StorageFuture<'_, Vec<Count>>;
+    fn record<'a>(&'a self, act: &'a NewAct) -> StorageFuture<'a, ()>;
+    fn acts(&self, before: Option<i64>, limit: usize) -> StorageFuture<'_, Vec<Act>>;
 }
 
 impl<S: Storage + Monitor> DynStorage for S {
@@ -187,6 +189,12 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn counts(&self) -> StorageFuture<'_, Vec<Count>> {
         Box::pin(Monitor::counts(self))
+    }
+    fn record<'a>(&'a self, act: &'a NewAct) -> StorageFuture<'a, ()> {
+        Box::pin(Monitor::record(self, act))
+    }
+    fn acts(&self, before: Option<i64>, limit: usize) -> StorageFuture<'_, Vec<Act>> {
+        Box::pin(Monitor::acts(self, before, limit))
     }
 }
 

@@ -7,7 +7,7 @@ use cap_core::{Cap, Operator};
 use tokio::sync::Semaphore;
 
 use super::router::router;
-use crate::data::{AuditLog, Data};
+use crate::data::Data;
 use crate::live::{History, LiveReader};
 use crate::payload::Masks;
 use crate::security::{Auth, Ended, LoginLimit};
@@ -115,7 +115,6 @@ impl Dashboard {
             live: LiveReader::new(self.data.clone()),
             data: self.data,
             history: History::default(),
-            audit: AuditLog::default(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             masks: self.masks,
             settings: self.settings,

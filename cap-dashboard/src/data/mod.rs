@@ -1,11 +1,9 @@
 //! What the pages and the API read and do: a storage, a filter, and deadlines.
 
-mod audit;
 mod filter;
 mod fingerprint;
 mod source;
 
-pub(crate) use audit::{Act, AuditLog};
 pub(crate) use filter::{Filter, encoded, status_name};
 pub(crate) use fingerprint::{common_part, fingerprint};
 pub(crate) use source::{Data, within};

@@ -24,7 +24,7 @@ pub(super) async fn perform(ActForm { reader, form }: ActForm) -> Result<Respons
 /// Does it, and returns how many messages it had an effect on.
 pub(crate) async fn act_on(reader: &Reader, act: Act, target: Target) -> Result<u64, Problem> {
     let messages = reader.messages();
-    let (side, count, ids) = match target {
+    Ok(match target {
         Target::Rows { side, ids, failed } => {
             let messages = messages.side(side);
             let messages = if failed { messages.status(Status::Failed) } else { messages };
@@ -33,20 +33,17 @@ pub(crate) async fn act_on(reader: &Reader, act: Act, target: Target) -> Result<
                 Act::Delete => within(messages.delete(&ids)).await?,
                 Act::Cancel => within(messages.cancel(&ids)).await?,
             };
-            (side, done.len() as u64, done)
+            done.len() as u64
         }
         Target::Matching(filter) => {
             let messages = filter.apply(messages).limit(MOST_AT_ONCE);
-            let count = match act {
+            match act {
                 Act::Rerun => within(messages.rerun_all()).await?,
                 Act::Delete => within(messages.delete_all()).await?,
                 Act::Cancel => return Err(Problem::bad("delayed messages are cancelled one by one")),
-            };
-            (filter.side, count, Vec::new())
+            }
         }
-    };
-    reader.app.audit.add(&reader.user.name, act.name(), side, count, &ids);
-    Ok(count)
+    })
 }
 
 /// The page without what it says of an earlier act.

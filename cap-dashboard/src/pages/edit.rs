@@ -80,7 +80,6 @@ pub(super) async fn save(
         messages = messages.status(Status::Failed);
     }
     let done = within(messages.edit_raw_and_rerun(row.id, body)).await?;
-    reader.app.audit.add(&reader.user.name, "edit", row.side, u64::from(done), &[row.id]);
     let to = href(&reader.context.base, row.side, row.id);
     Ok(Redirect::to(&format!("{to}?done=edit&count={}", u8::from(done))).into_response())
 }

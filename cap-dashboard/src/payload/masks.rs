@@ -90,6 +90,11 @@ impl Masks {
         self.topics.iter().any(|pattern| pattern.matches(topic))
     }
 
+    /// Whether the payloads of some topic are hidden as a whole.
+    pub(crate) fn hides_topics(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
     /// Whether anything in a payload is hidden.
     pub(crate) fn hides_fields(&self) -> bool {
         !self.fields.is_empty()

@@ -38,7 +38,7 @@ impl Shown {
             let is_hidden = !unmasked && masks.hides_header(name);
             (name.to_owned(), value.map(|value| if is_hidden { MASK } else { value }.to_owned()))
         });
-        let (body, is_masked) = body(row, masks, unmasked);
+        let (body, is_masked) = Body::of(&row.message.body, Some(&row.name), masks, unmasked);
         let error = row.last_error.as_deref().map(|error| Self::error(error, masks, unmasked).to_owned());
         Self { headers: headers.collect(), body, error, is_masked }
     }
@@ -64,27 +64,30 @@ impl Shown {
     }
 }
 
-fn body(row: &Row, masks: &Masks, unmasked: bool) -> (Body, bool) {
-    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-    let bytes = &row.message.body[..];
-    if !unmasked && masks.hides_topic(&row.name) {
-        return (Body::Hidden, true);
+impl Body {
+    /// A payload as a user may see it, and whether something of it is masked. Without a topic it is hidden if those of any
+    /// topic are.
+    pub(crate) fn of(bytes: &[u8], topic: Option<&str>, masks: &Masks, unmasked: bool) -> (Self, bool) {
+        const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        if !unmasked && topic.map_or_else(|| masks.hides_topics(), |topic| masks.hides_topic(topic)) {
+            return (Self::Hidden, true);
+        }
+        if bytes.is_empty() {
+            return (Self::Empty, false);
+        }
+        let Ok(text) = std::str::from_utf8(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)) else {
+            let hidden = !unmasked && masks.hides_fields();
+            return if hidden { (Self::Hidden, true) } else { (Self::Binary(bytes.to_vec()), false) };
+        };
+        if !is_json(text) {
+            let hidden = !unmasked && masks.hides_fields();
+            return if hidden { (Self::Hidden, true) } else { (Self::Text(text.to_owned()), false) };
+        }
+        if unmasked {
+            return (Self::Json(text.to_owned()), false);
+        }
+        let masked = masks.masked(text);
+        let is_masked = matches!(masked, std::borrow::Cow::Owned(_));
+        (Self::Json(masked.into_owned()), is_masked)
     }
-    if bytes.is_empty() {
-        return (Body::Empty, false);
-    }
-    let Ok(text) = std::str::from_utf8(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)) else {
-        let hidden = !unmasked && masks.hides_fields();
-        return if hidden { (Body::Hidden, true) } else { (Body::Binary(bytes.to_vec()), false) };
-    };
-    if !is_json(text) {
-        let hidden = !unmasked && masks.hides_fields();
-        return if hidden { (Body::Hidden, true) } else { (Body::Text(text.to_owned()), false) };
-    }
-    if unmasked {
-        return (Body::Json(text.to_owned()), false);
-    }
-    let masked = masks.masked(text);
-    let is_masked = matches!(masked, std::borrow::Cow::Owned(_));
-    (Body::Json(masked.into_owned()), is_masked)
 }

@@ -220,7 +220,7 @@ texts! {
 
     // Audit
     audit_empty: "Nobody has acted yet." | "还没有人操作过。";
-    audit_note: "What this process has done since it started. Every act is also in its log, under the target cap_core::parked, and a re-run in the header cap-audit of its message." | "本进程启动以来的操作。每次操作也会写入日志（目标 cap_core::parked），重新执行还会记录在消息头 cap-audit 中。";
+    former_payload: "Payload before" | "编辑前的消息体";
 
     // Keyboard
     key_search: "Search" | "搜索";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::data::{AuditLog, Data};
+use crate::data::Data;
 use crate::live::{History, LiveReader};
 use crate::payload::Masks;
 use crate::security::{Auth, Ended, LoginLimit, SigningKey};
@@ -15,7 +15,6 @@ pub(crate) struct App {
     pub(crate) data: Data,
     pub(crate) live: LiveReader,
     pub(crate) history: History,
-    pub(crate) audit: AuditLog,
     /// The places for streams of events.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) masks: Masks,

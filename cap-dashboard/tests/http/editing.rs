@@ -86,3 +86,16 @@ async fn a_payload_beyond_the_limit_is_rejected() {
     let response = browser.get("/message/received/2/edit").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+#[tokio::test]
+async fn the_former_payload_is_in_the_audit_with_masks() {
+    let site = site_with(auth(), |all| all.masks(Masks::none().field("card"))).await;
+    site.park([parked(1, "a", r#"{"card":"4111","n":1}"#)]).await;
+    let unmasker = site.log_in("unmasker", UNMASKER).await;
+    unmasker.post("/message/received/1/edit", &[("payload", r#"{"card":"4222","n":2}"#)]).await;
+    let audit = site.page(ACTOR, "/audit").await;
+    assert!(audit.contains("unmasker") && audit.contains("•••") && !audit.contains("4111"), "{audit}");
+    assert!(site.page(UNMASKER, "/audit").await.contains("4111"));
+    assert!(!site.page(ACTOR, "/api/v1/audit").await.contains("4111"));
+    assert!(site.page(UNMASKER, "/api/v1/audit").await.contains("4111"));
+}

@@ -11,7 +11,7 @@ use crate::schema::scripts::SCRIPTS;
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
 const MAJOR: i32 = 1;
-const MINOR: i32 = 5;
+const MINOR: i32 = 6;
 
 /// Names in the scripts mean those of PostgreSQL itself, whatever others have made in the schemas of the search path.
 const PINNED_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";

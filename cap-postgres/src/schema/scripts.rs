@@ -1,13 +1,14 @@
 //! The scripts that make the schema.
 
 /// The scripts, in order: each adds one minor version.
-pub(crate) const SCRIPTS: [&str; 6] = [
+pub(crate) const SCRIPTS: [&str; 7] = [
     include_str!("schema.sql"),
     include_str!("search_path.sql"),
     include_str!("retention_of_nodes.sql"),
     include_str!("inbox_digest.sql"),
     include_str!("process_crashes.sql"),
     include_str!("forget.sql"),
+    include_str!("audit.sql"),
 ];
 
 /// The names of all tables, views and functions that the scripts create.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cap_adapter::error::StorageError;
-use cap_adapter::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_adapter::monitor::{
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row,
+};
 use cap_adapter::storage::Side;
 
 use crate::connections::server::Purpose;
@@ -72,6 +74,18 @@ impl Monitor for Postgres {
     async fn bounded_counts(&self, limit: u32) -> Result<Option<BoundedCounts>, StorageError> {
         let shared = self.shared();
         shared.statements.bounded_counting.count(&shared.server, limit).await
+    }
+
+    async fn record(&self, act: &NewAct) -> Result<(), StorageError> {
+        let audit = &self.shared().statements.audit;
+        let mut session = self.session(Purpose::Operators, "recording an act").await?;
+        session.run(|connection| audit.record(connection, act)).await
+    }
+
+    async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
+        let audit = &self.shared().statements.audit;
+        let mut session = self.session(Purpose::Operators, "listing acts").await?;
+        session.run(|connection| audit.list(connection, before, limit)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

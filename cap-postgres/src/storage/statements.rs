@@ -9,6 +9,7 @@ use crate::maintenance::commit_lookup::CommitLookup;
 use crate::maintenance::expiry::ExpiredMessages;
 use crate::maintenance::shared_key::SharedKeyRow;
 use crate::maintenance::worker_id::WorkerIds;
+use crate::monitor::audit::Audit;
 use crate::monitor::bounded_counts::BoundedCounting;
 use crate::monitor::change_messages::ChangeMessages;
 use crate::monitor::counts::Counts;
@@ -30,6 +31,7 @@ pub(crate) struct Statements {
     pub(crate) find_messages: FindMessages,
     pub(crate) change_messages: ChangeMessages,
     pub(crate) counts: Counts,
+    pub(crate) audit: Audit,
     pub(crate) bounded_counting: BoundedCounting,
     /// The schema's function that completes a message, as SQL names it.
     pub(crate) forget: String,
@@ -51,6 +53,7 @@ impl Statements {
             find_messages: FindMessages::prepare(templates),
             change_messages: ChangeMessages::prepare(templates),
             counts: Counts::prepare(templates),
+            audit: Audit::prepare(templates),
             bounded_counting: BoundedCounting::prepare(templates),
             forget: format!("{}.forget", schema.quoted()),
         }

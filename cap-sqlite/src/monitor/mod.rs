@@ -1,5 +1,6 @@
 //! What operators see and change: lists, single messages, attempts, re-runs, deletions, counts.
 
+pub(crate) mod audit;
 pub(crate) mod change_messages;
 pub(crate) mod counts;
 pub(crate) mod find_messages;

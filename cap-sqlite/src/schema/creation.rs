@@ -9,20 +9,22 @@ use crate::database::table_prefix::TablePrefix;
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
 const MAJOR: i64 = 1;
-const MINOR: i64 = 4;
+const MINOR: i64 = 5;
 
 /// The scripts, in order: each adds one minor version.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("retention_of_nodes.sql"),
     include_str!("inbox_digest.sql"),
     include_str!("process_crashes.sql"),
     include_str!("shared_key.sql"),
+    include_str!("audit.sql"),
 ];
 
 /// The names of all tables and views, without the prefix.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "attempts",
+    "audit",
     "inbox",
     "inbox_state",
     "last_node",

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cap_adapter::error::StorageError;
-use cap_adapter::monitor::{Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, Query, Row};
+use cap_adapter::monitor::{
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row,
+};
 use cap_adapter::storage::Side;
 
 use crate::storage::sqlite::Sqlite;
@@ -78,6 +80,18 @@ impl Monitor for Sqlite {
         let shared = self.shared();
         let mut session = shared.connections.reader("counting messages for health").await?;
         session.run(|connection| shared.statements.counts.count_bounded(connection, limit)).await.map(Some)
+    }
+
+    async fn record(&self, act: &NewAct) -> Result<(), StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.writer("recording an act").await?;
+        session.run(|connection| shared.statements.audit.record(connection, act)).await
+    }
+
+    async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("listing acts").await?;
+        session.run(|connection| shared.statements.audit.list(connection, before, limit)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

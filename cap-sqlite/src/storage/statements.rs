@@ -12,6 +12,7 @@ use crate::database::table_prefix::TablePrefix;
 use crate::maintenance::expiry::ExpiredMessages;
 use crate::maintenance::shared_key::SharedKeyRow;
 use crate::maintenance::worker_id::WorkerIds;
+use crate::monitor::audit::Audit;
 use crate::monitor::change_messages::ChangeMessages;
 use crate::monitor::counts::Counts;
 use crate::monitor::find_messages::FindMessages;
@@ -31,6 +32,7 @@ pub(crate) struct Statements {
     pub(crate) find_messages: FindMessages,
     pub(crate) change_messages: ChangeMessages,
     pub(crate) counts: Counts,
+    pub(crate) audit: Audit,
 }
 
 impl Statements {
@@ -48,6 +50,7 @@ impl Statements {
             find_messages: FindMessages::prepare(templates),
             change_messages: ChangeMessages::prepare(templates),
             counts: Counts::prepare(templates),
+            audit: Audit::prepare(templates),
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::Path;
 use cap_core::Messages;
-use cap_core::storage::{Side, Status};
+use cap_core::storage::Status;
 
 use super::messages::{id_of, row_of, side_of};
 use super::shapes::{Done, ErrorBody, NewPayload, RowIds};
@@ -32,9 +32,8 @@ pub(super) async fn rerun(
     Path(side): Path<String>,
     ActJson { reader, body }: ActJson<RowIds>,
 ) -> Result<Json<Done>, Problem> {
-    let (side, messages, ids) = target(&reader, &side, &body, true)?;
-    let done = within(messages.rerun(&ids)).await?;
-    Ok(record(&reader, side, "rerun", &done))
+    let (messages, ids) = target(&reader, &side, &body, true)?;
+    Ok(done(&within(messages.rerun(&ids)).await?))
 }
 
 /// Deletes messages with their attempts. This cannot be undone.
@@ -53,9 +52,8 @@ pub(super) async fn delete(
     Path(side): Path<String>,
     ActJson { reader, body }: ActJson<RowIds>,
 ) -> Result<Json<Done>, Problem> {
-    let (side, messages, ids) = target(&reader, &side, &body, true)?;
-    let done = within(messages.delete(&ids)).await?;
-    Ok(record(&reader, side, "delete", &done))
+    let (messages, ids) = target(&reader, &side, &body, true)?;
+    Ok(done(&within(messages.delete(&ids)).await?))
 }
 
 /// Cancels delayed messages, which are then kept as failed with the reason `cancelled`.
@@ -74,9 +72,8 @@ pub(super) async fn cancel(
     Path(side): Path<String>,
     ActJson { reader, body }: ActJson<RowIds>,
 ) -> Result<Json<Done>, Problem> {
-    let (side, messages, ids) = target(&reader, &side, &body, false)?;
-    let done = within(messages.cancel(&ids)).await?;
-    Ok(record(&reader, side, "cancel", &done))
+    let (messages, ids) = target(&reader, &side, &body, false)?;
+    Ok(done(&within(messages.cancel(&ids)).await?))
 }
 
 /// Replaces the payload of a message and re-runs it. Id, headers and attempts stay. A payload that was JSON must stay JSON.
@@ -117,8 +114,8 @@ pub(super) async fn edit(
         messages = messages.status(Status::Failed);
     }
     let ids = [row.id];
-    let done = within(messages.edit_raw_and_rerun(row.id, body.payload)).await?;
-    Ok(record(&reader, row.side, "edit", if done { &ids } else { &[] }))
+    let is_done = within(messages.edit_raw_and_rerun(row.id, body.payload)).await?;
+    Ok(done(if is_done { &ids } else { &[] }))
 }
 
 /// The side, the selection and the row ids of an act.
@@ -127,7 +124,7 @@ fn target(
     side: &str,
     body: &RowIds,
     only_failed: bool,
-) -> Result<(Side, Messages, Vec<i64>), Problem> {
+) -> Result<(Messages, Vec<i64>), Problem> {
     let side = side_of(side)?;
     if body.ids.len() > MOST_IDS {
         return Err(Problem::bad(format!("at most {MOST_IDS} messages can be named at once")));
@@ -135,10 +132,9 @@ fn target(
     let ids = body.ids.iter().map(|id| id_of(id)).collect::<Result<_, _>>()?;
     let messages = reader.messages().side(side);
     let only_failed = body.only_failed.unwrap_or(only_failed);
-    Ok((side, if only_failed { messages.status(Status::Failed) } else { messages }, ids))
+    Ok((if only_failed { messages.status(Status::Failed) } else { messages }, ids))
 }
 
-fn record(reader: &Reader, side: Side, what: &'static str, ids: &[i64]) -> Json<Done> {
-    reader.app.audit.add(&reader.user.name, what, side, ids.len() as u64, ids);
+fn done(ids: &[i64]) -> Json<Done> {
     Json(Done { count: ids.len() as u64, ids: ids.iter().map(i64::to_string).collect() })
 }

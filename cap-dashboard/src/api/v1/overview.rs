@@ -1,10 +1,13 @@
 //! The numbers of the overview, and what was done.
 
 use axum::Json;
+use cap_core::monitor::Act;
 use cap_core::storage::Side;
 
 use super::shapes::{ActItem, ComponentItem, CountItem, ErrorBody, Overview, side_name};
-use crate::data::status_name;
+use crate::data::{Filter, status_name, within};
+use crate::payload::{Body, MASK};
+use crate::request::Problem;
 use crate::text::iso;
 use crate::web::Reader;
 
@@ -48,22 +51,42 @@ pub(super) async fn show(reader: Reader) -> Json<Overview> {
     })
 }
 
-/// The acts of users, newest first.
+/// The acts of operators on all nodes, newest first: what was done through this API, the pages, the command line and the
+/// application.
 #[utoipa::path(
     get, path = "/audit", operation_id = "listActs", tag = "overview",
+    params(
+        ("per_page" = Option<usize>, Query, description = "1 to 200; 50 by default"),
+        ("before" = Option<String>, Query, description = "`id` of the last act of the page before"),
+    ),
     responses(
         (status = 200, description = "the acts", body = [ActItem]),
+        (status = 400, description = "an invalid parameter", body = ErrorBody),
         (status = 401, description = "no valid credentials", body = ErrorBody),
     ),
 )]
-pub(super) async fn audit(reader: Reader) -> Json<Vec<ActItem>> {
-    let item = |act: crate::data::Act| ActItem {
+pub(super) async fn audit(reader: Reader) -> Result<Json<Vec<ActItem>>, Problem> {
+    let filter = Filter::parse(&reader.query, None)?;
+    let before = reader.query.number("before")?;
+    let acts = within(reader.app.data.operator.acts(before, filter.per_page)).await?;
+    let item = |act: Act| ActItem {
+        id: act.id.to_string(),
         at: iso(act.at),
-        what: act.what.to_owned(),
-        side: side_name(act.side),
-        count: act.count,
-        ids: act.ids.iter().map(i64::to_string).collect(),
-        who: act.who,
+        former_payload: former(&act, &reader),
+        what: act.act.what,
+        side: side_name(act.act.side),
+        count: act.act.count,
+        ids: act.act.ids.iter().map(i64::to_string).collect(),
+        who: act.act.who,
     };
-    Json(reader.app.audit.all().into_iter().map(item).collect())
+    Ok(Json(acts.into_iter().map(item).collect()))
+}
+
+/// The payload before an edit, as this user may see it.
+fn former(act: &Act, reader: &Reader) -> Option<String> {
+    match Body::of(act.act.former_body.as_deref()?, None, &reader.app.masks, reader.unmasks()).0 {
+        Body::Json(text) | Body::Text(text) => Some(text),
+        Body::Hidden => Some(MASK.to_owned()),
+        Body::Empty | Body::Binary(_) => None,
+    }
 }

@@ -171,6 +171,8 @@ pub(crate) struct Failures {
 /// An act of a user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ActItem {
+    /// Its number in the audit.
+    pub(super) id: String,
     pub(super) at: String,
     pub(super) who: String,
     /// `rerun`, `edit`, `delete` or `cancel`.
@@ -179,6 +181,8 @@ pub(crate) struct ActItem {
     pub(super) count: u64,
     /// The first row ids.
     pub(super) ids: Vec<String>,
+    /// The payload before an edit, at most 64 KiB of it; null if there is none, or if it is no text.
+    pub(super) former_payload: Option<String>,
 }
 
 /// An error.
