@@ -16,8 +16,10 @@ pub(crate) enum Scenario {
     /// 32 callers publish in plain `sqlx::Transaction`s, end to end.
     PublishInPlainTransaction,
     /// Handlers with a `PgTx`, 8 at a time, from a filled queue.
+    #[value(name = "pgtx-handlers-8")]
     PgtxHandlers8,
     /// Handlers with a `PgTx`, one at a time, from a filled queue.
+    #[value(name = "pgtx-handlers-1")]
     PgtxHandlers1,
     /// One message at a time, 50 a second, published alone.
     IdleLatency,
@@ -28,8 +30,10 @@ pub(crate) enum Scenario {
     /// 256 callers publish alone, 1,000 messages on their way.
     PublishAloneW1000,
     /// 8 callers publish 100 at a time, 4,000 messages on their way.
+    #[value(name = "publish-all-100")]
     PublishAll100,
     /// A backlog of 50,000 messages that nobody has leased.
+    #[value(name = "backlog-50000")]
     Backlog50000,
     /// A handler that does nothing, from a filled queue.
     ConsumeFilledQueue,
