@@ -1,8 +1,10 @@
 //! How many messages there are of each outcome, in all and by the hour, counted at a bounded cost and kept for a while.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cap_core::Messages;
+use cap_core::message::IdGenerator;
 use cap_core::storage::{Side, Status};
 
 use super::cached::Cached;
@@ -31,10 +33,12 @@ pub(crate) struct History {
 }
 
 /// An hour and the messages that were stored in it, by what has become of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Hour {
     /// The end of the hour, in seconds since 1970.
     pub(crate) ends: u64,
+    /// The row ids that nodes have made in it: they grow with the time.
+    ids: Range<i64>,
     pub(crate) counts: [Amount; 4],
 }
 
@@ -50,21 +54,34 @@ impl History {
         self.totals.get(count_all(|side, status| data.messages().side(side).status(status))).await
     }
 
-    /// The last 24 hours, the oldest first, at most ten minutes old, as CAP has it.
+    /// The last 24 hours, the oldest first, at most ten minutes old, as CAP has it. It reads row ids only, the newest of each
+    /// kind, as a count by time would look through whole tables.
     pub(crate) async fn hours(&self, data: &Data) -> Result<Vec<Hour>, Problem> {
         let now = SystemTime::now();
         let ask = async {
-            let mut hours = Vec::new();
-            for back in (0..HOURS).rev() {
-                let until = now - back * HOUR;
-                let of_hour =
-                    |side, status| data.messages().side(side).status(status).since(until - HOUR).until(until);
-                let ends = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                hours.push(Hour { ends, counts: count_all(of_hour).await? });
+            let mut hours: Vec<Hour> = (0..HOURS).rev().map(|back| Hour::ending(now - back * HOUR)).collect();
+            for (kind, (side, status)) in KINDS.into_iter().enumerate() {
+                let selection = data.messages().side(side).status(status).limit(COUNTED + 1);
+                let ids = within(selection.ids()).await?;
+                // What is older than the last of them was not counted.
+                let oldest = ids.get(COUNTED).copied();
+                for hour in &mut hours {
+                    let count = ids.iter().filter(|id| hour.ids.contains(id)).count() as u64;
+                    hour.counts[kind] =
+                        Amount { count, is_capped: oldest.is_some_and(|id| id >= hour.ids.start) };
+                }
             }
             Ok(hours)
         };
         self.hours.get(ask).await
+    }
+}
+
+impl Hour {
+    fn ending(until: SystemTime) -> Self {
+        let ends = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ids = IdGenerator::first_id_at(until - HOUR)..IdGenerator::first_id_at(until);
+        Self { ends, ids, counts: [Amount::default(); 4] }
     }
 }
 

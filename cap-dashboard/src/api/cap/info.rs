@@ -84,7 +84,7 @@ fn escaped(text: &str) -> String {
     })
 }
 
-/// How many messages were stored in each of the last 24 hours and have succeeded or failed, counted to 10,000 an hour.
+/// How many messages were stored in each of the last 24 hours and have succeeded or failed, of the newest 10,000 of each kind.
 pub(super) async fn history(reader: Reader) -> Result<(HeaderMap, Json<Value>), Problem> {
     let hours = reader.app.history.hours(&reader.app.data).await?;
     let of_kind = |kind: usize| hours.iter().map(|hour| hour.counts[kind].count).collect::<Vec<_>>();
@@ -95,6 +95,6 @@ pub(super) async fn history(reader: Reader) -> Result<(HeaderMap, Json<Value>), 
         "subscribeSuccessed": of_kind(2),
         "subscribeFailed": of_kind(3),
     });
-    let is_capped = hours.iter().flat_map(|hour| hour.counts).any(|count| count.is_capped);
+    let is_capped = hours.iter().flat_map(|hour| &hour.counts).any(|count| count.is_capped);
     Ok((capped(is_capped), Json(body)))
 }

@@ -25,7 +25,7 @@ use crate::web::{FailureKind, Reader, failure_kinds};
         ("since" = Option<String>, Query, description = "stored at this time or later: `2026-01-31T12:00:00Z`, or how long ago: `2h`"),
         ("until" = Option<String>, Query, description = "stored before this time"),
         ("version" = Option<String>, Query, description = "of this version; `all` for every one"),
-        ("per_page" = Option<usize>, Query, description = "1 to 200; 50 by default"),
+        ("per_page" = Option<usize>, Query, minimum = 1, maximum = 200, description = "1 to 200; 50 by default"),
         ("before" = Option<String>, Query, description = "`next` of the page before"),
     ),
     responses(

@@ -56,7 +56,7 @@ pub(super) async fn show(reader: Reader) -> Json<Overview> {
 #[utoipa::path(
     get, path = "/audit", operation_id = "listActs", tag = "overview",
     params(
-        ("per_page" = Option<usize>, Query, description = "1 to 200; 50 by default"),
+        ("per_page" = Option<usize>, Query, minimum = 1, maximum = 200, description = "1 to 200; 50 by default"),
         ("before" = Option<String>, Query, description = "`id` of the last act of the page before"),
     ),
     responses(
