@@ -10,8 +10,8 @@ use crate::schema::scripts::SCRIPTS;
 
 /// The version that this code needs. A minor version adds to the schema and leaves older code working; a newer
 /// major version does not.
-const MAJOR: i32 = 1;
-const MINOR: i32 = 6;
+pub(crate) const MAJOR: i32 = 1;
+pub(crate) const MINOR: i32 = 6;
 
 /// Names in the scripts mean those of PostgreSQL itself, whatever others have made in the schemas of the search path.
 const PINNED_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
@@ -70,6 +70,15 @@ pub(crate) async fn initialize(
             Ok(()) => return Ok(()),
         }
     }
+}
+
+/// The version of the schema in the database. Looks without changing anything. What is not ours is an error.
+pub(crate) async fn version(
+    connection: &mut PgConnection,
+    schema: &SchemaName,
+    trust: &Trust,
+) -> Result<Option<(i32, i32)>, Fault> {
+    Ok(inspect(connection, schema, trust).await?.version)
 }
 
 async fn upgrade(connection: &mut PgConnection, schema: &SchemaName, trust: &Trust) -> Result<(), Fault> {

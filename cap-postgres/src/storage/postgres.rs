@@ -17,7 +17,7 @@ use crate::connections::source::Source;
 use crate::database::error::Fault;
 use crate::database::schema_name::SchemaName;
 use crate::database::writing::Writing;
-use crate::schema::creation::{schema_sql, upgrade_sql};
+use crate::schema::creation::{self, schema_sql, upgrade_sql};
 use crate::schema::ownership::Trust;
 use crate::storage::shared::Shared;
 
@@ -206,6 +206,20 @@ impl Postgres {
     #[must_use]
     pub fn schema_upgrade_sql(schema: &str, minor: u32) -> String {
         upgrade_sql(&SchemaName::new(schema), usize::try_from(minor).unwrap_or(usize::MAX))
+    }
+
+    /// The version of the schema that this version of cap needs, as major and minor. A start creates it or upgrades to it.
+    pub const SCHEMA_VERSION: (i32, i32) = (creation::MAJOR, creation::MINOR);
+
+    /// The version of the schema in the database, as major and minor; `None` if there is none. It changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A database that is unreachable, and a schema that this version of cap cannot use: of another major version, of an
+    /// owner that is not trusted, or with the tables of .NET CAP.
+    pub async fn schema_version(&self) -> Result<Option<(i32, i32)>, StorageError> {
+        let mut session = self.session(Purpose::Operators, "reading the version of the schema").await?;
+        session.run(|connection| creation::version(connection, &self.schema, &self.trust)).await
     }
 
     /// The application's own pool, as given, or as made by [`connect_lazy`](Self::connect_lazy).

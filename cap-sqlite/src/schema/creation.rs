@@ -8,8 +8,8 @@ use crate::database::table_prefix::TablePrefix;
 
 /// The version that this code needs. A minor version adds to the tables and leaves older code working; a newer major
 /// version does not.
-const MAJOR: i64 = 1;
-const MINOR: i64 = 5;
+pub(crate) const MAJOR: i64 = 1;
+pub(crate) const MINOR: i64 = 5;
 
 /// The scripts, in order: each adds one minor version.
 const SCRIPTS: [&str; 6] = [
@@ -77,7 +77,7 @@ pub(crate) async fn initialize(connection: &mut SqliteConnection, prefix: &Table
 }
 
 /// The highest version whose script has run. Looks without changing anything. What is not ours is an error.
-async fn version(
+pub(crate) async fn version(
     connection: &mut SqliteConnection,
     prefix: &TablePrefix,
 ) -> Result<Option<(i64, i64)>, Fault> {

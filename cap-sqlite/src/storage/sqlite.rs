@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use cap_adapter::error::StorageError;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::connections::file_mode;
 use crate::connections::pools::Connections;
 use crate::database::table_prefix::TablePrefix;
-use crate::schema::creation::schema_sql;
+use crate::schema::creation::{self, schema_sql};
 use crate::storage::shared::Shared;
 use crate::storage::statements::Statements;
 
@@ -89,6 +90,21 @@ impl Sqlite {
     #[must_use]
     pub fn schema_sql(prefix: &str) -> String {
         schema_sql(&TablePrefix::new(prefix))
+    }
+
+    /// The version of the tables that this version of cap needs, as major and minor. A start creates them or upgrades to it.
+    pub const SCHEMA_VERSION: (i64, i64) = (creation::MAJOR, creation::MINOR);
+
+    /// The version of the tables in the file, as major and minor; `None` if there are none. It changes no table. As
+    /// [`open`](Self::open) does, it creates a missing file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, and tables that this version of cap cannot use: of another major version, or of another
+    /// application under the same names.
+    pub async fn schema_version(&self) -> Result<Option<(i64, i64)>, StorageError> {
+        let mut session = self.shared().connections.reader("reading the version of the tables").await?;
+        session.run(|connection| creation::version(connection, &self.prefix)).await
     }
 
     /// The application's own pool, as given, or as [`open`](Self::open) made it.
