@@ -143,6 +143,7 @@ pub use operate::messages::Messages;
 #[allow(deprecated)]
 pub use operate::monitor::BusMonitor;
 pub use operate::operator::Operator;
+pub use operate::operator_publish::OperatorPublish;
 pub use publish::{MessageBatch, Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};

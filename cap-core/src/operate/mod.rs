@@ -6,6 +6,7 @@ pub(crate) mod messages;
 pub(crate) mod monitor;
 pub(crate) mod operated_storage;
 pub(crate) mod operator;
+pub(crate) mod operator_publish;
 mod pages;
 mod rerun_and_delete;
 pub(crate) mod waiting_counts;

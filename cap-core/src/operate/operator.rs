@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::messages::Messages;
 use super::operated_storage::OperatedStorage;
+use super::operator_publish::OperatorPublish;
 use crate::error::StorageError;
 use crate::monitor::{Act, BoundedCounts, Monitor};
 use crate::runtime::options::CapOptions;
@@ -16,8 +19,8 @@ const ROWS_COUNTED: u32 = 10_000;
 
 /// The operator's API over a storage, without a bus: the same [`messages`](Self::messages) as [`Cap`](crate::Cap) has.
 ///
-/// It joins no nodes, claims no worker id, and neither handles nor sends messages: what it makes due is processed by the
-/// nodes that share the storage. It is for dashboards, command lines and scripts. A process that has a bus gets one from
+/// It joins no nodes, and neither handles nor sends messages: what it makes due is processed by the nodes that share the
+/// storage. Only [`publish`](Self::publish) claims a worker id, until the message is stored. It is for dashboards, command lines and scripts. A process that has a bus gets one from
 /// [`Cap::operator`](crate::Cap::operator). It is cheap to clone.
 ///
 /// ```
@@ -90,6 +93,13 @@ impl Operator {
     /// Those of the storage.
     pub async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
         self.storage.acts(before, limit).await
+    }
+
+    /// A message to publish through the outbox: a node that shares the storage sends it. The topic is used as given, without
+    /// a topic prefix. The body is sent unchanged; services expect JSON. Nothing happens until
+    /// [`store`](OperatorPublish::store) is called.
+    pub fn publish(&self, topic: impl Into<String>, body: impl Into<Bytes>) -> OperatorPublish {
+        OperatorPublish::new(self.storage.clone(), topic.into(), body.into())
     }
 
     /// The display name of the storage, such as `PostgreSQL`.
