@@ -152,7 +152,11 @@ impl RabbitMq {
         self
     }
 
-    fn started(&self) -> Result<&Started, TransportError> {
+    pub(crate) fn options(&self) -> &RabbitMqOptions {
+        &self.options
+    }
+
+    pub(crate) fn started(&self) -> Result<&Started, TransportError> {
         self.started.get().ok_or_else(|| unusable("this transport was used before a bus started it"))
     }
 }

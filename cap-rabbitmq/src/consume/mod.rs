@@ -1,7 +1,7 @@
 //! Receives and acknowledges messages.
 
 pub(crate) mod acknowledgements;
-mod body;
+pub(crate) mod body;
 pub(crate) mod consumer;
 pub(crate) mod incoming_headers;
 pub(crate) mod prefetch_window;
