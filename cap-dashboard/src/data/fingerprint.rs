@@ -7,8 +7,9 @@ const LONGEST: usize = 240;
 /// A word of at least this many hexadecimal digits, with a number among them, is an id.
 const SHORTEST_ID: usize = 8;
 
-/// The first line of an error with `#` for numbers and ids: errors of one cause have the same.
-pub(crate) fn fingerprint(error: &str) -> String {
+/// The first line of an error text, of at most 240 characters, with `#` for numbers and ids: errors of one cause have the same.
+#[must_use]
+pub fn fingerprint(error: &str) -> String {
     let mut out = String::new();
     for word in words(error.lines().next().unwrap_or_default()) {
         if is_variable(word) {

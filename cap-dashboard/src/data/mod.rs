@@ -5,5 +5,6 @@ mod fingerprint;
 mod source;
 
 pub(crate) use filter::{Filter, encoded, status_name};
-pub(crate) use fingerprint::{common_part, fingerprint};
+pub(crate) use fingerprint::common_part;
+pub use fingerprint::fingerprint;
 pub(crate) use source::{Data, within};

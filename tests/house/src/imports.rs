@@ -22,11 +22,12 @@ pub struct Import {
     pub path: String,
 }
 
-/// The imports of a crate's own items, of the whole module tree below `lib.rs` in a folder.
+/// The imports of a crate's own items, of the whole module tree in a folder below `lib.rs`, or `main.rs` of a program.
 #[must_use]
 pub fn imports(src: &Path) -> Vec<Import> {
     let mut tree = Tree { modules: Vec::new() };
-    tree.read_file(src, "lib.rs", "", None);
+    let top = if src.join("lib.rs").exists() { "lib.rs" } else { "main.rs" };
+    tree.read_file(src, top, "", None);
     let mut found = BTreeSet::new();
     for (id, module) in tree.modules.iter().enumerate() {
         let re_exports = |used: &&Use| used.is_exported && tree.is_below(used, id);
@@ -221,7 +222,11 @@ impl Tree {
         first.is_some_and(|name| self.modules[module].children.contains_key(name))
             || match self.file_of(module, &used.path) {
                 Some(file) => {
-                    let own = self.modules[module].file.trim_end_matches("mod.rs").trim_end_matches("lib.rs");
+                    let own = self.modules[module]
+                        .file
+                        .trim_end_matches("mod.rs")
+                        .trim_end_matches("lib.rs")
+                        .trim_end_matches("main.rs");
                     own.is_empty() || own.ends_with('/') && file.starts_with(own)
                 }
                 None => false,

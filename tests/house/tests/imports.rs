@@ -10,6 +10,7 @@ use cap_house_tests::root;
 /// The crates that have no circle. Every crate is to be here in the end.
 const CRATES: &[&str] = &[
     "cap-bus",
+    "cap-cli",
     "cap-conformance",
     "cap-core",
     "cap-dashboard",
