@@ -56,6 +56,7 @@ FROM {messages} AS m
 LEFT JOIN {states} AS s ON s.id = m.id
 WHERE m.id = $1";
 
+// Without an order: sessions of the bus avoid sorts, and would read the whole table by its key instead.
 const FIND_OUTBOX: &str = "
 SELECT {columns}
 FROM (
@@ -64,15 +65,13 @@ FROM (
     SELECT o.id FROM {messages} AS o WHERE o.id = $2 AND o.message_id IS NULL
 ) AS f
 JOIN {messages} AS m ON m.id = f.id
-LEFT JOIN {states} AS s ON s.id = m.id
-ORDER BY m.id";
+LEFT JOIN {states} AS s ON s.id = m.id";
 
 const FIND_INBOX: &str = "
 SELECT {columns}
 FROM {messages} AS m
 LEFT JOIN {states} AS s ON s.id = m.id
-WHERE m.message_id = $1
-ORDER BY m.id";
+WHERE m.message_id = $1";
 
 const ATTEMPTS: &str = "SELECT number, at, node, error, next_due FROM {schema}.attempts WHERE side = $1 AND id = $2 ORDER BY number, at";
 
@@ -170,7 +169,9 @@ impl FindMessages {
         if let (Side::Inbox, Cow::Owned(instead)) = (side, encoding.fitting_id(message_id)) {
             rows.extend(by(&instead).fetch_all(connection).await?);
         }
-        rows.iter().map(|row| shown(side, row)).collect()
+        let mut found = rows.iter().map(|row| shown(side, row)).collect::<Result<Vec<_>, _>>()?;
+        found.sort_unstable_by_key(|row| row.id);
+        Ok(found)
     }
 
     /// Reads the recorded attempts of a message.
