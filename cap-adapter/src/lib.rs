@@ -13,7 +13,6 @@
 //! Services do not depend on this crate directly: `cap-core` re-exports everything under the same names. The test
 //! suite that every adapter must pass is `cap-conformance`.
 
-mod audit;
 #[doc(hidden)]
 pub mod engine;
 pub mod error;

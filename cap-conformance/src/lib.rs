@@ -191,6 +191,12 @@ macro_rules! storage_suite {
                 only_what_failed_is_deleted,
                 operators_share_failed_rows,
             ]
+            search [
+                messages_are_found_by_what_they_say,
+                messages_are_found_by_their_state,
+                messages_are_found_by_their_node,
+                search_stops_at_its_bound_and_goes_on,
+            ]
             audit [
                 acts_are_listed_from_new_to_old,
             ]

@@ -8,18 +8,52 @@ use super::row::{Moment, Row, State};
 use super::storage::MemoryStorage;
 use super::table::Table;
 use cap_adapter::error::StorageError;
-use cap_adapter::monitor::{self, Act, Among, Change, Count, FailedAttempt, Monitor, NewAct, Query};
+use cap_adapter::monitor::{
+    self, Act, Among, Bound, Change, Count, FailedAttempt, Monitor, NewAct, Query, SearchLimits, SearchPage,
+};
 use cap_adapter::storage::{Reason, Side, Status};
 
 impl Monitor for MemoryStorage {
     async fn list(&self, query: &Query) -> Result<Vec<monitor::Row>, StorageError> {
-        let (mut store, _) = self.lock();
-        Ok(self.listed(store.table(query.side), query).map(|row| self.show(query.side, row)).collect())
+        let (mut store, now) = self.lock();
+        Ok(self.listed(store.table(query.side), query, now).map(|row| self.show(query.side, row)).collect())
     }
 
     async fn list_ids(&self, query: &Query) -> Result<Vec<i64>, StorageError> {
-        let (mut store, _) = self.lock();
-        Ok(self.listed(store.table(query.side), query).map(|row| row.id).collect())
+        let (mut store, now) = self.lock();
+        Ok(self.listed(store.table(query.side), query, now).map(|row| row.id).collect())
+    }
+
+    async fn search(&self, query: &Query, limits: &SearchLimits) -> Result<SearchPage, StorageError> {
+        let (mut store, now) = self.lock();
+        let table = store.table(query.side);
+        if let Some(id) = &query.message_id {
+            let mut found = table.of_message(id);
+            found.retain(|row| query.before.is_none_or(|before| row.id < before));
+            found.retain(|row| self.wanted(row, query, now));
+            let rows = found.into_iter().rev().take(query.limit);
+            let rows = rows.map(|row| self.show(query.side, row)).collect();
+            return Ok(SearchPage::listed(rows, query.limit));
+        }
+        let mut page = SearchPage::default();
+        for row in table.before(query.before) {
+            if page.rows.len() == query.limit {
+                break;
+            }
+            if page.looked_at == limits.rows {
+                page.bound = Some(Bound::Rows);
+                break;
+            }
+            page.looked_at += 1;
+            page.next = Some(row.id);
+            if self.wanted(row, query, now) {
+                page.rows.push(self.show(query.side, row));
+            }
+        }
+        if page.bound.is_none() && page.rows.len() < query.limit {
+            page.next = None;
+        }
+        Ok(page)
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<monitor::Row>, StorageError> {
@@ -130,11 +164,16 @@ impl MemoryStorage {
     }
 
     /// The rows of one page, newest first.
-    fn listed<'a>(&'a self, table: &'a Table, query: &'a Query) -> impl Iterator<Item = &'a Row> {
-        table.before(query.before).filter(|row| self.wanted(row, query)).take(query.limit)
+    fn listed<'a>(
+        &'a self,
+        table: &'a Table,
+        query: &'a Query,
+        now: Moment,
+    ) -> impl Iterator<Item = &'a Row> {
+        table.before(query.before).filter(move |row| self.wanted(row, query, now)).take(query.limit)
     }
 
-    fn wanted(&self, row: &Row, query: &Query) -> bool {
+    fn wanted(&self, row: &Row, query: &Query, now: Moment) -> bool {
         let reason = row.state.as_ref().and_then(|state| state.reason);
         let error = row.state.as_ref().and_then(|state| state.last_error.as_deref());
         query.status.is_none_or(|status| row.status() == status)
@@ -146,6 +185,11 @@ impl MemoryStorage {
             && query.error.as_ref().is_none_or(|part| error.is_some_and(|error| error.contains(part)))
             && query.since.is_none_or(|since| self.show_moment(row.added) >= since)
             && query.until.is_none_or(|until| self.show_moment(row.added) < until)
+            && query.state.is_none_or(|state| row.operator_state(now) == state)
+            && query.message_id.as_ref().is_none_or(|id| row.message_id.as_ref() == Some(id))
+            && query.headers().all(|(name, value)| row.message.headers.get(name) == Some(value))
+            && query.text.as_ref().is_none_or(|text| contains(&row.message.body, text))
+            && query.node.as_ref().is_none_or(|node| row.was_on(node))
     }
 
     /// A time in the past, which the calendar can represent.
@@ -201,6 +245,25 @@ impl Table {
         self.delete(id);
         true
     }
+}
+
+impl Row {
+    fn operator_state(&self, now: Moment) -> monitor::State {
+        let state = self.state.as_ref();
+        let is_leased =
+            state.is_some_and(|state| state.owner.is_some() && state.due.is_some_and(|due| due > now));
+        monitor::State::of(self.status(), state.and_then(|state| state.reason), is_leased)
+    }
+
+    /// Whether the node is working on it, or an attempt failed there.
+    fn was_on(&self, node: &str) -> bool {
+        let owner = self.state.as_ref().and_then(|state| state.owner.as_deref());
+        owner == Some(node) || self.attempts.iter().any(|attempt| *attempt.node == *node)
+    }
+}
+
+fn contains(body: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || body.windows(part.len()).any(|window| window == part)
 }
 
 fn recorded(row: &Row) -> u32 {

@@ -13,6 +13,7 @@ pub mod monitor;
 mod node;
 pub mod nodes;
 pub mod rerun;
+pub mod search;
 pub mod suspect;
 pub mod waiting;
 

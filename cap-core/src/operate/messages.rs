@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use super::operated_storage::OperatedStorage;
 use super::pages::Pages;
 use crate::error::StorageError;
-use crate::monitor::{Count, FailedAttempt, Query, Row};
+use crate::monitor::{Count, FailedAttempt, Query, Row, SearchLimits, SearchPage, State};
 use crate::storage::{Reason, Side, Status};
 
 /// The most messages that a list returns, bodies included, without [`Messages::limit`].
@@ -16,7 +18,7 @@ const DEFAULT_LIST_LIMIT: usize = 100;
 ///
 /// Initially it contains the messages that this bus's version has received, in any state. Filters narrow it:
 /// [`parked`](Self::parked) to those that failed for good and need an operator, others by topic, group, status, reason,
-/// error and time. [`published`](Self::published) selects the outbox instead of the inbox. Each kind of filter has one
+/// error, time, state, ids, header, body and node. [`published`](Self::published) selects the outbox instead of the inbox. Each kind of filter has one
 /// value; the last one set applies.
 ///
 /// ```
@@ -144,6 +146,44 @@ impl Messages {
         self
     }
 
+    /// Only messages in this state, as an operator sees it: unlike [`status`](Self::status), it tells what a node has leased from
+    /// what waits, and what is parked from what was cancelled.
+    pub fn state(mut self, state: State) -> Self {
+        self.query.state = Some(state);
+        self
+    }
+
+    /// Only messages with this message id (`cap-msg-id`): one in the outbox, or one for each group in the inbox.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.query.message_id = Some(id.into());
+        self
+    }
+
+    /// Only messages with this correlation id (`cap-corr-id`). Storages have no index for it, so a [`search`](Self::search)
+    /// among many messages should have a time too.
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.query.correlation_id = Some(id.into());
+        self
+    }
+
+    /// Only messages that have this header, with exactly this value.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.query.header = Some((name.into(), value.into()));
+        self
+    }
+
+    /// Only messages whose stored body contains these bytes, exactly as written.
+    pub fn text(mut self, part: impl Into<Bytes>) -> Self {
+        self.query.text = Some(part.into());
+        self
+    }
+
+    /// Only messages that this node is working on, or of which an attempt failed on it.
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.query.node = Some(node.into());
+        self
+    }
+
     /// Only messages of this version, instead of the bus's own.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.query.version = Some(version.into());
@@ -188,6 +228,19 @@ impl Messages {
     pub async fn list(&self) -> Result<Vec<Row>, StorageError> {
         let query = self.query.clone().limit(self.limit.unwrap_or(DEFAULT_LIST_LIMIT));
         self.storage.list(&query).await
+    }
+
+    /// The messages that match, newest first, with their bodies, up to the limit, found in bounded time: among millions of
+    /// messages it stops at 200,000 rows or after 2 seconds, says so in [`SearchPage::bound`], and continues where
+    /// [`before`](Self::before) is set to [`SearchPage::next`]. With a [message id](Self::message_id) it uses an index.
+    pub async fn search(&self) -> Result<SearchPage, StorageError> {
+        self.search_within(&SearchLimits::default()).await
+    }
+
+    /// [Searches](Self::search) within other limits.
+    pub async fn search_within(&self, limits: &SearchLimits) -> Result<SearchPage, StorageError> {
+        let query = self.query.clone().limit(self.limit.unwrap_or(DEFAULT_LIST_LIMIT));
+        self.storage.search(&query, limits).await
     }
 
     /// The row ids of the messages that match, newest first, up to the limit. No body is read.

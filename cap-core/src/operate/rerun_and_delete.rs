@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::messages::Messages;
 use crate::error::{StorageError, StorageErrorKind};
-use crate::monitor::{Among, Change, NewAct};
+use crate::monitor::{Among, Change, NewAct, State};
 use crate::publish::payload::serialize;
 use crate::storage::{Side, Status};
 
@@ -25,8 +25,8 @@ impl Messages {
     ///
     /// A selection without any filter is an error: it would re-run every stored message, including those that succeeded.
     /// [`parked`](Self::parked) is nearly always what is meant. Filters are `parked`, `status`, `reason`, `topic`, `group`,
-    /// `error`, `since`, `until`, `version` with another version than the bus's own, and `limit`. To re-run all messages,
-    /// set a time: `.until(SystemTime::now())`.
+    /// `error`, `since`, `until`, `state`, `message_id`, `correlation_id`, `header`, `text`, `node`, `version` with another
+    /// version than the bus's own, and `limit`. To re-run all messages, set a time: `.until(SystemTime::now())`.
     ///
     /// It proceeds page by page, newest first. If it fails or is dropped half-way, the messages of earlier pages have been
     /// re-run.
@@ -121,7 +121,11 @@ impl Messages {
 
     /// Which messages an action applies to. With a selection of failed messages it skips those that are no longer failed.
     fn among(&self) -> Among {
-        if self.query.status == Some(Status::Failed) { Among::Failed } else { Among::All }
+        if self.query.status == Some(Status::Failed) || self.query.state == Some(State::Parked) {
+            Among::Failed
+        } else {
+            Among::All
+        }
     }
 
     /// Returns an error if no filter narrows the selection.
@@ -135,6 +139,12 @@ impl Messages {
             || query.error.is_some()
             || query.since.is_some()
             || query.until.is_some()
+            || query.state.is_some()
+            || query.message_id.is_some()
+            || query.correlation_id.is_some()
+            || query.header.is_some()
+            || query.text.as_ref().is_some_and(|text| !text.is_empty())
+            || query.node.is_some()
             || query.version.as_deref().is_some_and(|version| version != own)
             || self.limit.is_some();
         if is_narrowed {

@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{StorageError, TransportError};
 use crate::message::Message;
-use crate::monitor::{Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row};
+use crate::monitor::{
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    SearchPage,
+};
 use crate::storage::{
     ClaimRequest, Claimed, Claims, Expiry, Lease, LookedFor, NodeRequest, Owner, SharedKey, Side, StartMark,
     Storage, TransactionId, Wake, WriteBatch, WriteReport,
@@ -59,6 +62,7 @@ pub(crate) trait DynStorage: Send + Sync {
 
     fn list<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<Row>>;
     fn list_ids<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<i64>>;
+    fn search<'a>(&'a self, query: &'a Query, limits: &'a SearchLimits) -> StorageFuture<'a, SearchPage>;
     fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>>;
     fn find<'a>(&'a self, side: Side, message_id: &'a str) -> StorageFuture<'a, Vec<Row>>;
     fn attempts(&self, side: Side, id: i64) -> StorageFuture<'_, Vec<FailedAttempt>>;
@@ -159,6 +163,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn list_ids<'a>(&'a self, query: &'a Query) -> StorageFuture<'a, Vec<i64>> {
         Box::pin(Monitor::list_ids(self, query))
+    }
+    fn search<'a>(&'a self, query: &'a Query, limits: &'a SearchLimits) -> StorageFuture<'a, SearchPage> {
+        Box::pin(Monitor::search(self, query, limits))
     }
     fn get(&self, side: Side, id: i64) -> StorageFuture<'_, Option<Row>> {
         Box::pin(Monitor::get(self, side, id))

@@ -30,6 +30,7 @@ WHERE m.id < $1 AND m.id >= $12
     AND ($8::bigint IS NULL OR m.added < timestamptz 'epoch' + $8 * interval '1 microsecond')
     AND ($10::text IS NULL OR s.reason IS DISTINCT FROM $10)
     AND ($11::text IS NULL OR m.version = $11)
+    {more}
 ORDER BY m.id DESC
 LIMIT $9";
 
@@ -37,7 +38,7 @@ const LIST_STATES: &str = "
 SELECT {columns}
 FROM {states} AS s
 JOIN {messages} AS m ON m.id = s.id
-WHERE s.id < $1
+WHERE s.id < $1 AND s.id >= $12
     AND ($2::text IS NULL OR m.name = $2)
     AND ($3::text IS NULL OR {group} = $3)
     AND ($4::smallint IS NULL OR s.status = $4)
@@ -47,8 +48,25 @@ WHERE s.id < $1
     AND ($8::bigint IS NULL OR m.added < timestamptz 'epoch' + $8 * interval '1 microsecond')
     AND ($10::text IS NULL OR s.reason IS DISTINCT FROM $10)
     AND ($11::text IS NULL OR s.version = $11)
+    {more}
 ORDER BY s.id DESC
 LIMIT $9";
+
+/// What both kinds of list have: the state as an operator sees it, parts of the headers and of the body, and the node.
+const MORE: &str = "AND ($13::smallint IS NULL OR $13 = CASE
+        WHEN s.id IS NULL OR s.status = 4 THEN 4
+        WHEN s.status = 3 AND s.reason = 'cancelled' THEN 6
+        WHEN s.status = 3 THEN 3
+        WHEN s.owner IS NOT NULL AND s.due > statement_timestamp() THEN 5
+        ELSE s.status
+    END)
+    AND ($14::text IS NULL OR strpos(m.headers, $14) > 0)
+    AND ($15::text IS NULL OR strpos(m.headers, $15) > 0)
+    AND ($16::bytea IS NULL OR position($16 IN m.body) > 0)
+    AND ($17::text IS NULL OR s.owner = $17 OR (
+        SELECT true FROM {schema}.attempts AS a
+        WHERE a.side = {side} AND a.id = m.id AND a.node = $17 LIMIT 1
+    ))";
 
 const GET: &str = "
 SELECT {columns}
@@ -85,8 +103,8 @@ pub(crate) struct List {
 impl List {
     fn prepare(templates: &Templates, columns: impl Fn(&str) -> String) -> Self {
         Self {
-            messages: templates.sides(&columns(LIST_MESSAGES)),
-            states: templates.sides(&columns(LIST_STATES)),
+            messages: templates.sides(&columns(&LIST_MESSAGES.replace("{more}", MORE))),
+            states: templates.sides(&columns(&LIST_STATES.replace("{more}", MORE))),
         }
     }
 }
@@ -121,7 +139,7 @@ impl FindMessages {
         encoding: &Encoding,
         query: &Query,
     ) -> Result<Vec<Row>, Fault> {
-        let rows = listed(connection, &self.list, query, encoding).await?;
+        let rows = self.listed(connection, encoding, query, &self.list).await?;
         rows.iter().map(|row| shown(query.side, row)).collect()
     }
 
@@ -131,8 +149,31 @@ impl FindMessages {
         encoding: &Encoding,
         query: &Query,
     ) -> Result<Vec<i64>, Fault> {
-        let rows = listed(connection, &self.list_ids, query, encoding).await?;
+        let rows = self.listed(connection, encoding, query, &self.list_ids).await?;
         rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+    }
+
+    /// Lists through the messages or the state rows; a message id is looked up in its index first.
+    async fn listed(
+        &self,
+        connection: &mut PgConnection,
+        encoding: &Encoding,
+        query: &Query,
+        list: &List,
+    ) -> Result<Vec<PgRow>, Fault> {
+        let Some(message_id) = &query.message_id else {
+            return listed(connection, list, query.side, &ListFilter::new(query)?, encoding).await;
+        };
+        let mut found = self.find(connection, encoding, query.side, message_id).await?;
+        found.sort_by_key(|row| std::cmp::Reverse(row.id));
+        let mut rows = Vec::new();
+        for one in found {
+            let mut filter = ListFilter::new(query)?;
+            filter.only(one.id);
+            rows.extend(listed(connection, list, query.side, &filter, encoding).await?);
+        }
+        rows.truncate(query.limit);
+        Ok(rows)
     }
 
     pub(crate) async fn get(
@@ -196,19 +237,21 @@ impl FindMessages {
     }
 }
 
-async fn listed(
+/// Lists what a filter selects.
+pub(crate) async fn listed(
     connection: &mut PgConnection,
     list: &List,
-    query: &Query,
+    side: Side,
+    filter: &ListFilter<'_>,
     encoding: &Encoding,
 ) -> Result<Vec<PgRow>, Fault> {
-    let filter = ListFilter::new(query)?;
     let statement = if filter.by_state { &list.states } else { &list.messages };
     let error = filter.error.as_deref();
     if let Some(error) = error {
         encoding.learn(connection, std::iter::once(error)).await?;
     }
-    let mut rows = sqlx::query(statement.of(query.side))
+    let part = |headers: &Option<String>| headers.clone().map(|part| encoding.headers(part));
+    let rows = sqlx::query(statement.of(side))
         .bind(filter.before)
         .bind(filter.topic)
         .bind(filter.group)
@@ -219,10 +262,13 @@ async fn listed(
         .bind(filter.until)
         .bind(filter.limit)
         .bind(filter.without)
-        .bind(filter.version);
-    if !filter.by_state {
-        rows = rows.bind(filter.first);
-    }
+        .bind(filter.version)
+        .bind(filter.first)
+        .bind(filter.state)
+        .bind(part(&filter.correlation))
+        .bind(part(&filter.header))
+        .bind(filter.text)
+        .bind(filter.node);
     if_it_fits(rows.fetch_all(connection).await)
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod change_messages;
 pub(crate) mod counts;
 pub(crate) mod find_messages;
 mod message_row;
+pub(crate) mod search;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::monitor::{
-    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row,
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    SearchPage,
 };
 use cap_adapter::storage::Side;
 
@@ -24,6 +25,14 @@ impl Monitor for Postgres {
         let mut session = self.session(Purpose::Operators, "listing the ids of messages").await?;
         let messages = &shared.statements.find_messages;
         session.run(|connection| messages.list_ids(connection, shared.encoding(), query)).await
+    }
+
+    async fn search(&self, query: &Query, limits: &SearchLimits) -> Result<SearchPage, StorageError> {
+        let shared = self.shared();
+        let mut session = self.session(Purpose::Operators, "searching for messages").await?;
+        let statements = &shared.statements;
+        let place = (&statements.find_messages, shared.encoding());
+        session.run(|connection| statements.searching.search(connection, place, query, limits)).await
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {

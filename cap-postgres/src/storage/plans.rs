@@ -96,6 +96,8 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
         &find_messages.list.states,
         &find_messages.list_ids.messages,
         &find_messages.list_ids.states,
+        &statements.searching.messages,
+        &statements.searching.states,
         &find_messages.get,
         &find_messages.find,
         &change_messages.lock_messages,

@@ -14,6 +14,7 @@ use crate::monitor::bounded_counts::BoundedCounting;
 use crate::monitor::change_messages::ChangeMessages;
 use crate::monitor::counts::Counts;
 use crate::monitor::find_messages::FindMessages;
+use crate::monitor::search::Searching;
 use crate::write::batch::BatchWriter;
 
 /// The statements of a storage, by what they do.
@@ -29,6 +30,7 @@ pub(crate) struct Statements {
     pub(crate) worker_ids: WorkerIds,
     pub(crate) shared_key: SharedKeyRow,
     pub(crate) find_messages: FindMessages,
+    pub(crate) searching: Searching,
     pub(crate) change_messages: ChangeMessages,
     pub(crate) counts: Counts,
     pub(crate) audit: Audit,
@@ -51,6 +53,7 @@ impl Statements {
             worker_ids: WorkerIds::prepare(templates),
             shared_key: SharedKeyRow::prepare(templates),
             find_messages: FindMessages::prepare(templates),
+            searching: Searching::prepare(templates),
             change_messages: ChangeMessages::prepare(templates),
             counts: Counts::prepare(templates),
             audit: Audit::prepare(templates),

@@ -23,6 +23,7 @@ WHERE m.id < ?1 AND m.id >= ?10
     AND (?7 IS NULL OR m.added < ?7)
     AND (?8 IS NULL OR (SELECT s.reason FROM {states} AS s WHERE s.id = m.id) IS NOT ?8)
     AND (?9 IS NULL OR m.version = ?9)
+    {more}
 ORDER BY m.id DESC
 LIMIT ?5";
 
@@ -30,7 +31,7 @@ LIMIT ?5";
 const LIST_STATES: &str = "
 SELECT s.id
 FROM {states} AS s
-WHERE s.id < ?1
+WHERE s.id < ?1 AND s.id >= ?10
     AND (?2 IS NULL OR (SELECT m.name FROM {messages} AS m WHERE m.id = s.id) = ?2)
     AND (?3 IS NULL OR (SELECT {group} FROM {messages} AS m WHERE m.id = s.id) = ?3)
     AND (?4 IS NULL OR s.status = ?4)
@@ -38,10 +39,29 @@ WHERE s.id < ?1
     AND (?7 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) < ?7)
     AND (?8 IS NULL OR s.reason IS NOT ?8)
     AND (?9 IS NULL OR s.version = ?9)
-    AND (?10 IS NULL OR s.reason = ?10)
-    AND (?11 IS NULL OR instr(s.last_error, ?11) > 0)
+    AND (?16 IS NULL OR s.reason = ?16)
+    AND (?17 IS NULL OR instr(s.last_error, ?17) > 0)
+    {more}
 ORDER BY s.id DESC
 LIMIT ?5";
+
+/// What both kinds of list have: the state as an operator sees it, parts of the headers and of the body, and the node.
+const MORE: &str = "AND (?11 IS NULL OR coalesce((
+        SELECT CASE
+            WHEN x.status = 3 AND x.reason = 'cancelled' THEN 6
+            WHEN x.status IN (3, 4) THEN x.status
+            WHEN x.owner IS NOT NULL AND x.due > CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000 THEN 5
+            ELSE x.status
+        END
+        FROM {states} AS x WHERE x.id = {id}
+    ), 4) = ?11)
+    AND (?12 IS NULL OR (SELECT instr(h.headers, ?12) FROM {messages} AS h WHERE h.id = {id}) > 0)
+    AND (?13 IS NULL OR (SELECT instr(h.headers, ?13) FROM {messages} AS h WHERE h.id = {id}) > 0)
+    AND (?14 IS NULL OR (SELECT instr(h.body, ?14) FROM {messages} AS h WHERE h.id = {id}) > 0)
+    AND (?15 IS NULL OR (SELECT x.owner FROM {states} AS x WHERE x.id = {id}) = ?15 OR EXISTS (
+        SELECT 1 FROM {prefix}attempts AS a INDEXED BY {prefix}attempts_of
+        WHERE a.side = {side} AND a.id = {id} AND a.node = ?15
+    ))";
 
 const GET: &str = "SELECT {columns} FROM {messages} AS m WHERE m.id = ?1";
 
@@ -68,8 +88,8 @@ pub(crate) struct FindMessages {
 impl FindMessages {
     pub(crate) fn prepare(templates: &Templates) -> Self {
         Self {
-            list_messages: templates.sides(LIST_MESSAGES),
-            list_states: templates.sides(LIST_STATES),
+            list_messages: templates.sides(&with_more(LIST_MESSAGES, "m.id")),
+            list_states: templates.sides(&with_more(LIST_STATES, "s.id")),
             get: templates.sides(&with_columns(GET)),
             find: templates.sides(&with_columns(FIND)),
             attempts: templates.one(ATTEMPTS),
@@ -93,9 +113,30 @@ impl FindMessages {
         connection: &mut SqliteConnection,
         query: &Query,
     ) -> Result<Vec<i64>, Fault> {
-        let filter = ListFilter::new(query)?;
+        let Some(message_id) = &query.message_id else {
+            return self.listed_ids(connection, query.side, &ListFilter::new(query)?).await;
+        };
+        let mut found = self.find(connection, query.side, message_id).await?;
+        found.sort_by_key(|row| std::cmp::Reverse(row.id));
+        let mut ids = Vec::new();
+        for one in found {
+            let mut filter = ListFilter::new(query)?;
+            filter.only(one.id);
+            ids.extend(self.listed_ids(connection, query.side, &filter).await?);
+        }
+        ids.truncate(query.limit);
+        Ok(ids)
+    }
+
+    /// The ids of what a filter selects.
+    pub(crate) async fn listed_ids(
+        &self,
+        connection: &mut SqliteConnection,
+        side: Side,
+        filter: &ListFilter<'_>,
+    ) -> Result<Vec<i64>, Fault> {
         let statement = if filter.by_state { &self.list_states } else { &self.list_messages };
-        let mut list = sqlx::query_scalar(statement.of(query.side))
+        let mut list = sqlx::query_scalar(statement.of(side))
             .bind(filter.before)
             .bind(filter.topic)
             .bind(filter.group)
@@ -104,11 +145,15 @@ impl FindMessages {
             .bind(filter.since)
             .bind(filter.until)
             .bind(filter.without)
-            .bind(filter.version);
+            .bind(filter.version)
+            .bind(filter.first)
+            .bind(filter.state)
+            .bind(filter.correlation.as_deref())
+            .bind(filter.header.as_deref())
+            .bind(filter.text)
+            .bind(filter.node);
         if filter.by_state {
             list = list.bind(filter.reason).bind(filter.error.as_deref());
-        } else {
-            list = list.bind(filter.first);
         }
         Ok(list.fetch_all(connection).await?)
     }
@@ -154,4 +199,9 @@ impl FindMessages {
         };
         rows.iter().map(attempt).collect()
     }
+}
+
+/// Puts the further conditions into a list, which go by this id.
+fn with_more(template: &str, id: &str) -> String {
+    template.replace("{more}", &MORE.replace("{id}", id))
 }

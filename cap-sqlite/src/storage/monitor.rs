@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::monitor::{
-    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row,
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    SearchPage,
 };
 use cap_adapter::storage::Side;
 
@@ -21,6 +22,14 @@ impl Monitor for Sqlite {
         let shared = self.shared();
         let mut session = shared.connections.reader("listing the ids of messages").await?;
         session.run(|connection| shared.statements.find_messages.list_ids(connection, query)).await
+    }
+
+    async fn search(&self, query: &Query, limits: &SearchLimits) -> Result<SearchPage, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("searching for messages").await?;
+        let statements = &shared.statements;
+        let find = &statements.find_messages;
+        session.run(|connection| statements.searching.search(connection, find, query, limits)).await
     }
 
     async fn get(&self, side: Side, id: i64) -> Result<Option<Row>, StorageError> {
