@@ -197,6 +197,11 @@ macro_rules! storage_suite {
                 messages_are_found_by_their_node,
                 search_stops_at_its_bound_and_goes_on,
             ]
+            lag [
+                only_waiting_messages_have_a_lag,
+                lag_is_the_age_of_the_oldest_message,
+                each_group_has_its_own_lag,
+            ]
             audit [
                 acts_are_listed_from_new_to_old,
             ]

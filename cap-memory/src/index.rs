@@ -50,6 +50,11 @@ impl Index {
         lanes.iter().filter_map(|lane| self.due.get(lane)?.first().copied()).min()
     }
 
+    /// The earliest due time of each queue.
+    pub(super) fn first_due_of_each(&self) -> impl Iterator<Item = (&Lane, Moment)> {
+        self.due.iter().filter_map(|(lane, due)| due.first().map(|(at, _)| (lane, *at)))
+    }
+
     /// The rows that succeeded without an expiry of their own and were added before `added`, and those whose expiry
     /// has come, the oldest of each first.
     pub(super) fn expired(&self, added: Option<Moment>, now: Moment, limit: usize) -> Vec<i64> {

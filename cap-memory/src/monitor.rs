@@ -9,7 +9,8 @@ use super::storage::MemoryStorage;
 use super::table::Table;
 use cap_adapter::error::StorageError;
 use cap_adapter::monitor::{
-    self, Act, Among, Bound, Change, Count, FailedAttempt, Monitor, NewAct, Query, SearchLimits, SearchPage,
+    self, Act, Among, Bound, Change, Count, FailedAttempt, Lag, Monitor, NewAct, Query, SearchLimits,
+    SearchPage,
 };
 use cap_adapter::storage::{Reason, Side, Status};
 
@@ -128,6 +129,16 @@ impl Monitor for MemoryStorage {
             act: act.clone(),
         };
         Ok(store.audit.before(before).take(limit).map(act).collect())
+    }
+
+    async fn lags(&self) -> Result<Option<Vec<Lag>>, StorageError> {
+        let (mut store, now) = self.lock();
+        let mut lags = Vec::new();
+        for side in [Side::Outbox, Side::Inbox] {
+            let oldest = store.table(side).oldest_waiting(now);
+            lags.extend(oldest.into_iter().map(|(group, waiting)| Lag::new(side, group, waiting)));
+        }
+        Ok(Some(lags))
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

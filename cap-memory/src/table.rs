@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::index::Index;
 use super::row::{Attempt, Lane, Moment, Row, Started, State};
@@ -39,6 +40,18 @@ impl Table {
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.values()
+    }
+
+    /// For how long the oldest waiting row of each group has been due.
+    pub(super) fn oldest_waiting(&self, now: Moment) -> BTreeMap<&str, Duration> {
+        let mut oldest = BTreeMap::new();
+        for ((_, group), due) in self.index.first_due_of_each() {
+            if let Some(waiting) = now.checked_sub(due) {
+                let of_group = oldest.entry(&**group).or_insert(waiting);
+                *of_group = waiting.max(*of_group);
+            }
+        }
+        oldest
     }
 
     /// Every row of a message id, by row id.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod change;
+mod lag;
 mod query;
 mod row;
 mod search;
@@ -17,6 +18,7 @@ use crate::storage::{Reason, Status};
 
 pub use audit::{Act, NewAct};
 pub use change::{Among, Change};
+pub use lag::Lag;
 pub use query::Query;
 pub use row::{BoundedCounts, Count, FailedAttempt, Row};
 pub use search::{Bound, SearchLimits, SearchPage};
@@ -126,6 +128,17 @@ pub trait Monitor: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Act>, StorageError>> + Send {
         let _ = (before, limit);
         async { Ok(Vec::new()) }
+    }
+
+    /// The age of the oldest waiting message of the outbox and of each group, in no particular order, at a cost that grows
+    /// with the number of groups and not with the number of messages. Without a waiting message there is no entry.
+    ///
+    /// A message waits while it is due and no node has a lease on it: a delayed message and one between two attempts wait
+    /// from their due time. A failed message whose failure callback is due counts too.
+    ///
+    /// Optional: `None` from a storage that cannot tell.
+    fn lags(&self) -> impl Future<Output = Result<Option<Vec<Lag>>, StorageError>> + Send {
+        async { Ok(None) }
     }
 
     /// The exact number of state rows of each kind. [Cancelled](Reason::Cancelled) messages are not counted.

@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod expire;
 pub mod identity;
 pub mod insert;
+pub mod lag;
 pub mod lease;
 pub mod monitor;
 mod node;
@@ -44,6 +45,11 @@ pub trait StorageFixture: Send + Sync + 'static {
     /// Whether the store notes that handlers of suspects start; see [`mark_started`](Storage::mark_started). A store that
     /// does not says `false`, and the cases for it pass without having asked. Default: it does.
     fn marks_starts(&self) -> bool {
+        true
+    }
+
+    /// Whether the storage reports [lags](Monitor::lags). If not, the cases about them pass without a check.
+    fn reports_lags(&self) -> bool {
         true
     }
 

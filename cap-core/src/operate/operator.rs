@@ -10,7 +10,7 @@ use super::messages::Messages;
 use super::operated_storage::OperatedStorage;
 use super::operator_publish::OperatorPublish;
 use crate::error::StorageError;
-use crate::monitor::{Act, BoundedCounts, Monitor};
+use crate::monitor::{Act, BoundedCounts, Lag, Monitor};
 use crate::runtime::options::CapOptions;
 use crate::storage::{Storage, Wake};
 
@@ -116,6 +116,17 @@ impl Operator {
     /// Those of the storage.
     pub async fn waiting(&self) -> Result<Option<BoundedCounts>, StorageError> {
         self.storage.bounded_counts(ROWS_COUNTED).await
+    }
+
+    /// The lag of the outbox and of each group, of all nodes and bus versions: how long the oldest message has been due
+    /// without a node that works on it. Outbox and groups in which nothing waits are left out. `None` if the storage cannot
+    /// tell. The cost grows with the number of groups, not with the number of messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub async fn lags(&self) -> Result<Option<Vec<Lag>>, StorageError> {
+        self.storage.lags().await
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{StorageError, TransportError};
 use crate::message::Message;
 use crate::monitor::{
-    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Lag, Monitor, NewAct, Query, Row, SearchLimits,
     SearchPage,
 };
 use crate::storage::{
@@ -77,6 +77,7 @@ pub(crate) trait DynStorage: Send + Sync {
     fn delete<'a>(&'a self, side: Side, ids: &'a [i64], among: Among) -> StorageFuture<'a, Vec<i64>>;
     fn bounded_counts(&self, limit: u32) -> StorageFuture<'_, Option<BoundedCounts>>;
     fn counts(&self) -> StorageFuture<'_, Vec<Count>>;
+    fn lags(&self) -> StorageFuture<'_, Option<Vec<Lag>>>;
     fn record<'a>(&'a self, act: &'a NewAct) -> StorageFuture<'a, ()>;
     fn acts(&self, before: Option<i64>, limit: usize) -> StorageFuture<'_, Vec<Act>>;
 }
@@ -196,6 +197,9 @@ impl<S: Storage + Monitor> DynStorage for S {
     }
     fn counts(&self) -> StorageFuture<'_, Vec<Count>> {
         Box::pin(Monitor::counts(self))
+    }
+    fn lags(&self) -> StorageFuture<'_, Option<Vec<Lag>>> {
+        Box::pin(Monitor::lags(self))
     }
     fn record<'a>(&'a self, act: &'a NewAct) -> StorageFuture<'a, ()> {
         Box::pin(Monitor::record(self, act))

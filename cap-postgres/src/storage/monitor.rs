@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::monitor::{
-    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Lag, Monitor, NewAct, Query, Row, SearchLimits,
     SearchPage,
 };
 use cap_adapter::storage::Side;
@@ -95,6 +95,12 @@ impl Monitor for Postgres {
         let audit = &self.shared().statements.audit;
         let mut session = self.session(Purpose::Operators, "listing acts").await?;
         session.run(|connection| audit.list(connection, before, limit)).await
+    }
+
+    async fn lags(&self) -> Result<Option<Vec<Lag>>, StorageError> {
+        let lags = &self.shared().statements.lags;
+        let mut session = self.session(Purpose::Operators, "reading the lags").await?;
+        session.run(|connection| lags.read(connection)).await.map(Some)
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

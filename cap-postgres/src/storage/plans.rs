@@ -107,6 +107,7 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
         &change_messages.delete,
         &statements.bounded_counting.few,
         &statements.bounded_counting.many,
+        &statements.lags.oldest,
     ];
     all.extend(sides.into_iter().flat_map(both));
     let crash_marks = &statements.crash_marks;

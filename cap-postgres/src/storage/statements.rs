@@ -14,6 +14,7 @@ use crate::monitor::bounded_counts::BoundedCounting;
 use crate::monitor::change_messages::ChangeMessages;
 use crate::monitor::counts::Counts;
 use crate::monitor::find_messages::FindMessages;
+use crate::monitor::lags::Lags;
 use crate::monitor::search::Searching;
 use crate::write::batch::BatchWriter;
 
@@ -34,6 +35,7 @@ pub(crate) struct Statements {
     pub(crate) change_messages: ChangeMessages,
     pub(crate) counts: Counts,
     pub(crate) audit: Audit,
+    pub(crate) lags: Lags,
     pub(crate) bounded_counting: BoundedCounting,
     /// The schema's function that completes a message, as SQL names it.
     pub(crate) forget: String,
@@ -57,6 +59,7 @@ impl Statements {
             change_messages: ChangeMessages::prepare(templates),
             counts: Counts::prepare(templates),
             audit: Audit::prepare(templates),
+            lags: Lags::prepare(templates),
             bounded_counting: BoundedCounting::prepare(templates),
             forget: format!("{}.forget", schema.quoted()),
         }

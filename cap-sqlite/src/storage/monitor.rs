@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cap_adapter::error::StorageError;
 use cap_adapter::monitor::{
-    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Monitor, NewAct, Query, Row, SearchLimits,
+    Act, Among, BoundedCounts, Change, Count, FailedAttempt, Lag, Monitor, NewAct, Query, Row, SearchLimits,
     SearchPage,
 };
 use cap_adapter::storage::Side;
@@ -101,6 +101,12 @@ impl Monitor for Sqlite {
         let shared = self.shared();
         let mut session = shared.connections.reader("listing acts").await?;
         session.run(|connection| shared.statements.audit.list(connection, before, limit)).await
+    }
+
+    async fn lags(&self) -> Result<Option<Vec<Lag>>, StorageError> {
+        let shared = self.shared();
+        let mut session = shared.connections.reader("reading the lags").await?;
+        session.run(|connection| shared.statements.lags.read(connection)).await.map(Some)
     }
 
     async fn counts(&self) -> Result<Vec<Count>, StorageError> {

@@ -16,6 +16,7 @@ use crate::monitor::audit::Audit;
 use crate::monitor::change_messages::ChangeMessages;
 use crate::monitor::counts::Counts;
 use crate::monitor::find_messages::FindMessages;
+use crate::monitor::lags::Lags;
 use crate::monitor::search::Searching;
 use crate::write::batch::BatchWriter;
 
@@ -35,6 +36,7 @@ pub(crate) struct Statements {
     pub(crate) change_messages: ChangeMessages,
     pub(crate) counts: Counts,
     pub(crate) audit: Audit,
+    pub(crate) lags: Lags,
 }
 
 impl Statements {
@@ -54,6 +56,7 @@ impl Statements {
             change_messages: ChangeMessages::prepare(templates),
             counts: Counts::prepare(templates),
             audit: Audit::prepare(templates),
+            lags: Lags::prepare(templates),
         }
     }
 }
