@@ -51,6 +51,8 @@ async fn alone_it_reads_and_acts_without_handling() {
     assert_eq!(operator.storage_name(), "memory");
     let waiting = operator.waiting().await.unwrap().unwrap();
     assert_eq!(waiting.counts.len(), 2, "{waiting:?}");
+    let lags = operator.lags().await.unwrap().expect("the storage can tell");
+    assert_eq!(lags.iter().map(|lag| lag.side).collect::<Vec<_>>(), [Side::Inbox], "{lags:?}");
 }
 
 #[tokio::test]
