@@ -259,11 +259,11 @@ impl Table {
 }
 
 impl Row {
-    fn operator_state(&self, now: Moment) -> monitor::State {
+    fn operator_state(&self, now: Moment) -> monitor::MessageState {
         let state = self.state.as_ref();
         let is_leased =
             state.is_some_and(|state| state.owner.is_some() && state.due.is_some_and(|due| due > now));
-        monitor::State::of(self.status(), state.and_then(|state| state.reason), is_leased)
+        monitor::MessageState::of(self.status(), state.and_then(|state| state.reason), is_leased)
     }
 
     /// Whether the node is working on it, or an attempt failed there.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use cap_adapter::message::headers::names;
 use cap_adapter::message::{Headers, Message};
-use cap_adapter::monitor::{Change, Query, State};
+use cap_adapter::monitor::{Change, MessageState, Query};
 use cap_adapter::storage::{Reason, Status};
 
 use crate::checks::{Refused, check_text, without_nul};
@@ -55,15 +55,15 @@ pub struct ListFilter<'a> {
 
 /// The code of a state in statements. It is stored nowhere; the first five are those of the statuses.
 #[must_use]
-pub fn state_code(state: State) -> i16 {
+pub fn state_code(state: MessageState) -> i16 {
     match state {
-        State::Scheduled => status_code(Status::Scheduled),
-        State::Delayed => status_code(Status::Delayed),
-        State::Retrying => status_code(Status::Retrying),
-        State::Parked => status_code(Status::Failed),
-        State::Succeeded => status_code(Status::Succeeded),
-        State::Leased => 5,
-        State::Cancelled => 6,
+        MessageState::Scheduled => status_code(Status::Scheduled),
+        MessageState::Delayed => status_code(Status::Delayed),
+        MessageState::Retrying => status_code(Status::Retrying),
+        MessageState::Parked => status_code(Status::Failed),
+        MessageState::Succeeded => status_code(Status::Succeeded),
+        MessageState::Leased => 5,
+        MessageState::Cancelled => 6,
         // No row has it.
         _ => -1,
     }
@@ -90,7 +90,7 @@ impl<'a> ListFilter<'a> {
         let by_state = query.reason.is_some()
             || query.error.is_some()
             || query.status.is_some_and(|status| status != Status::Succeeded)
-            || query.state.is_some_and(|state| state != State::Succeeded);
+            || query.state.is_some_and(|state| state != MessageState::Succeeded);
         let ids = query.row_ids();
         Ok(Self {
             by_state,

@@ -3,10 +3,10 @@
 mod audit;
 mod change;
 mod lag;
+mod message_state;
 mod query;
 mod row;
 mod search;
-mod state;
 
 use std::future::Future;
 
@@ -19,10 +19,10 @@ use crate::storage::{Reason, Status};
 pub use audit::{Act, NewAct};
 pub use change::{Among, Change};
 pub use lag::Lag;
+pub use message_state::MessageState;
 pub use query::Query;
 pub use row::{BoundedCounts, Count, FailedAttempt, Row};
 pub use search::{Bound, SearchLimits, SearchPage};
-pub use state::State;
 
 /// The part of a storage that serves operators. Every adapter implements it together with
 /// [`Storage`](crate::storage::Storage).

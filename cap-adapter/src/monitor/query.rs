@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::state::State;
+use super::message_state::MessageState;
 use crate::message::IdGenerator;
 use crate::message::headers::names;
 use crate::storage::{Reason, Side, Status};
@@ -35,7 +35,7 @@ pub struct Query {
     /// Only those stored before this time, by the storage's clock.
     pub until: Option<SystemTime>,
     /// Only those in this state, as an operator sees it.
-    pub state: Option<State>,
+    pub state: Option<MessageState>,
     /// Only those with this message id, which storages look up in an index.
     pub message_id: Option<String>,
     /// Only those with this correlation id. Storages have no index for it.
@@ -143,7 +143,7 @@ impl Query {
 
     /// Only messages in this state.
     #[must_use]
-    pub fn state(mut self, state: State) -> Self {
+    pub fn state(mut self, state: MessageState) -> Self {
         self.state = Some(state);
         self
     }

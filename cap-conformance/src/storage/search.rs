@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_adapter::message::Message;
-use cap_adapter::monitor::{Bound, Monitor, Query, SearchLimits, State};
+use cap_adapter::monitor::{Bound, MessageState, Monitor, Query, SearchLimits};
 use cap_adapter::storage::{NewIncoming, Retention, Side, Storage, WriteBatch};
 
 use super::StorageFixture;
@@ -82,11 +82,11 @@ pub async fn messages_are_found_by_their_state<F: StorageFixture>(fixture: &F) {
         assert!(node.complete(side, first_lease(6), failed(false)).await);
         assert!(node.complete(side, first_lease(7), failed(true)).await);
         for (state, expected) in [
-            (State::Scheduled, vec![1]),
-            (State::Leased, vec![2]),
-            (State::Retrying, vec![3]),
-            (State::Succeeded, vec![5, 4]),
-            (State::Parked, vec![7, 6]),
+            (MessageState::Scheduled, vec![1]),
+            (MessageState::Leased, vec![2]),
+            (MessageState::Retrying, vec![3]),
+            (MessageState::Succeeded, vec![5, 4]),
+            (MessageState::Parked, vec![7, 6]),
         ] {
             assert_eq!(found(&node, &Query::new(side).state(state)).await, expected, "{state:?}");
         }
@@ -95,9 +95,9 @@ pub async fn messages_are_found_by_their_state<F: StorageFixture>(fixture: &F) {
     node.publish(delayed(9, LONG)).await;
     assert_eq!(node.store.cancel(&[9], LONG).await.unwrap(), [9]);
     let state = |state| Query::new(Side::Outbox).state(state);
-    assert_eq!(found(&node, &state(State::Delayed)).await, [8]);
-    assert_eq!(found(&node, &state(State::Cancelled)).await, [9]);
-    assert_eq!(found(&node, &state(State::Parked)).await, [7, 6], "what was cancelled is not parked");
+    assert_eq!(found(&node, &state(MessageState::Delayed)).await, [8]);
+    assert_eq!(found(&node, &state(MessageState::Cancelled)).await, [9]);
+    assert_eq!(found(&node, &state(MessageState::Parked)).await, [7, 6], "what was cancelled is not parked");
 }
 
 /// A node is that of the lease, or of a failed attempt.
@@ -140,7 +140,7 @@ pub async fn search_stops_at_its_bound_and_goes_on<F: StorageFixture>(fixture: &
         assert_eq!((nothing.rows.len(), nothing.bound), (0, Some(Bound::Rows)), "older ones may have it");
         let full = node.store.search(&Query::new(side).limit(2).before(10), &limits).await.unwrap();
         assert_eq!((full.rows.len(), full.next, full.bound), (2, Some(8), None), "a full page has no bound");
-        let parked = node.store.search(&Query::new(side).state(State::Parked), &limits).await.unwrap();
+        let parked = node.store.search(&Query::new(side).state(MessageState::Parked), &limits).await.unwrap();
         assert_eq!(parked.rows.len(), usize::from(parked.bound.is_none()), "state rows are looked through");
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::operated_storage::OperatedStorage;
 use super::pages::Pages;
 use crate::error::StorageError;
-use crate::monitor::{Count, FailedAttempt, Query, Row, SearchLimits, SearchPage, State};
+use crate::monitor::{Count, FailedAttempt, MessageState, Query, Row, SearchLimits, SearchPage};
 use crate::storage::{Reason, Side, Status};
 
 /// The most messages that a list returns, bodies included, without [`Messages::limit`].
@@ -148,7 +148,7 @@ impl Messages {
 
     /// Only messages in this state, as an operator sees it: unlike [`status`](Self::status), it tells what a node has leased from
     /// what waits, and what is parked from what was cancelled.
-    pub fn state(mut self, state: State) -> Self {
+    pub fn state(mut self, state: MessageState) -> Self {
         self.query.state = Some(state);
         self
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::messages::Messages;
 use crate::error::{StorageError, StorageErrorKind};
-use crate::monitor::{Among, Change, NewAct, State};
+use crate::monitor::{Among, Change, MessageState, NewAct};
 use crate::publish::payload::serialize;
 use crate::storage::{Side, Status};
 
@@ -121,7 +121,7 @@ impl Messages {
 
     /// Which messages an action applies to. With a selection of failed messages it skips those that are no longer failed.
     fn among(&self) -> Among {
-        if self.query.status == Some(Status::Failed) || self.query.state == Some(State::Parked) {
+        if self.query.status == Some(Status::Failed) || self.query.state == Some(MessageState::Parked) {
             Among::Failed
         } else {
             Among::All

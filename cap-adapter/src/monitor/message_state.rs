@@ -9,7 +9,7 @@ use crate::storage::{Reason, Status};
 /// is in exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum MessageState {
     /// It waits for its first attempt, or was re-run.
     Scheduled,
     /// It is published, but not to be sent before a time.
@@ -26,7 +26,7 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
+impl MessageState {
     /// All states, in the order in which messages go through them.
     pub const ALL: [Self; 7] = [
         Self::Scheduled,
@@ -76,8 +76,8 @@ impl State {
 impl Row {
     /// The state of the message at this time, by the storage's clock.
     #[must_use]
-    pub fn state(&self, now: SystemTime) -> State {
+    pub fn state(&self, now: SystemTime) -> MessageState {
         let is_leased = self.owner.is_some() && self.due.is_some_and(|due| due > now);
-        State::of(self.status, self.reason, is_leased)
+        MessageState::of(self.status, self.reason, is_leased)
     }
 }
