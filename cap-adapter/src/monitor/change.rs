@@ -13,7 +13,7 @@ use crate::message::headers::names;
 pub enum Among {
     /// All of them, whatever their state.
     All,
-    /// Those that are [`Status::Failed`] at that moment.
+    /// Those that are [`Status::Failed`](crate::storage::Status::Failed) at that moment.
     Failed,
 }
 

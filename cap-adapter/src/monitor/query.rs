@@ -23,7 +23,7 @@ pub struct Query {
     pub without: Option<Reason>,
     /// Only those of this bus version. If unset, those of all versions and services that share the storage.
     pub version: Option<String>,
-    /// Only those of this full topic, as in [`Row::name`]: with its prefix, if it has one.
+    /// Only those of this full topic, as in [`Row::name`](super::Row::name): with its prefix, if it has one.
     pub topic: Option<String>,
     /// Only those of this full group name. Only the inbox has groups.
     pub group: Option<String>,

@@ -69,7 +69,7 @@ pub struct Count {
     pub count: u64,
 }
 
-/// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`].
+/// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`](super::Monitor::bounded_counts).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BoundedCounts {
     /// The number of messages of each kind, or a lower bound of it.
