@@ -23,3 +23,11 @@ pub struct Retries;
 /// Whom cap trusts.
 #[doc = include_str!("../../docs/security.md")]
 pub struct Security;
+
+/// Testing a service.
+#[doc = include_str!("../../docs/testing.md")]
+pub struct Testing;
+
+/// The test kit.
+#[doc = include_str!("../../cap-test/README.md")]
+pub struct TestKit;

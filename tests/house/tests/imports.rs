@@ -19,6 +19,7 @@ const CRATES: &[&str] = &[
     "cap-rabbitmq",
     "cap-sql",
     "cap-sqlite",
+    "cap-test",
 ];
 
 #[test]
