@@ -13,6 +13,8 @@ mod blocked;
 mod broker_retries;
 mod crashes;
 mod delays;
+mod dotnet_options;
+mod dotnet_recording;
 mod encodings;
 mod expiry;
 mod full_queue;

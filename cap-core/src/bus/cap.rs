@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cap_adapter::{AfterCommit, Bus, Delivery, FromDelivery, HandlerError};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -146,6 +147,24 @@ impl Cap {
     /// down.
     pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
         Publish::new(self.target(), topic.into(), payload)
+    }
+
+    /// Publishes a body as it is, without serializing it: JSON that exists already, or any other bytes. A handler takes it as
+    /// [`RawBody`](crate::RawBody), or as a payload if it is JSON.
+    ///
+    /// ```
+    /// # use cap_core::prelude::*;
+    /// # async fn example(cap: Cap) -> Result<(), PublishError> {
+    /// cap.publish_bytes("thumbnail.made", vec![0xff, 0xd8]).type_name("Shop.Contracts.Thumbnail").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish).
+    pub fn publish_bytes(&self, topic: impl Into<String>, body: impl Into<Bytes>) -> Publish {
+        Publish::of_bytes(self.target(), topic.into(), body.into())
     }
 
     /// Publishes several payloads to a topic, stored in one round trip: all of them or none.

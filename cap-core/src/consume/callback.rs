@@ -65,6 +65,7 @@ pub(crate) fn reply(
         type_name: "Object".into(),
         headers,
         verbatim_topic: true,
+        is_reply: true,
         ..Draft::default()
     };
     composer.compose(draft).map(|new| Reply::To(Box::new(new)))

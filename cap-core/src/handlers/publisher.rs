@@ -1,5 +1,6 @@
 //! Publishing messages together with the success of a handler.
 
+use bytes::Bytes;
 use cap_adapter::{Delivery, FromDelivery, HandlerError};
 use serde::Serialize;
 
@@ -29,6 +30,11 @@ impl Publisher {
     /// Publishes a payload to a topic; see [`Cap::publish`](crate::Cap::publish).
     pub fn publish<T: Serialize + ?Sized>(&self, topic: impl Into<String>, payload: &T) -> Publish {
         Publish::new(Target::Delivery(self.0.clone()), topic.into(), payload)
+    }
+
+    /// Publishes a body as it is; see [`Cap::publish_bytes`](crate::Cap::publish_bytes).
+    pub fn publish_bytes(&self, topic: impl Into<String>, body: impl Into<Bytes>) -> Publish {
+        Publish::of_bytes(Target::Delivery(self.0.clone()), topic.into(), body.into())
     }
 
     /// Publishes several payloads to a topic; see [`Cap::publish_all`](crate::Cap::publish_all).

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::error::BoxError;
 use crate::publish::payload::serialize;
-use cap_adapter::HandlerError;
+use cap_adapter::{HandlerError, RawBody};
 
 /// A handler's reply, which is published to the callback topic if the sender has named one.
 ///
@@ -26,7 +26,7 @@ pub struct Reply<T>(pub T);
 /// A serialized reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The JSON of the reply; empty for null.
+    /// The JSON of the reply, empty for null; or the bytes of a [`RawBody`].
     pub body: Bytes,
 }
 
@@ -34,7 +34,8 @@ pub struct Response {
 /// error.
 pub type Outcome = Result<Option<Response>, HandlerError>;
 
-/// A value that a handler can return: `()`, [`Reply<T>`], or a `Result` of either with any error.
+/// A value that a handler can return: `()`, [`Reply<T>`], a [`RawBody`] whose bytes are the reply, or a `Result` of one of
+/// these with any error.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not something a handler can return",
@@ -58,6 +59,12 @@ impl<T: Serialize> IntoOutcome for Reply<T> {
             Ok(body) => Ok(Some(Response { body })),
             Err(error) => Err(HandlerError::permanent(format!("the reply cannot be serialized: {error}"))),
         }
+    }
+}
+
+impl IntoOutcome for RawBody {
+    fn into_outcome(self) -> Outcome {
+        Ok(Some(Response { body: self.0 }))
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Draft {
     pub(crate) id: Option<String>,
     /// Whether the topic is used as given, without the topic prefix, as for a callback topic that the sender has named.
     pub(crate) verbatim_topic: bool,
+    /// Whether it is the reply to a message.
+    pub(crate) is_reply: bool,
 }
 
 impl Composer {
@@ -66,6 +68,8 @@ impl Composer {
         };
         match callback {
             Some(callback) => headers.insert(names::CALLBACK_NAME, callback),
+            // A reply of .NET CAP has no such header; other messages have it as null.
+            None if draft.is_reply => {}
             None => headers.insert_null(names::CALLBACK_NAME),
         }
         headers.insert(names::MESSAGE_ID, &*id);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cap_adapter::Within;
 use cap_adapter::engine::{ShortTypeName, copy_trace};
 use futures_util::future::BoxFuture;
@@ -67,6 +68,14 @@ macro_rules! options {
             })
         }
 
+        /// Sets the header `cap-msg-type`: a name of the payload's type for whoever reads the message, such as the full name
+        /// of a .NET type. cap and .NET CAP do not use it to decode a body. Default: the name of the payload's Rust type
+        /// without its path; `Object` for bytes.
+        pub fn type_name(self, name: impl Into<Cow<'static, str>>) -> Self {
+            let name = name.into();
+            self.with(|draft| draft.type_name = name.clone())
+        }
+
         /// Publishes it after this delay. The due time is stored with the message, so that a crash neither loses it nor
         /// sends it early. Until then it can be cancelled with [`Cap::cancel`](crate::Cap::cancel).
         pub fn delay(self, delay: Duration) -> Self {
@@ -87,6 +96,14 @@ macro_rules! options {
 impl Publish {
     pub(crate) fn new<T: Serialize + ?Sized>(target: Target, topic: String, payload: &T) -> Self {
         Self { draft: draft(topic, payload, &target), target }
+    }
+
+    pub(crate) fn of_bytes(target: Target, topic: String, body: Bytes) -> Self {
+        let type_name = "Object".into();
+        Self {
+            draft: Ok(Draft { topic, body, type_name, headers: first_headers(&target), ..Draft::default() }),
+            target,
+        }
     }
 
     options!();
@@ -187,11 +204,16 @@ fn draft<T: Serialize + ?Sized>(topic: String, payload: &T, target: &Target) -> 
         Err(error) => return Err(PublishError::Payload { topic, reason: error.to_string() }),
     };
     let type_name = short_name::<T>().into();
+    Ok(Draft { topic, body, type_name, headers: first_headers(target), ..Draft::default() })
+}
+
+/// What a message starts with: the trace context of the message that is being handled, if it is published by a handler.
+fn first_headers(target: &Target) -> Headers {
     let mut headers = Headers::new();
     if let Target::Delivery(delivery) = target {
         copy_trace(&delivery.message().headers, &mut headers);
     }
-    Ok(Draft { topic, body, type_name, headers, ..Draft::default() })
+    headers
 }
 
 /// Refuses an id as a header of several messages.
