@@ -12,6 +12,7 @@
 //! | `sqlite` | SQLite as the storage: `cap_bus::sqlite`, with `Sqlite`, `SqliteTx` and `begin` |
 //! | `rabbitmq` | RabbitMQ as the transport: `cap_bus::rabbitmq`, with `RabbitMq` |
 //! | `dashboard` | pages for operators as an axum router: `cap_bus::dashboard`, with `Dashboard` |
+//! | `config` | all settings from one file and the environment: `cap_bus::config`, with `Config` |
 //! | `tower` | `TowerLayer`, which wraps handlers in tower's layers |
 //!
 //! Without a feature there is the [embedded pair](memory): a storage and a transport inside the process.
@@ -90,6 +91,9 @@
 //! that the message is handled, and everything that it publishes commit together or not at all.
 
 pub use cap_core::*;
+#[cfg(feature = "config")]
+pub mod config;
+
 #[cfg(feature = "dashboard")]
 pub use cap_dashboard as dashboard;
 #[doc(inline)]

@@ -57,6 +57,7 @@ mod transactions;
 mod write;
 
 pub use connections::credentials::Credentials;
+pub use storage::options::PostgresOptions;
 pub use storage::postgres::Postgres;
 pub use transactions::cap_transaction::{CapTransaction, begin};
 pub use transactions::pg_tx::PgTx;

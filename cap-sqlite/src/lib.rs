@@ -62,6 +62,7 @@ mod storage;
 mod transactions;
 mod write;
 
+pub use storage::options::SqliteOptions;
 pub use storage::sqlite::Sqlite;
 pub use transactions::cap_transaction::{CapTransaction, begin};
 pub use transactions::sqlite_tx::SqliteTx;

@@ -1,6 +1,7 @@
 //! The storage: its settings, and what the bus and operators do with it.
 
 mod monitor;
+pub(crate) mod options;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod plans;
