@@ -35,5 +35,6 @@ mod refused;
 mod retries;
 mod retry_copies;
 mod shutdown;
+mod start;
 mod transactions;
 mod trust;

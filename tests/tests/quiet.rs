@@ -7,7 +7,7 @@ use cap_core::memory::MemoryTransport;
 use cap_core::prelude::*;
 use cap_rabbitmq::Credentials;
 use cap_sqlite::Sqlite;
-use cap_tests::{Log, Scene, amqp_url, heard, scene, until};
+use cap_tests::{Log, Proxy, Scene, amqp_url, heard, scene, until};
 use tokio::sync::mpsc;
 
 /// Issue 8, rows B and 15.
@@ -77,15 +77,16 @@ async fn so_it_is_on_sqlite() {
     .await;
 }
 
-/// Issue 8, row 7: an outage that needs an operator, and is over as soon as the provider is right.
+/// An outage after the start that needs an operator, and is over as soon as the provider is right.
 #[tokio::test]
 async fn wrong_credentials_are_an_error_until_they_are_right() {
     scene(async |scene: &Scene| {
         let (log, _guard) = Log::here();
-        let right = Arc::new(AtomicBool::new(false));
+        let network = Proxy::start(&amqp_url()).await;
+        let right = Arc::new(AtomicBool::new(true));
         let uri: lapin::uri::AMQPUri = amqp_url().parse().unwrap();
         let (user, asked) = (uri.authority.userinfo, Arc::clone(&right));
-        let transport = scene.transport().credentials(move || {
+        let transport = scene.transport_at(&network.url(&amqp_url())).credentials(move || {
             let password =
                 if asked.load(Ordering::Relaxed) { user.password.clone() } else { "wrong".to_owned() };
             let credentials = Credentials::new(&user.username, password);
@@ -97,11 +98,16 @@ async fn wrong_credentials_are_an_error_until_they_are_right() {
             async move { tell.send(number).await.unwrap() }
         });
         let cap = scene.start(builder).await;
+        right.store(false, Ordering::Relaxed);
+        network.close_connections();
         cap.publish("work", &7).await.unwrap();
+        let errors = until("the transport and the group saying so, once each", async || {
+            let errors = log.lines(&[" ERROR cap_core"]);
+            (errors.len() == 2).then_some(errors)
+        })
+        .await;
         let health = cap.health().await;
         assert!(health.transport.error.is_some_and(|error| error.contains("and its password")));
-        let errors = log.lines(&[" ERROR cap_core"]);
-        assert_eq!(errors.len(), 2, "the transport and the group, once each: {errors:?}");
         assert!(
             errors.iter().all(|line| line.contains("ACCESS_REFUSED") && !line.contains("wrong")),
             "{errors:?}"

@@ -217,8 +217,8 @@ impl CapBuilder {
     ///
     /// # Errors
     ///
-    /// [`StartError`] with all mistakes in the subscriptions, an invalid option, an invalid connection string, or a storage
-    /// that needs operator action. No task keeps running then.
+    /// [`StartError`] with all mistakes in the subscriptions, an invalid option, an invalid connection string, or an error of
+    /// the storage or the broker that only an operator can fix, such as a wrong password. No task keeps running then.
     pub async fn start(mut self) -> Result<Cap, StartError> {
         self.options.validate()?;
         let worker = self.options.configured_worker()?;

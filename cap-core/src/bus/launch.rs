@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::{try_join, try_join_all};
 use tokio::sync::{mpsc, oneshot};
 
 use super::cap::{Cap, GroupRuntime};
 use super::failure::{Failure, OnFailed};
 use crate::consume::{GroupChannels, GroupInbox, Inbox, run_consumer, run_group};
-use crate::error::{StartError, StorageError, TransportError, TransportErrorKind};
+use crate::error::{StartError, StorageError, TransportError};
 use crate::maintenance::{
     Activities, InboxTarget, node_request, run_collector, run_heartbeat, run_inbox_claims, run_node,
     run_outbox_claims, spawn_renewal,
@@ -28,7 +29,7 @@ pub(super) struct Queues {
     pub(super) notifications: Notifications,
 }
 
-/// Receives the first success or failure of a connection.
+/// Receives the first success of a connection, or the first error that waiting cannot fix.
 type Connected = oneshot::Receiver<Result<(), TransportError>>;
 
 /// Starts all tasks of a bus.
@@ -124,18 +125,15 @@ pub(super) struct Started {
 }
 
 impl Started {
+    /// Waits until the storage and the broker are connected. Storage and broker are waited for at the same time, so that
+    /// one that is unreachable does not hide what only an operator can fix about the other.
     pub(super) async fn wait(self) -> Result<(), StartError> {
-        if let Ok(result) = self.storage.await {
-            result?;
-        }
-        for connected in self.connected {
-            match connected.await {
-                Ok(Err(error)) if error.kind() == TransportErrorKind::Unusable => return Err(error.into()),
-                // Other errors are retried; they are logged and reported by `health`.
-                _ => {}
-            }
-        }
-        Ok(())
+        let storage = async { self.storage.await.unwrap_or(Ok(())).map_err(StartError::from) };
+        let broker = self.connected.into_iter().map(async |connected| {
+            // A sender that is gone belongs to a task that has ended with the bus.
+            connected.await.unwrap_or(Ok(())).map_err(StartError::from)
+        });
+        try_join(storage, try_join_all(broker)).await.map(|_| ())
     }
 }
 

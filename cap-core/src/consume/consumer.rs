@@ -27,7 +27,8 @@ use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 /// The part of the room for waiting messages that has to be free before more are received, as a divisor.
 const LEAST_PART: usize = 4;
 
-/// Consumes for one group until intake stops. `connected` receives the first success or failure.
+/// Consumes for one group until intake stops. `connected` receives the first success, or the first
+/// error that waiting cannot fix.
 pub(crate) async fn run_consumer(
     task: GroupInbox,
     health: Arc<Tracker>,
@@ -85,12 +86,14 @@ pub(crate) async fn run_consumer(
     }
 }
 
-/// Reports the first result to the start of the bus.
+/// Reports the first result that waiting does not change to the start of the bus: a success, or an error that only an
+/// operator can fix.
 fn report(
     connected: &mut Option<oneshot::Sender<Result<(), TransportError>>>,
     result: Result<(), TransportError>,
 ) {
-    if let Some(connected) = connected.take() {
+    let is_final = result.as_ref().err().is_none_or(TransportError::requires_operator);
+    if let Some(connected) = connected.take_if(|_| is_final) {
         // The receiver is gone if the start has timed out.
         let _ = connected.send(result);
     }

@@ -24,7 +24,7 @@ pub(super) struct Probing {
     under_way: JoinSet<Answer>,
     next: Instant,
     backoff: Backoff,
-    /// Receives the first answer.
+    /// Receives the first answer that waiting does not change: a success, or an error that only an operator can fix.
     first: Option<oneshot::Sender<Answer>>,
 }
 
@@ -67,7 +67,9 @@ impl Probing {
     }
 
     fn report(&mut self, answer: &Answer) {
-        if let Some(first) = self.first.take() {
+        // A broker that is unreachable may come up while the start still waits for it.
+        let is_final = answer.as_ref().err().is_none_or(TransportError::requires_operator);
+        if let Some(first) = self.first.take_if(|_| is_final) {
             // The receiver is gone if the start has timed out.
             let _ = first.send(answer.clone());
         }

@@ -21,6 +21,7 @@ use crate::error::{TransportError, TransportErrorKind};
 use crate::faults::point;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::batch_queue::{BATCH_BYTES, Queue};
+use crate::runtime::health::Phase;
 use crate::runtime::in_flight::InFlight;
 use crate::runtime::notifier::FailedMessage;
 use crate::runtime::options::Unrouted;
@@ -61,7 +62,7 @@ enum Queues {
 }
 
 /// Runs until it is drained, or everything stops. While draining it does not wait for an unavailable broker. `connected`
-/// receives the broker's first answer.
+/// receives the broker's first answer that waiting does not change.
 pub(crate) async fn run_relay(
     outbox: Arc<Outbox>,
     in_process: Option<InProcess>,
@@ -131,12 +132,18 @@ impl Relay {
     }
 
     fn late(&mut self) {
-        if self.queues == Queues::Late {
+        if self.lacks_queues() {
             tracing::warn!("{}", self.missing_queues());
         }
         self.queues = Queues::Late;
         self.next_reminder = Instant::now() + REMINDER_INTERVAL;
         self.probing.at_once();
+    }
+
+    /// Whether queues are missing that should be there by now. Until the storage is up none is declared; that is not the
+    /// broker's fault, and the storage's own health says so.
+    fn lacks_queues(&self) -> bool {
+        self.queues == Queues::Late && self.outbox.engine.lifecycle.phase.get() == Phase::Running
     }
 
     fn missing_queues(&self) -> String {
@@ -147,7 +154,7 @@ impl Relay {
     /// Updates the broker's health with the answer to a probe.
     fn probed(&self, answer: Result<(), TransportError>) {
         match answer {
-            Ok(()) if self.queues == Queues::Late => {
+            Ok(()) if self.lacks_queues() => {
                 self.outbox.engine.broker.health.down(&self.missing_queues().as_str());
             }
             Ok(()) => self.outbox.engine.broker.health.up(),

@@ -133,7 +133,7 @@ impl Connector {
         let tls = settings.tls.clone();
         let connector = Connection::connector(
             uri,
-            socket::runtime(),
+            socket::runtime(log_filter.clone()),
             async move |uri, _| {
                 // lapin calls this on its own thread, before anything is logged there that matters.
                 log_filter.clone().install();

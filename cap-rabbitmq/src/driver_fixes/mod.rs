@@ -6,6 +6,7 @@ pub(crate) mod blocked;
 pub(crate) mod broker_version;
 pub(crate) mod channel_numbers;
 pub(crate) mod dial;
+pub(crate) mod executor;
 pub(crate) mod expected_closes;
 pub(crate) mod frame_fields;
 pub(crate) mod identity_check;

@@ -23,18 +23,21 @@ use lapin::AsyncTcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::driver_fixes::broker_version::BrokerVersion;
+use crate::driver_fixes::executor::Filtered;
 use crate::driver_fixes::expected_closes::ExpectedCloses;
+use crate::driver_fixes::log_filter::LogFilter;
 use crate::driver_fixes::sanitize::Sanitizer;
 
 /// How many bytes are read at once.
 const CHUNK: usize = 64 * 1024;
 
 /// tokio, with our socket in the place of its own.
-pub(crate) type Kit = RuntimeParts<Tokio, Sockets>;
+pub(crate) type Kit = RuntimeParts<Filtered, Sockets>;
 
 /// The runtime to open a connection with. Must be called within tokio.
-pub(crate) fn runtime() -> Runtime<Kit> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), Sockets(Tokio::current())))
+pub(crate) fn runtime(log_filter: LogFilter) -> Runtime<Kit> {
+    let executor = Filtered { tokio: Tokio::current(), log_filter };
+    Runtime::new(RuntimeParts::new(executor, Sockets(Tokio::current())))
 }
 
 /// The reactor that gives a connection its kind of socket. It opens none itself: the code that opens the connection does.
