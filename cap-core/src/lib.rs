@@ -132,9 +132,9 @@ pub use cap_macros::{cap_subscribe, cap_subscriber};
 pub use error::{BoxError, PublishError, StartError};
 pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
-    FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, Handlers, IntoOutcome, Layer,
-    Next, Outcome, Publisher, RawBody, Reply, Response, State, States, Submission, Subscribe, Subscription,
-    SubscriptionOptions, Topic, layer_fn,
+    ErrorOfHandler, FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, Handlers,
+    IntoOutcome, Layer, Next, Outcome, Publisher, RawBody, Reply, Response, State, States, Submission,
+    Subscribe, Subscription, SubscriptionOptions, Topic, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use handlers::{NextService, TowerLayer};

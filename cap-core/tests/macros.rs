@@ -5,6 +5,7 @@
 mod names;
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -246,6 +247,12 @@ async fn what_a_handler_cannot_be_given_stops_the_start() {
     assert!(error.to_string().contains("stock needs State<Stock>"), "{error}");
     let error = start(alone().handlers(cap_core::Handlers::listed([Bare::SUBSCRIPTIONS]))).await;
     assert!(error.to_string().contains("Bare::bare is a method of Bare"), "{error}");
+    let shared = alone().state(Arc::new(Bare)).handlers(cap_core::Handlers::listed([Bare::SUBSCRIPTIONS]));
+    let error = start(shared).await;
+    assert!(error.to_string().contains("an Arc<Bare>: give it with .shared_state(..)"), "{error}");
+    let needs_number = async |State(_): State<u64>| ();
+    let error = start(alone().state(Arc::new(7_u64)).subscribe("number", needs_number)).await;
+    assert!(error.to_string().contains("an Arc<u64>: give it with .shared_state(..)"), "{error}");
 }
 
 /// Both have the same rules, and the same words for what breaks them.

@@ -8,6 +8,9 @@ use syn::{Error, Expr, ExprCall, LitStr, Result};
 
 use crate::settings::{literal, text};
 
+const SHORT_FORMS: &str = "the short forms are `broker(\"5s, 30s, 2m\")`, `delays(\"5s, 30s\")`, `fixed(\"10s\", 5)` and \
+                           `exponential(\"1s\", \"10m\", 20)`, the last number counting all attempts";
+
 /// The value of `retry`.
 pub(crate) enum Retry {
     /// Any expression of the type `RetryPolicy`.
@@ -21,9 +24,12 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
-    /// Parses the value. A call of a short form's name with a string as its first argument is a short form; anything
-    /// else is the user's expression.
+    /// Parses the value. A call of a short form's name with a string as its first argument is a short form; a literal
+    /// is a mistake, and anything else is the user's expression.
     pub(crate) fn read(value: Expr) -> Result<Self> {
+        if literal(&value).is_some() {
+            return Err(Error::new_spanned(value, format!("`retry` is a policy; {SHORT_FORMS}")));
+        }
         let Some((name, call)) = short_form(&value) else { return Ok(Self::Expression(value)) };
         let arguments: Vec<&Expr> = call.args.iter().collect();
         match (name.as_str(), &arguments[..]) {
@@ -33,11 +39,7 @@ impl Retry {
             ("exponential", [first, limit, attempts]) => {
                 Ok(Self::Exponential(duration(first)?, duration(limit)?, count(attempts)?))
             }
-            _ => Err(Error::new_spanned(
-                call,
-                "the short forms are `broker(\"5s, 30s, 2m\")`, `delays(\"5s, 30s\")`, `fixed(\"10s\", 5)` and \
-                 `exponential(\"1s\", \"10m\", 20)`, the last number counting all attempts",
-            )),
+            _ => Err(Error::new_spanned(call, SHORT_FORMS)),
         }
     }
 

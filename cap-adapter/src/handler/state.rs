@@ -104,7 +104,13 @@ impl<'a> CheckContext<'a> {
             return Ok(());
         }
         let name = ShortTypeName(type_name::<T>());
-        Err(format!("needs State<{name}>, which was not given: call .state(..) with a {name}"))
+        Err(if self.states.get::<Arc<T>>().is_some() {
+            format!(
+                "needs State<{name}>, but .state(..) was given an Arc<{name}>: give it with .shared_state(..)"
+            )
+        } else {
+            format!("needs State<{name}>, which was not given: call .state(..) with a {name}")
+        })
     }
 
     /// Checks that the instance whose methods are handlers was given to the builder. For the macros.
@@ -119,7 +125,13 @@ impl<'a> CheckContext<'a> {
             return Ok(());
         }
         let name = ShortTypeName(type_name::<T>());
-        Err(format!("is a method of {name}, but no instance was given: call .state(..) with one"))
+        Err(if self.states.0.contains_key(&TypeId::of::<Arc<T>>()) {
+            format!(
+                "is a method of {name}, but .state(..) was given an Arc<{name}>: give it with .shared_state(..)"
+            )
+        } else {
+            format!("is a method of {name}, but no instance was given: call .state(..) with one")
+        })
     }
 
     /// Checks that the bus's storage is of this type, for an argument that needs it.

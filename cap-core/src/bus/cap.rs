@@ -3,17 +3,14 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use cap_adapter::{AfterCommit, Bus, Delivery, FromDelivery, HandlerError};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use crate::consume::GroupGauge;
 use crate::error::StorageError;
 use crate::handlers::Group;
-use crate::maintenance::release_leases;
 use crate::message::MessageId;
 use crate::operate::messages::Messages;
 #[allow(deprecated)]
@@ -23,7 +20,7 @@ use crate::operate::operator::Operator;
 use crate::operate::waiting_counts::StorageProbe;
 use crate::publish::{MessageBatch, Outbox, PendingCommit, Publish, PublishAll, Target};
 use crate::runtime::engine::Engine;
-use crate::runtime::health::{FullDestination, GroupHealth, Health, Phase, Tracker};
+use crate::runtime::health::{FullDestination, GroupHealth, Health, Tracker};
 use crate::runtime::options::CapOptions;
 use crate::runtime::tasks::Tasks;
 use crate::storage::Side;
@@ -52,8 +49,8 @@ use crate::storage::Side;
 /// # }
 /// ```
 ///
-/// If the last clone is dropped without [`shutdown`](Self::shutdown), the tasks are stopped at once. As after a crash no
-/// message is lost, but other nodes must wait for the leases to expire.
+/// If the last clone is dropped without [`shutdown`](Self::shutdown), the tasks are stopped at once, and a WARN says how many
+/// messages were in hand. As after a crash no message is lost, but other nodes must wait for the leases to expire.
 ///
 /// # Inside a handler
 ///
@@ -72,19 +69,19 @@ use crate::storage::Side;
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Cap(Arc<Inner>);
+pub struct Cap(pub(super) Arc<Inner>);
 
 /// A weak handle for the bus's own tasks, which must not keep it alive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnBus(Weak<Inner>);
 
-struct Inner {
-    outbox: Arc<Outbox>,
+pub(super) struct Inner {
+    pub(super) outbox: Arc<Outbox>,
     tasks: Tasks,
     groups: Vec<GroupRuntime>,
     probe: StorageProbe,
     /// Locked during a shutdown, so that a second call waits for the first.
-    shutting_down: tokio::sync::Mutex<()>,
+    pub(super) shutting_down: tokio::sync::Mutex<()>,
 }
 
 /// A group with its health and its gauge.
@@ -92,14 +89,6 @@ pub(crate) struct GroupRuntime {
     pub(crate) group: Arc<Group>,
     pub(crate) health: Arc<Tracker>,
     pub(crate) gauge: Arc<GroupGauge>,
-}
-
-/// The error of a shutdown that took too long. The bus is shut down nevertheless.
-#[derive(Debug, thiserror::Error)]
-#[error("shutdown took longer than shutdown_timeout ({timeout:?}); will be processed again: {what}")]
-pub struct ShutdownError {
-    timeout: Duration,
-    what: String,
 }
 
 impl Cap {
@@ -296,85 +285,6 @@ impl Cap {
         }
         all
     }
-
-    /// Shuts the bus down: it takes no new work, lets running handlers finish, sends and stores what is in flight, and
-    /// releases the remaining leases. Publishing fails as soon as it is called. It can be called more than once.
-    ///
-    /// # Errors
-    ///
-    /// If some work is not finished by `shutdown_timeout`. That work is dropped; its messages are in the storage and are
-    /// processed again, after a restart or on another node.
-    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        let _turn = self.0.shutting_down.lock().await;
-        let (engine, tasks) = (self.engine(), &self.0.tasks);
-        if engine.lifecycle.phase.get() == Phase::Stopped {
-            return Ok(());
-        }
-        let timeout = engine.options.shutdown_timeout;
-        let deadline = Instant::now() + timeout;
-        engine.lifecycle.phase.set(Phase::Stopping);
-        tracing::info!("shutting down");
-        engine.lifecycle.stop.intake.cancel();
-        engine.lifecycle.stop.handlers.cancel();
-        let mut late = Vec::new();
-        for (what, tracker, drain) in [
-            ("messages being received", &tasks.intake, None),
-            ("messages being handled", &tasks.work, Some(&engine.lifecycle.stop.relay)),
-            (
-                "messages being sent to the broker, or a call of on_failed",
-                &tasks.relay,
-                Some(&engine.lifecycle.stop.writers),
-            ),
-            ("messages whose outcomes were being stored", &tasks.writers, None),
-        ] {
-            if tokio::time::timeout_at(deadline, tracker.wait()).await.is_err() {
-                late.push(what);
-                break;
-            }
-            if let Some(drain) = drain {
-                drain.cancel();
-            }
-        }
-        self.abort().await;
-        if late.is_empty() {
-            tracing::info!("shut down");
-            Ok(())
-        } else {
-            let error = ShutdownError { timeout, what: late.join(", ") };
-            tracing::warn!(%error, "shut down");
-            Err(error)
-        }
-    }
-
-    /// Stops all tasks at once and releases all leases.
-    pub(crate) async fn abort(&self) {
-        /// The timeout of each step: ending the tasks, releasing leases and worker id, closing the broker connection.
-        const STEP_TIMEOUT: Duration = Duration::from_secs(5);
-        let (engine, tasks) = (self.engine(), &self.0.tasks);
-        let joined = engine.lifecycle.phase.get() != Phase::Starting;
-        engine.lifecycle.phase.set(Phase::Stopping);
-        engine.lifecycle.stop.cancel_all();
-        let all = async {
-            for tracker in [&tasks.intake, &tasks.work, &tasks.relay, &tasks.writers, &tasks.upkeep] {
-                tracker.wait().await;
-            }
-        };
-        if tokio::time::timeout(STEP_TIMEOUT, all).await.is_err() {
-            tracing::warn!("some tasks did not stop in time; shutting down without them");
-        }
-        if joined {
-            release_leases(&self.0.outbox, STEP_TIMEOUT).await;
-            let worker = engine.ids.worker();
-            let leave = engine.storage.leave(&engine.storage.owner.node, worker);
-            if !matches!(tokio::time::timeout(STEP_TIMEOUT, leave).await, Ok(Ok(()))) {
-                tracing::debug!("could not release the worker id; it expires on its own");
-            }
-        }
-        if tokio::time::timeout(STEP_TIMEOUT, engine.broker.close()).await.is_err() {
-            tracing::debug!("broker connection did not close in time");
-        }
-        engine.lifecycle.phase.set(Phase::Stopped);
-    }
 }
 
 impl OwnBus {
@@ -406,12 +316,6 @@ impl GroupRuntime {
             queued: self.gauge.queued.load(Ordering::Relaxed),
             circuits: self.gauge.circuits.get(),
         }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.outbox.engine.lifecycle.stop.cancel_all();
     }
 }
 

@@ -5,7 +5,9 @@ mod cap;
 mod failure;
 mod former_names;
 mod launch;
+mod shutdown;
 
 pub use builder::CapBuilder;
-pub use cap::{Cap, ShutdownError};
+pub use cap::Cap;
 pub use failure::Failure;
+pub use shutdown::ShutdownError;

@@ -27,7 +27,7 @@ pub use handler::{HandlerPointers, Submission, Subscription};
 pub use layer::{Layer, Next, layer_fn};
 pub use publisher::Publisher;
 pub(crate) use registration::{Group, Member, Registration, build_groups, count_by_package};
-pub use reply::{IntoOutcome, Outcome, Reply, Response};
+pub use reply::{ErrorOfHandler, IntoOutcome, Outcome, Reply, Response};
 pub(crate) use run::run_handler;
 pub use subscribe::Subscribe;
 pub use subscription_settings::SubscriptionOptions;

@@ -68,11 +68,32 @@ impl IntoOutcome for RawBody {
     }
 }
 
-impl<R: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<R, E> {
+impl<R: IntoOutcome, E: ErrorOfHandler> IntoOutcome for Result<R, E> {
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(value) => value.into_outcome(),
-            Err(error) => Err(HandlerError::from_any(error.into())),
+            Err(error) => Err(HandlerError::from_any(error.boxed())),
         }
+    }
+}
+
+/// An error that a handler can return: any that converts into a [`BoxError`]. A trait of its own, so that the compiler says
+/// what an error must be in one sentence.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a handler",
+    label = "not an error that a handler can return",
+    note = "return `HandlerError`, `BoxError` (which is `Box<dyn Error + Send + Sync>`), or a type of your own that implements `std::error::Error + Send + Sync + 'static`"
+)]
+pub trait ErrorOfHandler {
+    /// The error in a box.
+    #[doc(hidden)]
+    fn boxed(self) -> BoxError;
+}
+
+// If it does not apply, the error shows the message above instead of the conversions that were tried.
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError>> ErrorOfHandler for E {
+    fn boxed(self) -> BoxError {
+        self.into()
     }
 }
