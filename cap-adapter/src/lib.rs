@@ -34,9 +34,9 @@ pub mod within;
 pub use error::{BoxError, PublishError, StartError};
 pub use handler::{
     Attempt, BoxFuture, Cancelled, CheckContext, Classify, Completion, Delivery, Enlisted, FromDelivery,
-    HandlerError, HandlerErrorKind, RawBody, State, States, Topic,
+    HandlerError, HandlerErrorKind, Payload, RawBody, State, States, Topic,
 };
-pub use message::{Headers, Message, MessageId};
+pub use message::{Headers, Message, MessageId, message_id};
 pub use retry_policy::{NextAttempt, RetryPolicy};
 pub use unverified_transport::UnverifiedTransport;
 pub use within::{AfterCommit, Bus, CommitDispatch, Within};

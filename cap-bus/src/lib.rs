@@ -69,7 +69,7 @@
 //!
 //! A handler is an async function with [`cap_subscribe`](macro@cap_subscribe), a method in a block with
 //! [`cap_subscriber`](macro@cap_subscriber), or a function that [`CapBuilder::subscribe`] is given. Its arguments say where
-//! they come from, in any order: at most one payload, of any type that implements `Deserialize`, and any of
+//! they come from, in any order: at most one payload, of any type that implements `Deserialize` (or that type in a [`Payload`]), and any of
 //! [`CapHeaders`], [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`], [`Publisher`], [`Cap`] and
 //! [`Delivery`]. It returns `()`, a [`Reply`], or a `Result` of either.
 //!

@@ -63,7 +63,7 @@
 //!
 //! A handler is an async function that is annotated with [`cap_subscribe`] or passed to [`CapBuilder::subscribe`]. Its
 //! arguments are extracted from the delivery by their types, in any order: at most one payload of any type that implements
-//! `Deserialize`, and any of [`CapHeaders`], [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`],
+//! `Deserialize` (or that type in a [`Payload`]), and any of [`CapHeaders`], [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`],
 //! [`Publisher`], [`Cap`], [`Delivery`], and the arguments of adapters. It returns `()`, [`Reply`], or a `Result` of
 //! either. With [`cap_subscriber`], methods are handlers as well. [`Layer`]s are middleware around all handlers.
 //!
@@ -133,12 +133,12 @@ pub use error::{BoxError, PublishError, StartError};
 pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
     ErrorOfHandler, FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, Handlers,
-    IntoOutcome, Layer, Next, Outcome, Publisher, RawBody, Reply, Response, State, States, Submission,
+    IntoOutcome, Layer, Next, Outcome, Payload, Publisher, RawBody, Reply, Response, State, States, Submission,
     Subscribe, Subscription, SubscriptionOptions, Topic, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use handlers::{NextService, TowerLayer};
-pub use message::{Headers, Message, MessageId};
+pub use message::{Headers, Message, MessageId, message_id};
 pub use operate::messages::Messages;
 #[allow(deprecated)]
 pub use operate::monitor::BusMonitor;

@@ -46,7 +46,7 @@ use crate::parse::Arguments;
 ///
 /// It must be a free function (for methods there is [`cap_subscriber`](macro@cap_subscriber)), `async` and not
 /// generic, and it owns its arguments, which can be in any order and number. At most one argument is the payload, a
-/// type that implements `Deserialize`. The others are extractors: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`,
+/// type that implements `Deserialize`, bare or as `Payload<T>`. The others are extractors: `CapHeaders`, `State<T>`, `RawBody`, `MessageId`,
 /// `Topic`, `Attempt`, `Cancelled`, `Publisher`, `Cap`, `Delivery`, and any other type that implements
 /// `FromDelivery`. It returns `()`, `Reply<T>`, or a `Result` of either with any error. Its future must be `Send`,
 /// since it can run on any thread.

@@ -17,7 +17,8 @@ use crate::message::MessageId;
 
 /// What can be an argument of a handler.
 ///
-/// Every type that implements `Deserialize` is one: it is the payload, and a handler has at most one payload. The
+/// Every type that implements `Deserialize` is one: it is the payload, and a handler has at most one payload;
+/// [`Payload`] marks it in the signature. The
 /// others are extractors: `CapHeaders`, [`State`], [`RawBody`], [`MessageId`], [`Topic`], [`Attempt`], [`Cancelled`],
 /// `Publisher`, the bus itself as `Cap`, [`Delivery`], and those that adapters and applications add by implementing
 /// this trait for a type of their own that does not implement `Deserialize`.
@@ -55,19 +56,53 @@ impl<T: DeserializeOwned + Send> FromDelivery for T {
     const TAKES_BODY: bool = true;
 
     async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
-        delivery.message().payload().map_err(|error| {
-            let wanted = ShortTypeName(type_name::<T>());
-            HandlerError::undecodable(if delivery.message().body.is_empty() {
-                format!("the body is empty (null); the handler expects {wanted}")
-            } else {
-                let error = if delivery.parts().payload_in_errors {
-                    error.to_string()
-                } else {
-                    json_error_text(&error)
-                };
-                format!("the body cannot be decoded as {wanted}: {error}")
-            })
+        decode(delivery)
+    }
+}
+
+fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<T, HandlerError> {
+    delivery.message().payload().map_err(|error| {
+        let wanted = ShortTypeName(type_name::<T>());
+        HandlerError::undecodable(if delivery.message().body.is_empty() {
+            format!("the body is empty (null); the handler expects {wanted}")
+        } else {
+            let error =
+                if delivery.parts().payload_in_errors { error.to_string() } else { json_error_text(&error) };
+            format!("the body cannot be decoded as {wanted}: {error}")
         })
+    })
+}
+
+/// The payload, decoded from the body: the same as the bare type, for those who want to see in the signature which
+/// argument it is.
+///
+/// ```
+/// use cap_core::prelude::*;
+///
+/// #[derive(Deserialize)]
+/// struct OrderPlaced { order: u64 }
+///
+/// #[cap_subscribe("order.placed")]
+/// async fn placed(Payload(placed): Payload<OrderPlaced>, Topic(topic): Topic) {
+///     println!("{topic}: order {}", placed.order);
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Payload<T>(pub T);
+
+impl<T> Deref for Payload<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromDelivery for Payload<T> {
+    const TAKES_BODY: bool = true;
+
+    async fn from_delivery(delivery: &Delivery) -> Result<Self, HandlerError> {
+        decode(delivery).map(Self)
     }
 }
 

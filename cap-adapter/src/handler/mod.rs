@@ -5,7 +5,7 @@ mod delivery;
 mod error;
 mod state;
 
-pub use argument::{Attempt, Cancelled, FromDelivery, RawBody, Topic};
+pub use argument::{Attempt, Cancelled, FromDelivery, Payload, RawBody, Topic};
 pub use delivery::{Completion, Delivery, DeliveryParts, Enlisted};
 pub use error::{Classify, HandlerError, HandlerErrorKind};
 pub use state::{CheckContext, State, States, StorageView};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
+
 use crate::faults::virtual_ms;
 
 /// The largest worker id: ten bits.
@@ -20,6 +22,9 @@ const TICK_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 /// The id of a message, unique for its sender. Deduplication is based on it.
 ///
 /// Generated ids are decimal snowflakes. Senders in other languages may use any text, such as a GUID.
+///
+/// It serializes as a string. It does not implement `Deserialize`, as every type that does is a payload of handlers;
+/// fields of a payload are read with [`message_id::serde`](super::message_id::serde).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(Arc<str>);
 
@@ -49,6 +54,12 @@ impl MessageId {
 impl From<i64> for MessageId {
     fn from(id: i64) -> Self {
         Self(id.to_string().into())
+    }
+}
+
+impl Serialize for MessageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -3,6 +3,7 @@
 mod envelope;
 pub mod headers;
 mod id;
+pub mod message_id;
 mod topic;
 mod trace;
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::storage::Side;
 
 /// The lag of the outbox or of one group, across all nodes and bus versions that share the storage.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Lag {
     /// Which table.
@@ -13,6 +15,7 @@ pub struct Lag {
     /// The receiving group; empty for the outbox.
     pub group: String,
     /// The age of the oldest waiting message: the time since it became due, by the storage's clock.
+    #[serde(with = "humantime_serde")]
     pub oldest: Duration,
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use super::row::Row;
 use crate::storage::{Reason, Status};
 
 /// The state of a message as an operator thinks of it. It follows from the status, the reason and the lease of a row; each row
 /// is in exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MessageState {
     /// It waits for its first attempt, or was re-run.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use crate::message::Message;
 use crate::storage::{Reason, Side, Status};
 
@@ -42,22 +44,24 @@ pub struct Row {
 }
 
 /// One failed attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedAttempt {
     /// The number of the attempt, from 1.
     pub number: u32,
     /// When it ended, by the storage's clock.
+    #[serde(with = "humantime_serde")]
     pub at: SystemTime,
     /// The node that made it.
     pub node: String,
     /// The error.
     pub error: String,
     /// When the next attempt was due; `None` if it was the last one.
+    #[serde(with = "humantime_serde")]
     pub next: Option<SystemTime>,
 }
 
 /// The number of messages of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// Which table.
     pub side: Side,
@@ -70,7 +74,7 @@ pub struct Count {
 }
 
 /// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`](super::Monitor::bounded_counts).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BoundedCounts {
     /// The number of messages of each kind, or a lower bound of it.
     pub counts: Vec<Count>,

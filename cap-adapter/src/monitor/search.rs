@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::row::Row;
 
 /// How much a search may cost. Default: 200,000 rows, 2 seconds.
@@ -30,7 +32,8 @@ impl SearchLimits {
 }
 
 /// Why a search stopped before it had a full page or was at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Bound {
     /// It looked at as many rows as it may.

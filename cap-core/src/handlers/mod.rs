@@ -18,7 +18,9 @@ mod tower;
 
 pub(crate) use activity::{Activity, busy, clear_blocked};
 pub use annotated_handlers::Handlers;
-pub use cap_adapter::{Attempt, BoxFuture, Cancelled, Completion, Enlisted, FromDelivery, RawBody, Topic};
+pub use cap_adapter::{
+    Attempt, BoxFuture, Cancelled, Completion, Enlisted, FromDelivery, Payload, RawBody, Topic,
+};
 pub use cap_adapter::{CheckContext, Classify, Delivery, HandlerError, HandlerErrorKind, State, States};
 pub use cap_headers::CapHeaders;
 pub use function::HandlerFn;

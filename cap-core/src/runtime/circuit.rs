@@ -109,7 +109,8 @@ impl CircuitBreaker {
 }
 
 /// The state of a circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CircuitState {
     /// Messages are handled as usual.
@@ -121,7 +122,7 @@ pub enum CircuitState {
 }
 
 /// The circuit of one subscriber in this process, as reported in [`GroupHealth`](crate::GroupHealth).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct CircuitHealth {
     /// The handler's name. A function has a circuit for each topic that it subscribes to.
@@ -131,6 +132,7 @@ pub struct CircuitHealth {
     /// The state of the circuit.
     pub state: CircuitState,
     /// Since when it has been in this state.
+    #[serde(with = "humantime_serde")]
     pub since: SystemTime,
 }
 

@@ -4,12 +4,23 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use crate::error::{StorageError, StorageErrorKind, TransportError, error_text};
 use crate::monitor::Count;
 use crate::runtime::circuit::CircuitHealth;
 
 /// The health of a bus, as returned by [`Cap::health`](crate::Cap::health).
-#[derive(Debug, Clone)]
+///
+/// It serializes with the names of the fields; times are text as in RFC 3339. Later versions may add fields.
+///
+/// ```
+/// # async fn endpoint(cap: cap_core::Cap) -> Result<String, serde_json::Error> {
+/// let health = cap.health().await;
+/// serde_json::to_string(&health)
+/// # }
+/// ```
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Health {
     /// Whether the bus is starting, running, stopping or stopped.
@@ -63,7 +74,7 @@ impl Health {
 /// A topic whose messages the broker rejects because a queue that they are routed to is full or failing.
 ///
 /// A broker's negative confirm has neither a reason nor the name of the queue.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct FullDestination {
     /// The exchange that the messages are sent to.
@@ -76,13 +87,15 @@ pub struct FullDestination {
     /// How many messages of this topic are waiting for room, as far as this node knows; 10,000 means at least that many.
     pub waiting: usize,
     /// Since when the broker has been rejecting them.
+    #[serde(with = "humantime_serde")]
     pub since: SystemTime,
     /// The broker's error.
     pub error: String,
 }
 
 /// The phase of a bus's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Phase {
     /// The storage has not answered yet.
@@ -96,20 +109,21 @@ pub enum Phase {
 }
 
 /// A component that the bus depends on, and whether it is up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Component {
     /// Its display name.
     pub name: String,
     /// Whether it worked the last time it was used.
     pub up: bool,
     /// Since when it has been up or down.
+    #[serde(with = "humantime_serde")]
     pub since: SystemTime,
     /// Why it is down.
     pub error: Option<String>,
 }
 
 /// A consuming group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct GroupHealth {
     /// Its full name.

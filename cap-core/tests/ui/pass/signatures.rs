@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cap_core::{
-    Attempt, CapHeaders, FromDelivery, HandlerError, RawBody, Reply, State, Topic, cap_subscribe,
+    Attempt, CapHeaders, FromDelivery, HandlerError, Payload, RawBody, Reply, State, Topic, cap_subscribe,
     cap_subscriber,
 };
 
@@ -25,6 +25,11 @@ async fn patterns(
 ) -> Result<Reply<u64>, std::io::Error> {
     order.push(stock.left + u64::from(attempt) + body.len() as u64 + topic.len() as u64);
     Ok(Reply(order.iter().sum()))
+}
+
+#[cap_subscribe("marked")]
+async fn marked_payload(Payload(order): Payload<Vec<u64>>, _: Topic) -> Reply<u64> {
+    Reply(order.iter().sum())
 }
 
 /// Another name of an argument.
