@@ -185,7 +185,7 @@ async fn a_retry_that_is_moved_to_another_group_stays_the_first_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_re_run_or_deleted_meanwhile_is_not_the_brokers_business() {
+async fn copy_at_the_broker_of_a_changed_row_is_ignored() {
     let (noted, mut seen) = log();
     let cap = failing(alone(), 3, RetryPolicy::broker([60 * SECOND]), noted).start().await.unwrap();
     let waiting = async |count: usize| {
@@ -283,7 +283,7 @@ async fn what_the_broker_will_not_delay_is_sent_in_time_by_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_are_kept_by_the_store_where_a_group_is_shared_with_strangers() {
+async fn retries_of_a_group_shared_with_strangers_stay_in_the_storage() {
     let (noted, mut seen) = log();
     let policy = RetryPolicy::broker([5 * SECOND]);
     let shared = Careless(MemoryTransport::new(), Keeps::Shared);

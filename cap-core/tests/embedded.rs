@@ -72,7 +72,7 @@ mod shutdown {
 
     /// The relay goes on while the bus stops, and so would they.
     #[tokio::test(start_paused = true)]
-    async fn is_not_kept_up_by_handlers_that_publish_to_each_other() {
+    async fn ends_while_handlers_publish_to_each_other() {
         let storage = MemoryStorage::new();
         let (noted, mut seen) = log();
         let life = || {
@@ -238,7 +238,7 @@ mod other_bus {
     /// Two members of one group, each with a topic of its own: the bus that has the group does not take what is the
     /// other's.
     #[tokio::test(start_paused = true)]
-    async fn of_the_same_group_gets_the_topics_that_only_it_takes() {
+    async fn of_the_same_group_gets_topics_that_only_it_takes() {
         let transport = MemoryTransport::new();
         let (noted, mut seen) = log();
         let a = noting(on(&MemoryStorage::new(), &transport), "shared", "a", &noted).start().await.unwrap();
@@ -263,7 +263,7 @@ mod own_groups {
 
     /// What a slow group cannot take waits in its inbox, neither in memory nor before others.
     #[tokio::test(start_paused = true)]
-    async fn that_fall_behind_hold_up_no_other_and_keep_the_order() {
+    async fn that_fall_behind_delay_no_other_and_keep_order() {
         let (noted, mut seen) = log();
         let slow = noted.clone();
         let builder = on(&MemoryStorage::new(), &MemoryTransport::with_capacity(4));
@@ -299,7 +299,7 @@ mod own_groups {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn get_what_is_delayed_at_the_broker_after_a_restart() {
+    async fn get_messages_delayed_at_the_broker_after_restart() {
         let storage = MemoryStorage::new();
         let (noted, mut seen) = log();
         let life = || noting(on(&storage, &MemoryTransport::new()), "a", "work", &noted).start();
@@ -317,7 +317,7 @@ mod own_groups {
 
     /// A queue of somebody else's gets what its owner has bound to it.
     #[tokio::test(start_paused = true)]
-    async fn on_a_queue_of_somebody_else_get_what_is_bound_to_it() {
+    async fn on_a_foreign_queue_get_what_is_bound_to_it() {
         let transport = MemoryTransport::new();
         let (noted, mut seen) = log();
         let owner = noting(on(&MemoryStorage::new(), &transport), "theirs", "bound", &noted);

@@ -65,7 +65,7 @@ async fn the_class_of_an_error_decides_what_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_spares_the_attempts_and_closes_when_a_probe_succeeds() {
+async fn open_circuit_counts_no_attempt_and_closes_after_a_probe() {
     const MESSAGES: u32 = 20;
     let (noted, mut seen) = log();
     let up = Arc::new(AtomicBool::new(false));
@@ -133,7 +133,7 @@ async fn what_fails_while_the_circuit_is_open_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_holds_back_attempts_that_would_be_made_at_once() {
+async fn open_circuit_delays_immediate_attempts() {
     let (noted, mut seen) = log();
     let start = Instant::now();
     let breaker = CircuitBreaker::after(1).pause(10 * SECOND);

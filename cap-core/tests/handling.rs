@@ -319,7 +319,7 @@ async fn prefixes_and_version_stand_where_cap_puts_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_that_nobody_can_handle_are_parked_and_can_be_run_again() {
+async fn deliveries_without_a_handler_are_parked_and_can_be_rerun() {
     let (transport, storage) = (MemoryTransport::new(), MemoryStorage::new());
     let (noted, mut seen) = log();
     let (parked, mut failures) = log();
@@ -409,7 +409,7 @@ async fn a_hook_gives_headers_to_senders_that_write_none() {
 }
 
 #[tokio::test]
-async fn a_delivery_parked_for_want_of_headers_runs_again_once_there_is_a_hook() {
+async fn delivery_parked_without_headers_reruns_with_a_hook() {
     let (transport, storage) = (MemoryTransport::new(), MemoryStorage::new());
     let (parked, mut failures) = log();
     let (noted, mut seen) = log();

@@ -141,7 +141,7 @@ mod message_that_is_not_taken {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn is_parked_whole_where_the_storage_takes_that() {
+    async fn is_parked_whole_if_possible() {
         let (storage, transport) = (Shaky::default(), MemoryTransport::new());
         let (cap, mut seen) = start(&storage, &transport, &["good"]).await;
         let tries = fail_and_count(&storage, |batch| {
@@ -161,7 +161,7 @@ mod message_that_is_not_taken {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_parked_with_its_first_bytes_otherwise() {
+    async fn is_parked_in_part_otherwise() {
         let (storage, transport) = (Shaky::default(), MemoryTransport::new());
         let (cap, mut seen) = start(&storage, &transport, &["good"]).await;
         let tries =

@@ -12,7 +12,7 @@ fn builder() -> cap_core::CapBuilder {
 }
 
 #[tokio::test]
-async fn a_published_message_reaches_its_handler_and_the_answer_its_callback() {
+async fn published_message_is_handled_and_its_reply_called_back() {
     let (answers, mut heard) = mpsc::channel(8);
     let cap = builder()
         .subscribe("add", async |numbers: Vec<i64>| Reply(numbers.iter().sum::<i64>()))

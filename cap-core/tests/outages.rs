@@ -50,7 +50,7 @@ async fn a_broker_that_is_away_delays_messages_and_costs_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_queue_of_somebody_else_holds_up_nothing_that_is_published() {
+async fn missing_queue_of_another_service_delays_no_publishing() {
     let (noted, mut seen) = log();
     let cap = alone()
         .subscribe(Subscribe::to("#").queue("nobody.made.this"), async || ())
@@ -70,7 +70,7 @@ async fn a_missing_queue_of_somebody_else_holds_up_nothing_that_is_published() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_work_of_a_dead_node_goes_on_elsewhere_when_its_lease_has_run_out() {
+async fn rows_of_a_dead_node_are_claimed_when_its_lease_expires() {
     let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
     let (noted, mut seen) = log();
     let node = |hangs: bool| {
@@ -229,7 +229,7 @@ async fn the_second_delivery_of_a_message_is_not_handled_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_expired_is_deleted_and_what_has_attempts_left_is_not() {
+async fn expired_rows_are_deleted_and_those_with_attempts_left_kept() {
     let cap = alone()
         .subscribe("good", async || ())
         .subscribe("bad", async || Err::<(), _>("never"))

@@ -34,7 +34,7 @@ async fn a_handler_may_have_the_bus_as_an_argument() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bus_ends_with_its_last_handle_though_its_handlers_know_it() {
+async fn bus_ends_with_its_last_handle_though_handlers_hold_it() {
     let (noted, mut seen) = log();
     let held = Arc::new("held by whatever is left of the bus");
     let left = Arc::downgrade(&held);

@@ -138,7 +138,7 @@ impl Drop for Explosive {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_whose_task_has_died_keeps_no_message_from_other_nodes() {
+async fn group_whose_task_died_leaves_messages_to_other_nodes() {
     let (transport, storage) = (MemoryTransport::new(), MemoryStorage::new());
     let (noted, mut seen) = log();
     let broken = on(&storage, &transport)

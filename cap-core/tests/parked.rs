@@ -175,7 +175,7 @@ async fn the_limit_is_one_for_counts_and_actions_too() {
 
 /// Whoever shares the store has messages of their own.
 #[tokio::test(start_paused = true)]
-async fn messages_of_another_version_are_left_alone_unless_they_are_named() {
+async fn messages_of_another_version_are_changed_only_by_id() {
     let storage = MemoryStorage::new();
     park(&storage, "v1", [1]).await;
     park(&storage, "v2", [2, 3]).await;

@@ -191,7 +191,7 @@ async fn what_the_store_refuses_is_parked_as_far_as_it_can_be_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_even_be_parked_stays_at_the_broker_and_is_tried_again_at_leisure() {
+async fn message_that_cannot_be_parked_stays_at_the_broker() {
     let (storage, broker, cap, mut seen) = choosy().await;
     for number in 0..3 {
         send(&broker, &format!("never-{number}"), "never").await;
@@ -227,7 +227,7 @@ async fn a_store_that_is_out_of_order_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stored_is_acknowledged_though_no_handler_has_room_for_it() {
+async fn stored_messages_are_acknowledged_without_room_at_handlers() {
     let (storage, broker) = (MemoryStorage::new(), MemoryTransport::with_capacity(4));
     let (noted, mut seen) = log();
     let (open, gate) = watch::channel(false);

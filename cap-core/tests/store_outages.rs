@@ -128,7 +128,7 @@ impl Enlisted for Open {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_a_person_must_make_possible_is_no_failed_attempt() {
+async fn commit_that_needs_an_operator_is_no_failed_attempt() {
     let storage = Shaky::default();
     let (noted, mut seen) = log();
     let (shaky, ran) = (storage.clone(), noted.clone());

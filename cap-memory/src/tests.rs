@@ -213,7 +213,7 @@ async fn an_outage_ends_every_call_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn raw_messages_arrive_untouched_and_topics_are_needed_otherwise() {
+async fn raw_messages_arrive_unchanged_and_others_need_a_topic() {
     let transport = MemoryTransport::new();
     let mut consumer = consumer(&transport, "g", 10).await;
     let properties: Headers = [("message-id", "7")].into_iter().collect();

@@ -135,7 +135,7 @@ async fn a_retry_that_the_broker_loses_comes_from_the_database() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_of_the_database_while_messages_wait_at_the_broker() {
+async fn database_is_not_queried_while_messages_wait_at_the_broker() {
     const MESSAGES: usize = 1000;
     const WAIT: Duration = Duration::from_secs(12);
     scene(async |scene| {

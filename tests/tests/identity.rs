@@ -23,7 +23,7 @@ async fn service(scene: &Scene, with_user: bool) -> (Cap, Told) {
 }
 
 #[tokio::test]
-async fn forged_messages_with_foreseen_ids_do_not_swallow_the_real_ones() {
+async fn forged_messages_with_foreseen_ids_displace_no_real_ones() {
     scene(async |scene| {
         let (cap, mut told) = service(scene, false).await;
         let foreign = scene.foreign().await;

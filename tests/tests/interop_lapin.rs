@@ -71,7 +71,7 @@ async fn what_we_publish_is_the_test_vector() {
 }
 
 #[tokio::test]
-async fn callback_delay_and_own_headers_are_on_the_wire_and_a_null_payload_is_an_empty_body() {
+async fn callback_delay_headers_and_null_payload_on_the_wire() {
     scene(async |scene| {
         let cap = scene.start(scene.builder().subscribe("something.else", async || ())).await;
         let foreign = scene.foreign().await;

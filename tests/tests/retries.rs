@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 const SHORT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn a_handler_that_recovers_answers_once_and_its_failures_are_on_record() {
+async fn handler_that_recovers_replies_once_with_failures_recorded() {
     scene(async |scene| {
         let (tell, mut told) = mpsc::channel(8);
         let builder = scene

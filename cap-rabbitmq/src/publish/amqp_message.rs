@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_long_strings_or_void_and_the_exception_stays_here() {
+    fn headers_are_long_strings_or_void_without_cap_exception() {
         let mut headers = headers();
         headers.insert_null(names::CALLBACK_NAME);
         for stays in [names::EXCEPTION, names::AUDIT, names::BROKER_DELAY] {

@@ -123,7 +123,7 @@ async fn a_delay_queue_deleted_under_the_bus_is_declared_anew() {
 }
 
 #[tokio::test]
-async fn a_delay_queue_with_other_properties_is_refused_alone_and_with_advice() {
+async fn delay_queue_with_other_properties_is_rejected_with_advice() {
     let place = Place::new();
     let transport = place.started();
     let spec = place.spec("q", &["p"], 10);

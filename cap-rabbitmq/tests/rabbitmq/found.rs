@@ -41,7 +41,7 @@ const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
 
 /// Issue 8, row 6.
 #[tokio::test]
-async fn an_exchange_with_an_alternate_exchange_is_joined_with_a_warning() {
+async fn exchange_with_an_alternate_exchange_is_joined_with_warning() {
     let (log, _guard) = Log::here("info");
     let place = Place::new();
     let channel = plain_channel().await;
@@ -66,7 +66,7 @@ async fn an_exchange_with_an_alternate_exchange_is_joined_with_a_warning() {
 
 /// Issue 8, row 6: an argument that this broker does not compare is no difference at all.
 #[tokio::test]
-async fn an_exchange_with_an_unknown_argument_is_joined_without_a_word() {
+async fn exchange_with_an_unknown_argument_is_joined_silently() {
     let (log, _guard) = Log::here("info");
     let place = Place::new();
     let channel = plain_channel().await;
@@ -80,7 +80,7 @@ async fn an_exchange_with_an_unknown_argument_is_joined_without_a_word() {
 
 /// Issue 8, row 6: `start` fails with what is Unusable.
 #[tokio::test]
-async fn an_exchange_of_another_shape_is_refused_and_the_difference_named() {
+async fn exchange_of_another_shape_is_rejected_naming_the_difference() {
     let alternate = || arguments([("alternate-exchange", text("amq.fanout"))]);
     for (property, kind, options, with) in [
         ("type", ExchangeKind::Fanout, DURABLE, FieldTable::default()),
@@ -161,7 +161,7 @@ async fn a_stream_is_refused_with_the_reason() {
 
 /// Issue 8, row 11: a queue that becomes a stream while the group consumes it.
 #[tokio::test]
-async fn a_queue_replaced_by_a_stream_is_refused_when_it_is_joined_again() {
+async fn queue_replaced_by_a_stream_is_rejected_when_joined_again() {
     let place = Place::new();
     let channel = plain_channel().await;
     let transport = place.started();
@@ -199,7 +199,7 @@ async fn a_queue_that_is_asked_about_is_never_declared() {
 /// A .NET member of the group would handle the copy that comes back, which has no body. Only a queue that is as this bus
 /// declares it has no such members.
 #[tokio::test]
-async fn retries_of_groups_that_others_may_share_are_not_for_the_broker() {
+async fn retries_of_groups_that_may_be_shared_stay_off_the_broker() {
     let place = Place::new();
     let channel = plain_channel().await;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };

@@ -81,7 +81,7 @@ async fn a_batch_that_could_not_be_written_takes_its_connection_along() {
 }
 
 #[tokio::test]
-async fn a_blocked_connection_ends_with_unavailable_and_then_works_again() {
+async fn blocked_connection_is_unavailable_and_works_again_later() {
     let place = Place::new();
     let (channel, queue) = place.plain_queue("q", "ok").await;
     let proxy = Proxy::start().await;
@@ -228,7 +228,7 @@ async fn a_queue_that_does_not_answer_fails_alone() {
 
 /// lapin takes each later channel of a number that the broker has closed for the closed one.
 #[tokio::test]
-async fn channels_that_the_broker_closes_use_up_no_connection_for_good() {
+async fn channels_closed_by_the_broker_use_up_no_connection() {
     let place = Place::new();
     let proxy = Proxy::start().await;
     // The transport would not send such a header.

@@ -110,7 +110,7 @@ fn options_and_builder_say_the_same() {
 
 /// Issue 9, row 16.
 #[test]
-fn plain_connections_to_other_hosts_are_warned_of_refused_or_accepted() {
+fn plain_connections_to_other_hosts_follow_the_option() {
     use UnverifiedTransport::{Accept, Error, Warn};
     for (url, hosts, foreign) in [
         ("amqp://u:s3cret@localhost,127.0.0.1,[::1]:7", vec![], false),

@@ -1,6 +1,7 @@
 //! Reads the source as text: where its sentences are, and which file uses which.
 
 pub mod imports;
+pub mod test_names;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,12 @@ pub fn texts(folder: &str, extensions: &[&str]) -> Vec<Text> {
         }
     }
     found
+}
+
+/// All Rust sources of the repository, those of every package.
+#[must_use]
+pub fn sources() -> Vec<PathBuf> {
+    files(&root(), &["rs"])
 }
 
 fn files(path: &Path, extensions: &[&str]) -> Vec<PathBuf> {

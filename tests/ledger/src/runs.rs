@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outbox_gives_up_only_what_the_broker_refused_often_enough() {
+    fn outbox_parks_only_what_the_broker_rejected_often_enough() {
         let mut ledger = ledger(Group::plain());
         ledger.note(9, stands("m", "", Final::Exhausted));
         ledger.note(5, Event::SendRefused { message: "m".into() });
