@@ -2,7 +2,7 @@
 //!
 //! An order is placed and asks for an answer; the stock service deducts and answers; the answer marks the order. A
 //! second order fails twice and succeeds at the third attempt. A third can never succeed: it is given up, an operator
-//! is told, repairs what was wrong, and runs it again by hand.
+//! is notified, repairs what was wrong, and runs it again by hand.
 //!
 //! Run it with `cargo run --example quickstart`. It ends by itself, with exit code 0 if the story happened.
 //!

@@ -79,7 +79,7 @@
 //!
 //! # Failures
 //!
-//! An error, a panic and a time-out each count as a failed attempt. The [`RetryPolicy`] decides when the next attempt is
+//! An error, a panic and a timeout each count as a failed attempt. The [`RetryPolicy`] decides when the next attempt is
 //! made: by default 3 immediate attempts, the next one after 4 minutes, then one a minute, 50 in all. When the bus gives
 //! up, it calls [`CapBuilder::on_failed`] and parks the message until an operator repairs it and runs it again
 //! ([`Cap::messages`]). A storage or a broker that cannot be reached delays work and never counts as an attempt.

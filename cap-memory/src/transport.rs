@@ -404,7 +404,7 @@ fn parcel(message: &Message) -> Result<Parcel, TransportError> {
 }
 
 fn away() -> TransportError {
-    unavailable("the broker is away (set_available(false))")
+    unavailable("the broker is unavailable (set_available(false))")
 }
 
 fn unavailable(message: impl Into<String>) -> TransportError {

@@ -119,7 +119,7 @@ mod tests {
             assert!(message(body).payload::<i32>().is_err(), "{body:?}");
         }
         let binary = message(b"\xef\xbb\xbf\xff");
-        assert_eq!(&binary.body[..], b"\xef\xbb\xbf\xff", "the body itself stays as it came");
+        assert_eq!(&binary.body[..], b"\xef\xbb\xbf\xff", "the body itself stays unchanged");
         assert!(binary.content().contains("base64,77u//w=="), "{}", binary.content());
     }
 

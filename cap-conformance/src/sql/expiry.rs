@@ -15,7 +15,7 @@ fn done(retention: Retention) -> RowOutcome {
     RowOutcome::Succeeded { retention, reason: None }
 }
 
-/// Messages expire by their age or by their own expiry, at most so many in one call.
+/// Messages expire by their age or by their own expiry, at most `limit` in one call.
 pub async fn messages_expire_by_age_or_own_expiry_in_batches<F: SqlFixture>(fixture: &F) {
     let tables = Tables::create(fixture).await;
     tables.publish((1..=7).map(leased).collect()).await;

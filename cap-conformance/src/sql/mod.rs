@@ -44,6 +44,6 @@ pub trait SqlFixture: StorageFixture {
     /// An expression of 64 bits for the whole seconds between two times of the views.
     fn seconds_in_views(&self, from: &str, to: &str) -> String;
 
-    /// An expression for a body of so many bytes.
+    /// An expression for a body of this many bytes.
     fn body(&self, bytes: usize) -> String;
 }

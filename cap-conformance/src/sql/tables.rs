@@ -69,7 +69,7 @@ impl<'f, F: SqlFixture> Tables<'f, F> {
         self.numbers(&query).await.into_iter().map(|seconds| (seconds >= 0).then_some(seconds)).collect()
     }
 
-    /// Gives a stored message a body of so many bytes.
+    /// Gives a stored message a body of this many bytes.
     pub(super) async fn set_body(&self, table: &str, id: i64, bytes: usize) {
         let body = self.fixture.body(bytes);
         self.execute(&format!("UPDATE {{t}}{table} SET body = {body} WHERE id = {id}")).await;

@@ -130,7 +130,7 @@ pub async fn delayed_rows_wait_for_their_time<F: StorageFixture>(fixture: &F) {
     assert!(delay > LONG.mul_f32(0.99) && delay < LONG.mul_f32(1.01), "{delay:?}");
 }
 
-/// A delay ends by the store's clock, for any node; from then on the message is not a delayed one any more.
+/// A delay ends by the storage's clock, for any node; from then on the message is not a delayed one any more.
 pub async fn a_delayed_row_comes_when_it_is_due<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     let delay = Duration::from_millis(700);
@@ -142,7 +142,7 @@ pub async fn a_delayed_row_comes_when_it_is_due<F: StorageFixture>(fixture: &F) 
     assert_ne!(a.row(Side::Outbox, 1).await.status, Status::Delayed);
 }
 
-/// Fleets of two versions share a store and see nothing of each other's work.
+/// Fleets of two versions share a storage and see nothing of each other's work.
 pub async fn versions_do_not_meet<F: StorageFixture>(fixture: &F) {
     let old = Node::open(fixture, "a", LONG).await;
     let mut new = Node::open(fixture, "b", LONG).await;
@@ -174,7 +174,7 @@ pub async fn only_the_requested_groups_are_claimed<F: StorageFixture>(fixture: &
     assert_eq!(ids(&node.claim_groups(Side::Inbox, &["stock"], 10).await.rows), [2]);
 }
 
-/// Attempts count over the life of a message; those before a re-run are told apart.
+/// Attempts count over the life of a message; those before a re-run are also counted separately.
 pub async fn claim_has_the_count_of_failed_attempts<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {

@@ -109,7 +109,7 @@ pub async fn a_retry_without_hold_goes_to_anyone<F: StorageFixture>(fixture: &F)
     }
 }
 
-/// Each failed attempt leaves its number, its node and its error. A store that cannot hold a NUL in text for people
+/// Each failed attempt leaves its number, its node and its error. A storage that cannot hold a NUL in text for people
 /// may show it as the replacement character.
 pub async fn every_attempt_is_recorded<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
@@ -185,7 +185,7 @@ pub async fn a_failure_may_count_no_attempt<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// The node that was to tell an operator dies: another is told to, and only that.
+/// The node that was to call the failure callback dies: another node claims the row for that alone.
 pub async fn a_notice_falls_to_another_node<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", SHORT).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
@@ -204,7 +204,7 @@ pub async fn a_notice_falls_to_another_node<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// Told is told: nobody is told twice, and after a re-run the row is work again, not a notice.
+/// The failure callback is due once: after `Notified` the row is claimed for nothing, and after a re-run it is a message to handle again.
 pub async fn a_notice_given_is_never_due_again<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {
@@ -218,7 +218,7 @@ pub async fn a_notice_given_is_never_due_again<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// What is given back at once comes before what is younger, however often it was taken.
+/// A row released without a pause comes before younger rows, however often it was claimed.
 pub async fn a_released_row_keeps_its_place<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
@@ -238,7 +238,7 @@ pub async fn a_released_row_keeps_its_place<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A row given back with a pause is nobody's and rests; a retry that is given back stays a retry.
+/// A row released with a pause has no owner and is not due until its end; a released retry stays a retry.
 pub async fn a_released_row_may_rest<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for side in SIDES {
@@ -250,7 +250,7 @@ pub async fn a_released_row_may_rest<F: StorageFixture>(fixture: &F) {
         assert!(a.complete(side, first_lease(2), soon).await);
         let rows = b.claim_in_time(side, 1).await;
         assert_eq!((ids(&rows), rows[0].attempts), (vec![2], 1));
-        assert_eq!(b.row(side, 2).await.status, Status::Retrying, "given back as it was");
+        assert_eq!(b.row(side, 2).await.status, Status::Retrying, "released unchanged");
         let row = b.row(side, 1).await;
         assert_eq!((row.status, row.owner), (Status::Scheduled, None));
         assert_eq!(ids(&b.claim(side, 10).await.rows), NOTHING);

@@ -83,7 +83,7 @@ pub async fn a_rerun_wakes_the_other_nodes<F: StorageFixture>(fixture: &F) {
     in_time("listening to end when it is cancelled", both).await;
 }
 
-/// A caller gives up on a write: afterwards all of it is there or nothing, and the store goes on.
+/// A caller gives up on a write: afterwards all of it is there or nothing, and the storage goes on.
 pub async fn a_dropped_write_is_whole_or_nothing<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let mut told = BTreeMap::new();
@@ -111,7 +111,7 @@ pub async fn a_dropped_write_is_whole_or_nothing<F: StorageFixture>(fixture: &F)
     for (id, _) in told.iter().filter(|(_, told)| **told) {
         assert!(node.get(Side::Outbox, *id).await.is_some(), "row {id} was reported as stored");
     }
-    in_time("the store to go on", node.insert(Side::Outbox, [1000], true)).await;
+    in_time("the storage to go on", node.insert(Side::Outbox, [1000], true)).await;
 }
 
 /// A caller gives up on claims: whatever they took comes back when its lease ends, and nothing is lost.
@@ -130,5 +130,5 @@ pub async fn a_dropped_claim_loses_no_row<F: StorageFixture>(fixture: &F) {
         assert_eq!(rows, (1..=60).collect::<Vec<_>>());
     }
     a.owner.lease = LONG;
-    in_time("the store to go on", a.insert(Side::Outbox, [1000], true)).await;
+    in_time("the storage to go on", a.insert(Side::Outbox, [1000], true)).await;
 }

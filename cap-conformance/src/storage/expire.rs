@@ -16,7 +16,7 @@ async fn expire<S: Storage + Monitor>(node: &Node<S>, succeeded: Duration, limit
     node.store.delete_expired(&Expiry { succeeded, limit }).await.expect("expired rows are deleted")
 }
 
-/// Deletes until so many rows of each side are gone in all, and expects that it is not one more.
+/// Deletes until this many rows of each side are gone in all, and expects that no further one is.
 async fn expire_in_time<S: Storage + Monitor>(node: &Node<S>, succeeded: Duration, each: u64) {
     let mut gone = (0, 0);
     eventually("rows to expire", async || {
@@ -47,7 +47,7 @@ pub async fn what_was_forgotten_expires_by_age<F: StorageFixture>(fixture: &F) {
     for side in SIDES {
         assert!(node.get(side, 1).await.is_none());
     }
-    // The store is old enough by now to have rows of that age; one that is younger must stay. If this machine was
+    // The storage is old enough by now to have rows of that age; one that is younger must stay. If this machine was
     // too slow to know that it is younger, another is looked at.
     let mut id = 10;
     eventually("a young row to be left", async || {

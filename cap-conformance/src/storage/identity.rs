@@ -86,7 +86,7 @@ pub async fn a_conflict_is_stored_apart_once<F: StorageFixture>(fixture: &F) {
     assert_eq!(ids(&node.claim(Side::Inbox, 10).await.rows), [2]);
 }
 
-/// Garbage that was parked as it came makes way, and stays parked.
+/// Invalid input that was parked on receipt gives up its id, and stays parked.
 pub async fn garbage_makes_way<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for (first, reason) in [(1, Reason::MissingHeaders), (11, Reason::NoSubscriber), (21, Reason::Corrupt)] {
@@ -160,7 +160,7 @@ pub async fn twins_inside_one_batch<F: StorageFixture>(fixture: &F) {
     assert_eq!(node.write(&batch).await.incoming, [Stored::New, Stored::New, Stored::Duplicate]);
 }
 
-/// Two nodes get different messages under one id at the same time: one of them has the id, the other is told.
+/// Two nodes get different messages under one id at the same time: one of them has the id, the other gets `Conflict`.
 pub async fn twins_at_the_same_time<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     for round in 0..10_i64 {

@@ -84,7 +84,7 @@ pub async fn a_lost_lease_is_not_renewed<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// What a node has given back or finished it does not hold.
+/// A node has no lease on a row that it has released or completed.
 pub async fn released_row_is_not_renewed<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     for side in SIDES {

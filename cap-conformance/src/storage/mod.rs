@@ -21,28 +21,28 @@ pub mod waiting;
 use cap_adapter::monitor::Monitor;
 use cap_adapter::storage::Storage;
 
-/// A fresh, empty store, of which several processes have handles.
+/// A fresh, empty storage, of which several processes have handles.
 pub trait StorageFixture: Send + Sync + 'static {
-    /// The store under test.
+    /// The storage under test.
     type Storage: Storage + Monitor;
 
-    /// A handle on the store as one more process would have it, with connections of its own. The suite calls
+    /// A handle on the storage as one more process would have it, with connections of its own. The suite calls
     /// [`initialize`](Storage::initialize) on it.
     fn open(&self) -> impl Future<Output = Self::Storage> + Send;
 
-    /// Whether [`listen`](Storage::listen) tells of what other processes do. A store that cannot says `false`, and
+    /// Whether [`listen`](Storage::listen) tells of what other processes do. A storage that cannot says `false`, and
     /// the case for it passes without having asked. Default: it does.
     fn signals(&self) -> bool {
         true
     }
 
-    /// Whether the store can claim a row before it is due; see [`claim_waiting`](Storage::claim_waiting). A store that
+    /// Whether the storage can claim a row before it is due; see [`claim_waiting`](Storage::claim_waiting). A storage that
     /// cannot says `false`, and the cases for it pass without having asked. Default: it can.
     fn claims_waiting(&self) -> bool {
         true
     }
 
-    /// Whether the store notes that handlers of suspects start; see [`mark_started`](Storage::mark_started). A store that
+    /// Whether the storage notes that handlers of suspects start; see [`mark_started`](Storage::mark_started). A storage that
     /// does not says `false`, and the cases for it pass without having asked. Default: it does.
     fn marks_starts(&self) -> bool {
         true
@@ -53,13 +53,13 @@ pub trait StorageFixture: Send + Sync + 'static {
         true
     }
 
-    /// Whether the store keeps acts of operators; see [`Monitor::record`]. A store that does not says `false`, and the case
+    /// Whether the storage keeps acts of operators; see [`Monitor::record`]. A storage that does not says `false`, and the case
     /// for it passes without having asked. Default: it does.
     fn keeps_acts(&self) -> bool {
         true
     }
 
-    /// Removes the store when the case is over, whether it passed or not. Default: nothing to remove.
+    /// Removes the storage when the case is over, whether it passed or not. Default: nothing to remove.
     fn cleanup(self) -> impl Future<Output = ()> + Send
     where
         Self: Sized,

@@ -200,8 +200,8 @@ pub async fn lists_are_filtered_by_error<F: StorageFixture>(fixture: &F) {
     }
 }
 
-/// A list begins with what was stored at a time and ends before another, by the store's clock. The rows have ids as nodes make them, by
-/// which a store may find its way to a time.
+/// A list begins with what was stored at a time and ends before another, by the storage's clock. The rows have ids as nodes make them, by
+/// which a storage may find its way to a time.
 pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
     let node = Node::open(fixture, "a", LONG).await;
     let base = IdGenerator::first_id_at(SystemTime::now());
@@ -210,7 +210,7 @@ pub async fn lists_are_filtered_by_time<F: StorageFixture>(fixture: &F) {
         for id in base + 1..=base + 5 {
             node.insert(side, [id], true).await;
             // The next one is to be stored at another moment, however coarse the clock.
-            eventually("the store's clock to move", async || {
+            eventually("the storage's clock to move", async || {
                 node.insert(side, [100 + id], false).await;
                 let other = node.row(side, 100 + id).await.added;
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! A node as the cases use it: a handle on the store, a name, and short ways to say the usual things.
+//! A node as the cases use it: a handle on the storage, a name, and short ways to say the usual things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +124,7 @@ pub(crate) fn ids(rows: &[Claimed]) -> Vec<i64> {
 }
 
 impl<S: Storage + Monitor> Node<S> {
-    /// Opens a handle on the store of the fixture, for a node of this name whose leases last this long.
+    /// Opens a handle on the storage of the fixture, for a node of this name whose leases last this long.
     pub(crate) async fn open<F>(fixture: &F, name: &str, lease: Duration) -> Self
     where
         F: StorageFixture<Storage = S>,
@@ -146,7 +146,7 @@ impl<S: Storage + Monitor> Node<S> {
         assert!(all_new, "rows with ids of their own are new: {report:?}");
     }
 
-    /// Inserts a row whose body has so many bytes.
+    /// Inserts a row whose body has this many bytes.
     pub(crate) async fn insert_sized(&self, side: Side, id: i64, bytes: usize) {
         let headers = message(&format!("m{id}"), "order.created").headers.clone();
         let message = Arc::new(Message::new(headers, vec![b'x'; bytes]));
@@ -184,7 +184,7 @@ impl<S: Storage + Monitor> Node<S> {
         self.store.claim(&self.owner, &request).await.expect("rows are claimed")
     }
 
-    /// Claims rows of the usual group whose bodies have at most so many bytes.
+    /// Claims rows of the usual group whose bodies have at most this many bytes together.
     pub(crate) async fn claim_within(&self, side: Side, limit: usize, bytes: usize) -> Claims {
         let request = ClaimRequest::new(side, vec![Arc::from(GROUP)], limit).within(bytes);
         self.store.claim(&self.owner, &request).await.expect("rows are claimed")
@@ -197,7 +197,7 @@ impl<S: Storage + Monitor> Node<S> {
         rows
     }
 
-    /// Claims until so many rows have come, as when leases or delays have yet to end.
+    /// Claims until it has this many rows, as when leases or delays have yet to end.
     pub(crate) async fn claim_in_time(&self, side: Side, count: usize) -> Vec<Claimed> {
         let mut rows = Vec::new();
         eventually("rows to become due", async || {

@@ -68,7 +68,7 @@ pub async fn node_that_joins_again_keeps_a_worker_id<F: StorageFixture>(fixture:
     assert_eq!(node.store.join(&request("a", Some(first), LONG)).await.unwrap(), first);
 }
 
-/// A number whose node has not been heard of is given on, and the node learns that it has lost it.
+/// The worker id of a node that no longer renews it goes to another node, and the first one learns that it has lost it.
 pub async fn worker_id_of_a_dead_node_is_free<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(9), SHORT)).await.unwrap(), 9);
@@ -90,7 +90,7 @@ pub async fn worker_id_of_a_dead_node_is_free<F: StorageFixture>(fixture: &F) {
 pub async fn worker_id_left_by_its_node_is_free<F: StorageFixture>(fixture: &F) {
     let (a, b) = (Node::open(fixture, "a", LONG).await, Node::open(fixture, "b", LONG).await);
     assert_eq!(a.store.join(&request("a", Some(3), LONG)).await.unwrap(), 3);
-    a.store.leave("a", 3).await.expect("the number is given back");
+    a.store.leave("a", 3).await.expect("the worker id is released");
     assert!(!a.store.keep_alive(&request("a", Some(3), LONG), 3).await.unwrap());
     assert_eq!(b.store.join(&request("b", Some(3), LONG)).await.unwrap(), 3);
 }

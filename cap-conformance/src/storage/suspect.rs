@@ -34,7 +34,7 @@ fn crashed(node: &str) -> Suspect {
     Suspect { started_before: true, crashed: Some(node.into()) }
 }
 
-/// A lease that expired makes a suspect; one that was given back, a retry and a row that nobody had do not. Only the inbox
+/// An expired lease makes a suspect; a released one, a retry and a row without a lease do not. Only the inbox
 /// has suspects.
 pub async fn only_an_expired_lease_makes_a_suspect<F: StorageFixture>(fixture: &F) {
     if !fixture.marks_starts() {
@@ -104,7 +104,7 @@ pub async fn what_did_not_run_alone_is_not_counted<F: StorageFixture>(fixture: &
     assert_eq!(b.attempts(Side::Inbox, one.id).await, []);
 }
 
-/// A mark means nothing once its lease was ended or given back, or is lost.
+/// A mark means nothing once its lease was completed, released or lost.
 pub async fn a_mark_ends_with_its_lease<F: StorageFixture>(fixture: &F) {
     if !fixture.marks_starts() {
         return;

@@ -168,7 +168,7 @@ pub async fn leased_row_is_not_claimed_as_waiting<F: StorageFixture>(fixture: &F
     assert_eq!(a.renew(Side::Inbox, &leases[..3]).await, [true; 3], "a is not disturbed");
 }
 
-/// Fleets of two versions share a store and see nothing of each other's work. The outbox has no such rows.
+/// Fleets of two versions share a storage and see nothing of each other's work. The outbox has no such rows.
 pub async fn waiting_rows_of_others_are_left_alone<F: StorageFixture>(fixture: &F) {
     if !fixture.claims_waiting() {
         return;

@@ -61,7 +61,7 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
         in_time("a consumer", self.try_consume(group, topics, prefetch)).await.expect("a consumer")
     }
 
-    /// As [`consume`](Self::consume), with room for so many bytes.
+    /// As [`consume`](Self::consume), with room for this many bytes.
     pub(crate) async fn consume_within(
         &self,
         group: &str,
@@ -98,7 +98,7 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
         self.fixture.group(group)
     }
 
-    /// Sends messages and gives back where each went.
+    /// Sends messages and returns where each went.
     pub(crate) async fn send(&self, messages: &[Arc<Message>]) -> Vec<Sent> {
         let answers = in_time("answers to a send", self.transport.send(messages)).await;
         assert_eq!(answers.len(), messages.len(), "one answer for each message");
@@ -112,19 +112,19 @@ impl<'a, F: TransportFixture> Bus<'a, F> {
     }
 }
 
-/// Receives so many deliveries and leaves them unacknowledged.
+/// Receives this many deliveries and leaves them unacknowledged.
 pub(crate) async fn take(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
     let mut taken = Vec::new();
     while taken.len() < count {
         let more = in_time("a delivery", consumer.receive(count - taken.len())).await.expect("deliveries");
-        assert!(!more.is_empty(), "a receive gives back at least one");
+        assert!(!more.is_empty(), "a receive returns at least one");
         taken.extend(more);
     }
     assert!(taken.is_sorted_by(|a, b| a.tag < b.tag), "tags rise: {:?}", tags(&taken));
     taken
 }
 
-/// Receives so many deliveries and accepts them.
+/// Receives this many deliveries and accepts them.
 pub(crate) async fn accept(consumer: &mut impl Consumer, count: usize) -> Vec<Incoming> {
     let taken = take(consumer, count).await;
     acknowledge(consumer, &taken, Acknowledge::Accept).await;

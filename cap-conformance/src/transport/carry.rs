@@ -12,7 +12,7 @@ use super::bus::{Bus, accept, ids, message};
 
 const TOPIC: &str = "order.created";
 
-/// Sends messages to a group and gives back what arrives there.
+/// Sends messages to a group and returns what arrives there.
 async fn carry<F: TransportFixture>(fixture: &F, messages: &[Arc<Message>]) -> Vec<Incoming> {
     let bus = Bus::open(fixture).await;
     let mut consumer = bus.consume("billing", &[TOPIC], 10).await;

@@ -34,7 +34,7 @@ pub async fn a_queue_keeps_its_order<F: TransportFixture>(fixture: &F) {
     assert_eq!(ids(&arrived), expected);
 }
 
-/// A receive gives back at least one and at most as many as were asked for.
+/// A receive returns at least one and at most as many as were asked for.
 pub async fn the_limit_bounds_a_batch<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     let mut consumer = bus.consume("billing", &[TOPIC], 100).await;
@@ -179,7 +179,7 @@ pub async fn a_dropped_receive_loses_nothing<F: TransportFixture>(fixture: &F) {
     .await;
 }
 
-/// Sends while it receives, and drops each call that takes longer than its patience: up to so many microseconds.
+/// Sends while it receives, and drops each call that takes longer than its patience, which is at most this many microseconds.
 async fn each_arrives_once_and_in_order<F: TransportFixture, C: Consumer>(
     bus: &Bus<'_, F>,
     consumer: &mut C,

@@ -153,7 +153,7 @@ pub async fn delays_of_two_versions_do_not_meet<F: TransportFixture>(fixture: &F
     assert_eq!(ids(&accept(&mut at_new, 1).await), ["new"]);
 }
 
-/// What is kept for people, or for the store, goes to no broker; what names the row does.
+/// Headers for operators or for the storage are not sent to a broker; those that name the row are.
 pub async fn what_stays_is_not_delayed<F: TransportFixture>(fixture: &F) {
     let bus = Bus::open(fixture).await;
     if !bus.can_delay() {

@@ -1,4 +1,4 @@
-//! Queues that are somebody else's: consumed as they are.
+//! Queues of another service: consumed without declaring them.
 
 use cap_adapter::transport::Transport;
 

@@ -39,7 +39,7 @@ pub trait TransportFixture: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send;
 
     /// Cuts every connection to the broker, or restarts it, so that the transport has to find back by itself.
-    /// Gives back whether that was done; the case for it passes otherwise. Default: it cannot be done.
+    /// Returns whether that was done; the case for it passes otherwise. Default: it cannot be done.
     fn interrupt(&self) -> impl Future<Output = bool> + Send {
         async { false }
     }

@@ -82,7 +82,7 @@ fn subscription(
     if settings.queue.is_none() {
         settings.group = settings.group.or_else(|| defaults.and_then(|defaults| defaults.group.clone()));
     } else if let Some(group) = &settings.group {
-        problems.at(group, "a queue of somebody else's has no group: leave `group` or `queue` out");
+        problems.at(group, "an existing queue has no group: leave `group` or `queue` out");
     }
     let topic = match (written?, prefix) {
         (topic, Some(prefix)) if settings.partial.as_ref().is_none_or(|partial| partial.value) => {

@@ -42,7 +42,7 @@ impl fmt::Debug for Credentials {
 
 type Ask = dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync;
 
-/// The function of the application's that returns credentials.
+/// The function of the application that returns credentials.
 #[derive(Clone)]
 pub(crate) struct Provider(Arc<Ask>);
 

@@ -11,11 +11,11 @@ use crate::connections::pool::Taken;
 use crate::connections::server::{Purpose, Server};
 use crate::database::error::Fault;
 
-/// How long a call may take. The server's own time-outs come first; this one is for a server that has gone silent.
+/// How long a call may take. The server's own timeouts come first; this one is for a server that has gone silent.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A connection of the bus. One on which a call failed is closed and not used again: after a call that was interrupted, by a
-/// time-out or as its future was dropped, it is not known what the connection would answer; the server may be the wrong one,
+/// timeout or as its future was dropped, it is not known what the connection would answer; the server may be the wrong one,
 /// or shutting down; and a transaction that was dropped is rolled back, and its locks are released, only with the next
 /// statement, or at once when the connection ends.
 #[derive(Debug)]

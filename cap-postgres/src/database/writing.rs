@@ -11,7 +11,7 @@ pub(crate) struct Writing<'a> {
     pub(crate) owner: &'a Owner,
     /// The channel on which work for other nodes is announced.
     pub(crate) channel: &'a str,
-    /// Whether the statement that leaves work announces it. Not within a transaction of the application's, whose commit would
+    /// Whether the statement that leaves work announces it. Not within a transaction of the application, whose commit would
     /// wait for all others that announce something.
     pub(crate) announces: bool,
     /// The encoding of the database.

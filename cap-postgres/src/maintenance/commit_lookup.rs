@@ -1,4 +1,4 @@
-//! Looks which plain transactions of the application's have ended, and which messages they have stored.
+//! Looks which plain transactions of the application have ended, and which messages they have stored.
 
 use cap_adapter::storage::{LookedFor, TransactionId};
 use cap_sql::templates::Templates;

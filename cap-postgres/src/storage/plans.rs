@@ -119,7 +119,7 @@ fn hot(statements: &Statements) -> Vec<SqlStr> {
     all
 }
 
-/// The statements that run on connections of the application's.
+/// The statements that run on connections of the application.
 fn within(statements: &Statements) -> Vec<SqlStr> {
     let insert = &statements.write.outgoing;
     let mut all = vec![insert.many.clone(), insert.one.generated_id.clone(), insert.one.own_id.clone()];

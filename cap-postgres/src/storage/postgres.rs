@@ -263,7 +263,7 @@ impl Postgres {
         Writing { encoding: self.shared().encoding().certain(), ..self.writing(owner) }
     }
 
-    /// As [`writing`](Self::writing), on a connection of the application's: nothing is announced there, and behind a
+    /// As [`writing`](Self::writing), on a connection of the application: nothing is announced there, and behind a
     /// transaction pooler no statement may have a name, as the next one may find another client's under it.
     pub(crate) fn writing_within<'a>(&'a self, owner: &'a Owner) -> Writing<'a> {
         Writing { prepared: self.source.direct.is_none(), announces: false, ..self.writing_once(owner) }

@@ -1,4 +1,4 @@
-//! Begins and ends transactions on connections of the application's, so that no broken connection goes back to its pool.
+//! Begins and ends transactions on connections of the application, so that no broken connection goes back to its pool.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -171,13 +171,13 @@ enum Completed {
 /// The error code of the schema's function `forget` when the lease is lost.
 const LEASE_LOST: &str = "CAP01";
 
-/// The server has ended the transaction while the handler had it, by a time-out that the application has set. It counts as
+/// The server has ended the transaction while the handler had it, by a timeout that the application has set. It counts as
 /// a failed attempt, or a handler that always takes so long would be run for ever.
 fn idled(error: &sqlx::Error) -> Option<Fault> {
     let error = error
         .as_database_error()
         .filter(|error| matches!(error.code().as_deref(), Some("25P03" | "25P04")))?;
-    let reason = "the handler's transaction is rolled back: it took longer than the application's time-out for \
+    let reason = "the handler's transaction is rolled back: it took longer than the application's timeout for \
                   transactions allows";
     Some(Fault::Refused(format!("{} ({}): {reason}", error.message(), error.code().unwrap_or_default())))
 }

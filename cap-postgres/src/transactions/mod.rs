@@ -1,4 +1,4 @@
-//! Transactions of the application's: published in, or as the argument of a handler.
+//! Transactions of the application: published in, or as the argument of a handler.
 
 mod application_connections;
 pub(crate) mod cap_transaction;

@@ -19,7 +19,7 @@ use crate::transactions::handler_commit::Begun;
 ///
 /// It is of the pool that [`Postgres::new`] was given. The bus commits it when the handler has succeeded, and rolls it
 /// back otherwise: the handler neither can nor needs to do either. A handler that moves it out, such as into a task that lives
-/// on, fails. One whose transaction cannot begin, within five seconds or half the handler's time-out if it has one, is
+/// on, fails. One whose transaction cannot begin, within five seconds or half the handler's timeout if it has one, is
 /// tried again a second later, and no attempt is counted.
 ///
 /// It begins at `READ COMMITTED`, whatever the database's default is. A handler may begin with `SET TRANSACTION ISOLATION

@@ -9,7 +9,7 @@ use crate::storage::postgres::Postgres;
 use crate::transactions::pg_tx::PgTx;
 use crate::write::outgoing_row::{Asked, Inserted};
 
-/// Inserts messages on a connection of the application's.
+/// Inserts messages on a connection of the application.
 pub(crate) async fn insert_within(
     connection: &mut PgConnection,
     storage: &Postgres,

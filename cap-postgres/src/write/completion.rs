@@ -124,7 +124,7 @@ type LeasedChange<'a> = (Lease, StateChange<'a>);
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) many: ByKind,
-    /// The same for a single row, on a connection of the application's.
+    /// The same for a single row, on a connection of the application.
     pub(crate) one: ByKind,
     pub(crate) end_orphans: Sides,
 }
@@ -175,7 +175,7 @@ impl Completion {
         Ok(held)
     }
 
-    /// As [`complete`](Self::complete) for one outcome on a connection of the application's.
+    /// As [`complete`](Self::complete) for one outcome on a connection of the application.
     pub(crate) async fn complete_one(
         &self,
         connection: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! Inserts one published message on a connection of the application's, by a statement whose plan PostgreSQL keeps.
+//! Inserts one published message on a connection of the application, by a statement whose plan PostgreSQL keeps.
 
 use cap_adapter::storage::{NewOutgoing, Stored};
 use cap_sql::checks::{check_message, check_owner};
@@ -51,7 +51,7 @@ const CONFLICT: &str = "ON CONFLICT (message_id) WHERE message_id IS NOT NULL DO
 pub(crate) struct InsertOne {
     /// For a message whose id is the row's.
     pub(crate) generated_id: SqlStr,
-    /// For one with a message id of the application's.
+    /// For one with a message id of the application.
     pub(crate) own_id: SqlStr,
 }
 

@@ -24,7 +24,7 @@ use crate::write::outgoing_row::{Asked, Inserted, number, own_message_id};
 // The join is full, and its condition hidden in `coalesce`, as such a join can only be hashed or merged: with a
 // plan made for ten rows, a loop over a thousand times a thousand would take its place.
 //
-// It also runs on connections of the application's, whose search path is the application's: every function, operator
+// It also runs on connections of the application, whose search path is the application's: every function, operator
 // and type is qualified as PostgreSQL's. `unnest` of several arrays is part of the syntax, and so are `coalesce` and the
 // types that are keywords. `concat` of a digit and what may be missing or empty is a number.
 const INSERT: &str = "
@@ -102,7 +102,7 @@ impl InsertOutgoing {
         Ok(self.insert_many(connection, writing, rows, STATEMENT_BYTES, Asked::Nothing).await?.stored)
     }
 
-    /// As [`insert`](Self::insert), on a connection of the application's, where PostgreSQL plans as it likes.
+    /// As [`insert`](Self::insert), on a connection of the application, where PostgreSQL plans as it likes.
     pub(crate) async fn insert_within(
         &self,
         connection: &mut PgConnection,

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 
 use crate::database::error::Fault;
 
-/// What a caller asks about an insert on a connection of the application's.
+/// What a caller asks about an insert on a connection of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Nothing but what became of the messages.

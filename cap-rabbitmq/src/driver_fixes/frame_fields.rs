@@ -21,7 +21,7 @@ impl Cursor<'_> {
         (after <= self.bytes.len()).then(|| self.at = after)
     }
 
-    /// Passes the length of a long field and gives back where that field ends.
+    /// Passes the length of a long field and returns where that field ends.
     pub(crate) fn long_length(&mut self) -> Option<usize> {
         let length = usize::try_from(u32::from_be_bytes(self.take()?)).ok()?;
         let end = self.at.checked_add(length)?;

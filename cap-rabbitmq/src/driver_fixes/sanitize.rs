@@ -129,7 +129,7 @@ fn clean_method(cursor: &mut Cursor<'_>) -> Option<()> {
     cursor.short_text()
 }
 
-/// Cleans the properties of a message. Gives back where the table of headers stands, if there is one.
+/// Cleans the properties of a message. Returns where the table of headers stands, if there is one.
 fn clean_content_header(cursor: &mut Cursor<'_>) -> Option<usize> {
     const HEADERS: u16 = 1 << 13;
     // In the order of the wire: the flag of a property, and how long it is; 0 stands for a short text.

@@ -97,7 +97,7 @@ impl Batch {
         window.iter().filter_map(|index| self.messages[*index].as_ref()).collect()
     }
 
-    /// Notes what became of a window's messages and gives back those of which it is not known.
+    /// Records the outcome of a window's messages and returns those whose outcome is not known.
     pub(crate) fn record(&mut self, window: &[usize], fates: &[Fate]) -> Vec<usize> {
         let mut unknown = Vec::new();
         for (index, fate) in window.iter().zip(fates) {

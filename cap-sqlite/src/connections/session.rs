@@ -12,14 +12,14 @@ use crate::connections::file::Turn;
 use crate::connections::target::Target;
 use crate::database::error::Fault;
 
-/// How long a call may take. SQLite's own busy time-out comes first; this one is for a disk that has gone silent.
+/// How long a call may take. SQLite's own busy timeout comes first; this one is for a disk that has gone silent.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Takes the write lock at once: a transaction that begins with reading can fail when it comes to write.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// A connection of one of our pools, and the turn to write if it is the writer. One on which a call was interrupted, by a
-/// time-out or as its future was dropped, is closed and not used again; so is one whose transaction SQLite may have ended by
+/// timeout or as its future was dropped, is closed and not used again; so is one whose transaction SQLite may have ended by
 /// itself.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {

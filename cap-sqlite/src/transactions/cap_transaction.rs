@@ -1,4 +1,4 @@
-//! Publishes inside a transaction of the application's that the bus has begun.
+//! Publishes inside a transaction of the application that the bus has begun.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -42,7 +42,7 @@ pub async fn begin(cap: &impl Bus, pool: &SqlitePool) -> Result<CapTransaction, 
     Ok(CapTransaction { open, after_commit: cap.after_commit(), stored: None, is_touched: false })
 }
 
-/// A transaction of the application's whose messages are dispatched when it is committed; see [`begin`].
+/// A transaction of the application whose messages are dispatched when it is committed; see [`begin`].
 ///
 /// Dropping it rolls back, as with `sqlx::Transaction`; what was published within it is not sent.
 pub struct CapTransaction {

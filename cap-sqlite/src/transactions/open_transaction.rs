@@ -1,4 +1,4 @@
-//! A transaction that has its turn to write, on a connection of the application's.
+//! A transaction that has its turn to write, on a connection of the application.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::database::error::Fault;
 /// How long a transaction waits for a connection and the lock, once it is its turn.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A transaction that writes, on a connection of the application's, and its turn.
+/// A transaction that writes, on a connection of the application, and its turn.
 pub(crate) struct Open {
     transaction: Transaction<'static, sqlx::Sqlite>,
     /// Dropped after the transaction.

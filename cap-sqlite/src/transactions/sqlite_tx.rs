@@ -23,7 +23,7 @@ use crate::transactions::plain_transaction::store_in;
 /// SQLite lets one write at a time, and this transaction takes the write lock before the handler begins: handlers that
 /// take it run one after the other, whatever their group's concurrency, and while one runs the bus stores and completes
 /// nothing. Keep them short, and do slow things (calls to other services) in a handler without it. One that cannot begin
-/// within ten seconds, or half its time-out, since other transactions have been writing for so long, is tried again a second later,
+/// within ten seconds, or half its timeout, since other transactions have been writing for so long, is tried again a second later,
 /// and no attempt is counted.
 ///
 /// ```

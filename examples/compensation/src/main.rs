@@ -116,7 +116,7 @@ async fn in_this_place(place: &Place) -> BoxResult<()> {
         }
         () = asked_to_stop() => Err("it was asked to stop".into()),
     };
-    // Whatever happened, both nodes end in order: what they were doing is finished or given back.
+    // Whatever happened, both nodes end in order: what they were doing is finished or released.
     one.shutdown().await?;
     two.shutdown().await?;
     let ids = ended?;

@@ -145,7 +145,7 @@ async fn story() -> BoxResult<()> {
         told = chapters(&orders, &stock, &pool, &mut orders_marked, &mut failures) => told,
         () = asked_to_stop() => Err("it was asked to stop".into()),
     };
-    // Whatever happened, both services end in order: what they were doing is finished or given back.
+    // Whatever happened, both services end in order: what they were doing is finished or released.
     orders.shutdown().await?;
     stock.shutdown().await?;
     told
