@@ -16,11 +16,9 @@
 #[doc(hidden)]
 pub mod engine;
 pub mod error;
-mod error_text;
 #[doc(hidden)]
 pub mod faults;
 pub mod handler;
-mod identity;
 pub mod message;
 pub mod monitor;
 mod panics;

@@ -6,6 +6,7 @@
 
 mod expand;
 mod item;
+mod literals;
 mod names;
 mod parse;
 mod problems;

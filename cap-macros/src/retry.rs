@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Error, Expr, ExprCall, LitStr, Result};
 
-use crate::settings::{literal, text};
+use crate::literals::{literal, text};
 
 const SHORT_FORMS: &str = "the short forms are `broker(\"5s, 30s, 2m\")`, `delays(\"5s, 30s\")`, `fixed(\"10s\", 5)` and \
                            `exponential(\"1s\", \"10m\", 20)`, the last number counting all attempts";

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use syn::{Error, Expr, ExprLit, Ident, Lit, LitBool, LitStr, Path, Result};
+use syn::{Error, Expr, Ident, Lit, LitBool, LitStr, Path, Result};
 
+use crate::literals::{literal, text};
 use crate::names::{check_group, check_topic};
 use crate::parse::{Setting, Value};
 use crate::problems::Problems;
@@ -115,23 +116,6 @@ fn unknown(key: &Ident, known: &[&str]) -> String {
         }
         "crate" => "`crate` is given once for the whole impl block, in `#[cap_subscriber(..)]`".to_owned(),
         _ => format!("unknown option `{key}`; known are {}", known.join(", ")),
-    }
-}
-
-/// Expects a string literal; `wanted` is the error for anything else.
-pub(crate) fn text(value: &Expr, wanted: &str) -> Result<LitStr> {
-    match literal(value) {
-        Some(Lit::Str(text)) => Ok(text.clone()),
-        _ => Err(Error::new_spanned(value, wanted)),
-    }
-}
-
-/// A literal, also if passed through a `macro_rules!` macro.
-pub(crate) fn literal(value: &Expr) -> Option<&Lit> {
-    match value {
-        Expr::Lit(ExprLit { lit, .. }) => Some(lit),
-        Expr::Group(group) => literal(&group.expr),
-        _ => None,
     }
 }
 

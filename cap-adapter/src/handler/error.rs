@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{BoxError, PublishError, StorageError, error_chain, error_text, json_error_text};
-use crate::error_text::error_chain_without_payload;
+use crate::error::{
+    BoxError, PublishError, StorageError, error_chain, error_chain_without_payload, error_text,
+    json_error_text,
+};
 use crate::panics::caught;
 use crate::retry_policy::RetryPolicy;
 

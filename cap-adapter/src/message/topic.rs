@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::error::NameError;
+use super::name_error::NameError;
 
 /// The longest topic or group name, in characters, including prefix and version: the size of CAP's columns.
 pub const MAX_NAME_LENGTH: usize = 200;

@@ -2,10 +2,11 @@
 
 use syn::{Error, Expr, LitStr, Path, Result};
 
+use crate::literals::text;
 use crate::names::check_topic;
 use crate::parse::Arguments;
 use crate::problems::Problems;
-use crate::settings::{OF_A_SUBSCRIBER, Settings, text};
+use crate::settings::{OF_A_SUBSCRIBER, Settings};
 
 /// One attribute on a handler.
 pub(crate) struct Subscription {

@@ -34,6 +34,7 @@ taken_over! {
     "../../../cap-rabbitmq/src/error.rs" error
     "../../../cap-macros/src/expand/mod.rs" expand
     "../../../cap-macros/src/item.rs" item
+    "../../../cap-macros/src/literals.rs" literals
     "../../../cap-macros/src/names.rs" names
     "../../../cap-macros/src/parse.rs" parse
     "../../../cap-macros/src/problems.rs" problems

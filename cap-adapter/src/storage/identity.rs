@@ -1,11 +1,10 @@
 //! Which received messages are the same: by message id, group and content.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::storage::{NewIncoming, Reason, Status};
+use super::row::{Reason, Status};
 
 /// The prefix of the message ids of rows that are stored [apart](Identity::apart). Received messages with such an id
 /// are rejected, so that a sender cannot occupy it in advance.
@@ -92,24 +91,6 @@ impl Identity {
         hash.update(message_id.as_bytes());
         hash.update(self.digest?.as_bytes());
         Some(format!("{OWN_ID_PREFIX}{}", hex(&first_half(hash))))
-    }
-}
-
-impl NewIncoming {
-    /// The message id under which the row is stored, and which is unique in its group; `None` if the message has none.
-    #[must_use]
-    pub fn stored_message_id(&self) -> Option<Cow<'_, str>> {
-        let id = self.message.id()?;
-        match self.own_message_id() {
-            Some(own) if self.identity.apart => Some(Cow::Owned(own)),
-            _ => Some(Cow::Borrowed(id)),
-        }
-    }
-
-    /// Like [`Identity::own_message_id`], for this message.
-    #[must_use]
-    pub fn own_message_id(&self) -> Option<String> {
-        self.identity.own_message_id(self.message.id()?)
     }
 }
 

@@ -1,17 +1,13 @@
-//! The transport trait and its data types.
-//!
-//! A transport deals with topics, groups and messages; exchanges, streams and partitions are implementation details.
-//! `MemoryTransport` is the reference implementation of the behavior described here.
+//! The traits of a transport and of its consumers.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::receive::{Acknowledge, GroupSpec, Incoming, Tag};
+use super::send::{Confirmed, Delayed, Outbound, Sent};
 use crate::BoxFuture;
 use crate::error::{TransportError, TransportErrorKind};
-use crate::message::{Headers, Message, TopicPattern};
+use crate::message::Message;
 
 /// What a transport learns about its bus when it starts.
 #[derive(Debug, Clone)]
@@ -29,167 +25,6 @@ impl TransportContext {
     pub fn new(node: impl Into<Arc<str>>, version: impl Into<Arc<str>>) -> Self {
         Self { node: node.into(), version: version.into() }
     }
-}
-
-/// The result of a confirmed message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// At least one queue has stored it durably.
-    Routed,
-    /// The broker could not route it to any queue, and it is lost.
-    Unrouted,
-}
-
-/// A message that the broker delivers after a delay.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Delayed {
-    /// The message. It is delivered with its body and all of its headers, including id and name.
-    pub message: Arc<Message>,
-    /// The shortest delay. It is rounded up to whole milliseconds.
-    pub delay: Duration,
-    /// Where it is delivered.
-    pub to: Destination,
-}
-
-impl Delayed {
-    /// A message that the broker is to keep for `delay` and then deliver to `to`.
-    #[must_use]
-    pub fn new(message: Arc<Message>, delay: Duration, to: Destination) -> Self {
-        Self { message, delay, to }
-    }
-}
-
-/// A message that an in-process transport carries to other buses; see [`Transport::send_confirmed`].
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Outbound {
-    /// The message.
-    pub message: Arc<Message>,
-    /// The full names of the groups that have it already, or get it without the transport.
-    pub except: Vec<Arc<str>>,
-}
-
-impl Outbound {
-    /// A message for all groups that subscribe to it, except these.
-    #[must_use]
-    pub fn new(message: Arc<Message>, except: Vec<Arc<str>>) -> Self {
-        Self { message, except }
-    }
-}
-
-/// Which groups have stored a message for other buses of this process. Both lists are empty if no other group
-/// subscribes to it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Confirmed {
-    /// The groups whose consumers have acknowledged it: their buses have stored it.
-    pub stored: Vec<Arc<str>>,
-    /// The subscribed groups that have not stored it: their queue has no consumer, or the consumer took too long. The
-    /// transport does not keep it for them; the bus sends it again.
-    pub pending: Vec<Arc<str>>,
-}
-
-impl Confirmed {
-    /// The groups that have stored a message, and those that want it and have not.
-    #[must_use]
-    pub fn new(stored: Vec<Arc<str>>, pending: Vec<Arc<str>>) -> Self {
-        Self { stored, pending }
-    }
-}
-
-/// Where a delayed message goes when its delay is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// To this group only, by its full name; it arrives with [`Incoming::delayed`].
-    Group(Arc<str>),
-    /// To every group that subscribes to its topic, as if it were sent then.
-    Topic,
-}
-
-/// A group and its subscriptions.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct GroupSpec {
-    /// The full name of the group: the queue's name.
-    pub group: Arc<str>,
-    /// The topics it subscribes to. Never empty.
-    pub topics: Vec<TopicPattern>,
-    /// Whether the queue is managed elsewhere, such as an operator's dead-letter queue: it is consumed as it is,
-    /// nothing is declared and nothing is bound. If it is missing, consuming fails until it exists.
-    pub existing: bool,
-    /// The maximum number of delivered messages that are not acknowledged.
-    pub prefetch: u16,
-}
-
-impl GroupSpec {
-    /// A group with a queue that the bus declares and binds.
-    #[must_use]
-    pub fn new(group: impl Into<Arc<str>>, topics: Vec<TopicPattern>, prefetch: u16) -> Self {
-        Self { group: group.into(), topics, existing: false, prefetch }
-    }
-
-    /// The same group on a queue that exists and that the bus does not declare: [`existing`](Self::existing).
-    #[must_use]
-    pub fn on_existing_queue(mut self) -> Self {
-        self.existing = true;
-        self
-    }
-}
-
-/// Identifies a delivery of a consumer; increases with each delivery.
-pub type Tag = u64;
-
-/// A message as the broker delivered it, before any check.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Incoming {
-    /// The tag to acknowledge it by.
-    pub tag: Tag,
-    /// The address that the sender used: the routing key, the subject.
-    pub routing_key: String,
-    /// The headers as text or null. Other values are converted to text where possible.
-    pub headers: Headers,
-    /// Other properties by the protocol's names, such as `message-id`, `type`, `content-type`, `correlation-id`. None
-    /// of them is required; `map_incoming` may use them.
-    pub properties: Headers,
-    /// The body.
-    pub body: Bytes,
-    /// Whether the broker has delivered it before.
-    pub redelivered: bool,
-    /// Whether it was delayed for this group only; see [`Destination::Group`].
-    pub delayed: bool,
-}
-
-impl Incoming {
-    /// A delivery without properties that is neither redelivered nor delayed; set those fields where the broker says more.
-    #[must_use]
-    pub fn new(tag: Tag, routing_key: impl Into<String>, headers: Headers, body: impl Into<Bytes>) -> Self {
-        Self {
-            tag,
-            routing_key: routing_key.into(),
-            headers,
-            properties: Headers::new(),
-            body: body.into(),
-            redelivered: false,
-            delayed: false,
-        }
-    }
-
-    /// The size of headers and body in bytes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.headers.size() + self.body.len()
-    }
-}
-
-/// How a delivery is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acknowledge {
-    /// It is stored; the broker removes it.
-    Accept,
-    /// The broker delivers it again, to this or another consumer.
-    Requeue,
 }
 
 /// The connection of a bus to its broker.
