@@ -170,6 +170,9 @@ macro_rules! storage_suite {
                 lists_are_filtered_by_version,
                 one_row_is_shown_whole,
                 rows_are_found_by_message_id,
+                rows_are_counted_by_state,
+            ]
+            actions [
                 a_failed_row_is_run_again,
                 row_is_rerun_while_an_operator_is_notified,
                 a_row_that_succeeded_is_run_again,
@@ -178,7 +181,6 @@ macro_rules! storage_suite {
                 delayed_row_is_cancelled,
                 row_that_is_not_delayed_is_not_cancelled,
                 deleting_takes_all_but_what_is_in_work,
-                rows_are_counted_by_state,
             ]
             rerun [
                 a_rerun_may_change_the_message,

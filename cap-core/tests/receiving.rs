@@ -273,3 +273,66 @@ async fn stored_messages_are_acknowledged_without_room_at_handlers() {
     cap.shutdown().await.unwrap();
     seen.assert_empty();
 }
+
+#[tokio::test]
+async fn a_hook_gives_headers_to_senders_that_write_none() {
+    let (transport, storage) = (MemoryTransport::new(), MemoryStorage::new());
+    let (noted, mut seen) = log();
+    let cap = on(&storage, &transport)
+        .map_incoming(|delivery| {
+            let id = delivery.properties.get("message-id")?;
+            Some([("cap-msg-id", id), ("cap-msg-name", &delivery.routing_key)].into_iter().collect())
+        })
+        .subscribe("legacy", move |value: u32, id: MessageId| {
+            noted.note((value, id.to_string()));
+            async {}
+        })
+        .start()
+        .await
+        .unwrap();
+    let properties: Headers = [("message-id", "m-1")].into_iter().collect();
+    transport.publish_raw("legacy", Headers::new(), properties.clone(), "5").await.unwrap();
+    transport.publish_raw("legacy", Headers::new(), properties, "5").await.unwrap();
+    assert_eq!(seen.next().await, (5, "m-1".to_owned()));
+    cap.shutdown().await.unwrap();
+    seen.assert_empty();
+}
+
+#[tokio::test]
+async fn delivery_parked_without_headers_reruns_with_a_hook() {
+    let (transport, storage) = (MemoryTransport::new(), MemoryStorage::new());
+    let (parked, mut failures) = log();
+    let (noted, mut seen) = log();
+    let build = || {
+        let (noted, parked) = (noted.clone(), parked.clone());
+        on(&storage, &transport)
+            .on_failed(move |failure| {
+                parked.note(failure.id);
+                async {}
+            })
+            .subscribe("legacy", move |value: u32, id: MessageId| {
+                noted.note((value, id.to_string()));
+                async {}
+            })
+    };
+    let cap = build().start().await.unwrap();
+    let properties: Headers = [("message-id", "m-1")].into_iter().collect();
+    transport.publish_raw("legacy", Headers::new(), properties, "5").await.unwrap();
+    let id = failures.next().await;
+    assert_eq!(cap.messages().rerun(&[id]).await.unwrap(), [id]);
+    assert_eq!(failures.next().await, id, "without a hook it is parked again");
+    cap.shutdown().await.unwrap();
+
+    let cap = build()
+        .map_incoming(|delivery| {
+            let id = delivery.properties.get("message-id")?;
+            Some([("cap-msg-id", id), ("cap-msg-name", &delivery.routing_key)].into_iter().collect())
+        })
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(cap.messages().rerun(&[id]).await.unwrap(), [id]);
+    assert_eq!(seen.next().await, (5, "m-1".to_owned()));
+    cap.shutdown().await.unwrap();
+    failures.assert_empty();
+}

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use cap_adapter::message::{Headers, TopicPattern};
+use super::queue::{Handed, Parcel, Queue};
+use cap_adapter::message::TopicPattern;
 use cap_adapter::transport::{Acknowledge, Destination, Incoming, Sent, Tag};
 
 /// The state shared by all clones of a transport.
@@ -38,50 +38,6 @@ struct Waiting {
     to: Destination,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    /// The bindings of each version's exchange to this queue.
-    bindings: Vec<(Arc<str>, TopicPattern)>,
-    /// In the order of arrival. A message that is returned gets its old position.
-    ready: BTreeMap<u64, Stored>,
-    consumers: BTreeMap<u64, Handed>,
-    last_place: u64,
-    arrived: Arc<Notify>,
-}
-
-/// The unacknowledged messages of a consumer, with the position of each in the queue.
-#[derive(Debug, Default)]
-struct Handed {
-    unacknowledged: BTreeMap<Tag, (u64, Stored)>,
-    last_tag: Tag,
-}
-
-#[derive(Debug)]
-struct Stored {
-    parcel: Parcel,
-    redelivered: bool,
-    delayed: bool,
-    /// The sender that waits for the acknowledgement. Without one the queue keeps the message until it is
-    /// acknowledged.
-    sender: Option<oneshot::Sender<()>>,
-}
-
-impl Stored {
-    /// Whether its sender has stopped waiting, and will send it again.
-    fn is_abandoned(&self) -> bool {
-        self.sender.as_ref().is_some_and(oneshot::Sender::is_closed)
-    }
-}
-
-/// A message inside the broker.
-#[derive(Debug, Clone)]
-pub(super) struct Parcel {
-    pub(super) routing_key: String,
-    pub(super) headers: Headers,
-    pub(super) properties: Headers,
-    pub(super) body: Bytes,
-}
-
 /// The result of enqueuing a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Put {
@@ -99,12 +55,6 @@ pub(super) struct Offered {
     pub(super) full: Vec<Arc<str>>,
     /// Queues without a consumer.
     pub(super) unattended: Vec<Arc<str>>,
-}
-
-impl Parcel {
-    fn size(&self) -> usize {
-        self.headers.size() + self.body.len()
-    }
 }
 
 /// The limits of a batch for a consumer.
@@ -351,52 +301,5 @@ impl State {
             }
         }
         if messages.is_empty() { Taken::Nothing } else { Taken::Messages(messages) }
-    }
-}
-
-impl Queue {
-    fn wants(&self, version: &Arc<str>, routing_key: &str) -> bool {
-        self.bindings.iter().any(|(exchange, topic)| exchange == version && topic.matches(routing_key))
-    }
-
-    /// The number of messages that occupy the queue, including unacknowledged ones, which may come back.
-    fn len(&self) -> usize {
-        self.ready.len() + self.consumers.values().map(|handed| handed.unacknowledged.len()).sum::<usize>()
-    }
-
-    fn add(&mut self, parcel: Parcel, delayed: bool, sender: Option<oneshot::Sender<()>>) {
-        self.last_place += 1;
-        self.ready.insert(self.last_place, Stored { parcel, redelivered: false, delayed, sender });
-        self.arrived.notify_waiters();
-    }
-
-    fn take_back(&mut self, messages: impl IntoIterator<Item = (u64, Stored)>) {
-        for (place, stored) in messages {
-            self.ready.insert(place, Stored { redelivered: true, ..stored });
-        }
-        self.arrived.notify_waiters();
-    }
-
-    fn end(&mut self, consumer: u64) {
-        if let Some(handed) = self.consumers.remove(&consumer) {
-            self.take_back(handed.unacknowledged.into_values());
-        }
-        if self.consumers.is_empty() {
-            // A waiting sender is notified at once that there is no consumer.
-            self.ready.retain(|_, stored| stored.sender.is_none());
-        }
-    }
-}
-
-impl Handed {
-    fn hand_out(&mut self, place: u64, stored: Stored) -> Incoming {
-        self.last_tag += 1;
-        let Parcel { routing_key, headers, properties, body } = stored.parcel.clone();
-        let (redelivered, delayed) = (stored.redelivered, stored.delayed);
-        self.unacknowledged.insert(self.last_tag, (place, stored));
-        let mut incoming = Incoming::new(self.last_tag, routing_key, headers, body);
-        incoming.properties = properties;
-        (incoming.redelivered, incoming.delayed) = (redelivered, delayed);
-        incoming
     }
 }

@@ -10,8 +10,10 @@
 mod audit;
 mod broker;
 mod complete;
+mod consumer;
 mod index;
 mod monitor;
+mod queue;
 mod row;
 mod storage;
 mod table;
@@ -20,7 +22,9 @@ mod table_laws;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod transport_errors;
 mod workers;
 
+pub use consumer::MemoryConsumer;
 pub use storage::MemoryStorage;
-pub use transport::{MemoryConsumer, MemoryTransport};
+pub use transport::MemoryTransport;

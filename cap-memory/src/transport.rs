@@ -4,21 +4,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::broker::{AtMost, Broker, Offered, Parcel, Put, Taken};
+use super::broker::{Broker, Offered, Put};
+use super::consumer::MemoryConsumer;
+use super::queue::Parcel;
+use super::transport_errors::{NAME, away, refused, unavailable};
 use cap_adapter::BoxFuture;
 use cap_adapter::error::{TransportError, TransportErrorKind};
 use cap_adapter::message::Message;
 use cap_adapter::message::headers::{Headers, names};
 use cap_adapter::transport::{
-    Acknowledge, BrokerDelay, Confirmed, Consumer, Delayed, GroupSpec, Incoming, Outbound, Sent, Tag,
-    Transport, TransportContext,
+    BrokerDelay, Confirmed, Delayed, GroupSpec, Outbound, Sent, Transport, TransportContext,
 };
-
-const NAME: &str = "memory";
 
 /// The default capacity of a queue, in messages.
 const DEFAULT_CAPACITY: usize = 10_000;
@@ -334,53 +334,6 @@ impl BrokerDelay for MemoryTransport {
     }
 }
 
-/// The consumer of a group's queue in a [`MemoryTransport`]. A prefetch of zero counts as one.
-#[derive(Debug)]
-pub struct MemoryConsumer {
-    broker: Arc<Broker>,
-    group: Arc<str>,
-    number: u64,
-    prefetch: usize,
-    arrived: Arc<Notify>,
-}
-
-impl Consumer for MemoryConsumer {
-    async fn receive(&mut self, limit: usize) -> Result<Vec<Incoming>, TransportError> {
-        self.receive_within(limit, usize::MAX).await
-    }
-
-    async fn receive_within(&mut self, limit: usize, bytes: usize) -> Result<Vec<Incoming>, TransportError> {
-        consume_budget().await;
-        let at_most = AtMost { messages: limit.max(1), bytes, unacknowledged: self.prefetch };
-        loop {
-            let arrived = self.arrived.notified();
-            let (taken, next_due) = self.broker.take(&self.group, self.number, at_most);
-            match (taken, next_due) {
-                (Taken::Messages(messages), _) => return Ok(messages),
-                (Taken::Ended, _) => return Err(unavailable("the consumer has ended: the broker was away")),
-                (Taken::Nothing, None) => arrived.await,
-                // Whichever comes first: a due message of another group is moved by the first consumer that wakes for
-                // it.
-                (Taken::Nothing, Some(due)) => drop(timeout_at(due, arrived).await),
-            }
-        }
-    }
-
-    async fn acknowledge(&mut self, tags: &[Tag], how: Acknowledge) -> Result<(), TransportError> {
-        if self.broker.lock().is_away() {
-            return Err(away());
-        }
-        self.broker.acknowledge(&self.group, self.number, tags, how);
-        Ok(())
-    }
-}
-
-impl Drop for MemoryConsumer {
-    fn drop(&mut self) {
-        self.broker.end(&self.group, self.number);
-    }
-}
-
 /// The message as it is sent: without the headers that stay in the storage.
 fn parcel(message: &Message) -> Result<Parcel, TransportError> {
     let Some(topic) = message.name() else {
@@ -401,16 +354,4 @@ fn parcel(message: &Message) -> Result<Parcel, TransportError> {
         properties: Headers::new(),
         body: message.body.clone(),
     })
-}
-
-fn away() -> TransportError {
-    unavailable("the broker is unavailable (set_available(false))")
-}
-
-fn unavailable(message: impl Into<String>) -> TransportError {
-    TransportError::new(TransportErrorKind::Unavailable, NAME, message)
-}
-
-fn refused(message: impl Into<String>) -> TransportError {
-    TransportError::new(TransportErrorKind::Refused, NAME, message)
 }

@@ -1,6 +1,7 @@
 //! The cases that every [`Storage`] must pass, by what they are about. [`storage_suite!`](crate::storage_suite)
 //! makes tests of them all.
 
+pub mod actions;
 pub mod audit;
 pub mod claim;
 pub mod complete;

@@ -1,6 +1,7 @@
 //! Reads the source as text: where its sentences are, and which file uses which.
 
 pub mod imports;
+mod module_tree;
 pub mod test_names;
 
 use std::fs;

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn names_begin_with_the_modules_within_the_file() {
-        let source = r##"
+        let source = r"
             #[test] fn plain() {}
             fn helper() {}
             #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
                     fn expires() {} }
             }
             proptest! { #[test] fn any_input(n in 0..9) {} }
-        "##;
+        ";
         let names: Vec<_> = tests_of(source, false).into_iter().map(|test| (test.line, test.name)).collect();
         let expected = [(2, "plain"), (6, "timed"), (8, "lease::expires"), (10, "any_input")];
         assert_eq!(names, expected.map(|(line, name)| (line, name.to_owned())));
