@@ -133,8 +133,8 @@ pub use error::{BoxError, PublishError, StartError};
 pub use handlers::{
     Attempt, BoxFuture, Cancelled, CapHeaders, CheckContext, Classify, Completion, Delivery, Enlisted,
     ErrorOfHandler, FromDelivery, HandlerError, HandlerErrorKind, HandlerFn, HandlerPointers, Handlers,
-    IntoOutcome, Layer, Next, Outcome, Payload, Publisher, RawBody, Reply, Response, State, States, Submission,
-    Subscribe, Subscription, SubscriptionOptions, Topic, layer_fn,
+    IntoOutcome, Layer, Next, Outcome, Payload, Publisher, RawBody, Reply, Response, State, States,
+    Submission, Subscribe, Subscription, SubscriptionOptions, Topic, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use handlers::{NextService, TowerLayer};
