@@ -148,6 +148,7 @@ pub use publish::{MessageBatch, Publish, PublishAll};
 pub use runtime::callback_policy::CallbackNotAllowed;
 pub use runtime::circuit::{CircuitBreaker, CircuitHealth, CircuitState};
 pub use runtime::health::{Component, FullDestination, GroupHealth, Health, Phase};
+pub use runtime::metric_names;
 pub use runtime::options::{CapOptions, Unrouted};
 
 /// The former name of [`AfterCommit`].

@@ -9,6 +9,7 @@ use cap_core::Within;
 use cap_core::error::{StorageError, StorageErrorKind::Unavailable};
 use cap_core::prelude::*;
 use cap_core::storage::{NewOutgoing, Owner, Storage, Stored, TransactionId, WriteBatch};
+use support::signs::Signs;
 use support::store::{ALL, Shaky};
 use support::{Seen, log};
 use tokio::time::{Instant, sleep};
@@ -210,5 +211,27 @@ async fn others_are_told_of_what_is_not_held() {
     sleep(SECOND).await;
     assert!((1..=2).contains(&storage.announced()), "{}", storage.announced());
     assert_eq!(seen.take(50).await.len(), 50);
+    cap.shutdown().await.unwrap();
+}
+
+/// Neither what was rolled back is counted, nor anything before the commit; with and without a lease of this node.
+#[tokio::test(start_paused = true)]
+async fn what_is_published_counts_after_the_commit() {
+    let signs = Signs::default();
+    let _counted = signs.count();
+    let (cap, storage, _seen) = started().await;
+    let (mut kept, mut undone) = (Plain::begin(&storage, 1), Plain::begin(&storage, 2));
+    for plain in [&mut kept, &mut undone] {
+        publish(&cap, 1, plain).await;
+        cap.publish("work", &2_u32).delay(60 * SECOND).within(plain).await.unwrap();
+        cap.publish("late", &2_u32).delay(60 * SECOND).within(plain).await.unwrap();
+    }
+    sleep(2 * SECOND).await;
+    assert_eq!(signs.counter("cap_published_total"), 0, "before the commit");
+    kept.commit().await;
+    undone.rollback();
+    sleep(5 * SECOND).await;
+    assert_eq!(signs.labelled("cap_published_total", "topic=work"), 2);
+    assert_eq!(signs.labelled("cap_published_total", "topic=late"), 1);
     cap.shutdown().await.unwrap();
 }

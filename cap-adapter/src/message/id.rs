@@ -154,6 +154,13 @@ impl IdGenerator {
         self.beginnings.hash_one(ms) & (TICK_MASK >> 1)
     }
 
+    /// The time in an id of ours: when it was generated. In an id of another sender there is no time, or elsewhere.
+    #[must_use]
+    pub fn time_of(id: i64) -> SystemTime {
+        let ms = u64::try_from(id).unwrap_or_default() >> (WORKER_BITS + SEQUENCE_BITS);
+        UNIX_EPOCH + Duration::from_millis(EPOCH_MS + ms)
+    }
+
     /// The smallest id that any worker makes at a point in time: where a range of ids by age begins.
     #[must_use]
     pub fn first_id_at(time: SystemTime) -> i64 {
@@ -221,6 +228,7 @@ mod tests {
         let id = IdGenerator::new(1023).next_id();
         assert!(IdGenerator::first_id_at(before) <= id);
         assert!(id < IdGenerator::first_id_at(after));
+        assert!((before..after).contains(&IdGenerator::time_of(id)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::handlers::{
 use crate::message::{Headers, IdGenerator};
 use crate::monitor::Monitor;
 use crate::publish::composer::Composer;
-use crate::publish::{FullDestinations, LateCommits, OpenCommits, Outbox, RelayQueue};
+use crate::publish::{FullDestinations, LateCommits, OpenCommits, Outbox, OutgoingMetrics, RelayQueue};
 use crate::runtime::broker_client::BrokerClient;
 use crate::runtime::engine::Engine;
 use crate::runtime::erased::{DynStorage, DynTransport};
@@ -229,6 +229,7 @@ impl CapBuilder {
         let (node, version) = (Arc::from(&*self.options.node_name), Arc::from(&*self.options.version));
         transport.start(&TransportContext::new(Arc::clone(&node), Arc::clone(&version)))?;
         let owner = Owner { node, version, lease: self.options.lease };
+        crate::runtime::metric_names::describe();
         let start_timeout = self.options.start_timeout;
         let (cap, started) = self.launch(storage, transport, owner, worker, groups);
         match tokio::time::timeout(start_timeout, started.wait()).await {
@@ -313,6 +314,7 @@ impl CapBuilder {
             full_destinations: FullDestinations::default(),
             late_commits: LateCommits::new(engine.options.relay_buffer),
             open_commits: OpenCommits::new(),
+            metrics: OutgoingMetrics::default(),
             engine: Arc::clone(&engine),
             composer,
             inserts,

@@ -85,6 +85,7 @@ pub(super) struct Inner {
 }
 
 /// A group with its health and its gauge.
+#[derive(Clone)]
 pub(crate) struct GroupRuntime {
     pub(crate) group: Arc<Group>,
     pub(crate) health: Arc<Tracker>,

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cap::{Cap, GroupRuntime};
 use super::failure::{Failure, OnFailed};
+use super::gauges::run_gauges;
 use crate::consume::{GroupChannels, GroupInbox, Inbox, run_consumer, run_group};
 use crate::error::{StartError, StorageError, TransportError};
 use crate::maintenance::{
@@ -49,6 +50,7 @@ pub(super) fn spawn(
     tasks.upkeep.spawn(run_node(Arc::clone(engine), request, names, has_thread, node_started));
     tasks.upkeep.spawn(run_heartbeat(Arc::clone(engine), activities, has_thread));
     tasks.upkeep.spawn(log_repeated_events(Arc::clone(engine)));
+    tasks.upkeep.spawn(run_gauges(Arc::clone(engine), cap.groups().to_vec()));
     tasks.upkeep.spawn(listen(Arc::clone(engine)));
     tasks.writers.spawn(run_insert_writer(Arc::clone(engine), queues.inserts));
     tasks.writers.spawn(run_outcome_writer(Arc::clone(engine), queues.outcomes));

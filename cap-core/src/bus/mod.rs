@@ -4,6 +4,7 @@ mod builder;
 mod cap;
 mod failure;
 mod former_names;
+mod gauges;
 mod launch;
 mod shutdown;
 

@@ -25,7 +25,7 @@ impl GroupInbox {
         if messages.is_empty() {
             return Vec::new();
         }
-        metrics::counter!("cap_received_total").increment(messages.len() as u64);
+        self.group.metrics.received(messages.len());
         let rows = self.rows(messages.iter().map(|message| delivery(message)).collect()).await;
         match self.store(rows.clone()).await {
             Ok(stored) => {

@@ -50,7 +50,7 @@ impl Ending {
         };
         if error.kind() == TransportErrorKind::DestinationFull {
             // At debug level: a full delay queue would cause a line for each message.
-            metrics::counter!("cap_rejected_total").increment(1);
+            self.group.metrics.member(Some(job.member)).rejected.increment(1);
             tracing::debug!(row = lease.id, %error, "broker rejected a delayed retry; the storage keeps it");
         } else {
             tracing::warn!(row = lease.id, %error, "broker cannot keep a delayed retry; the storage keeps it");

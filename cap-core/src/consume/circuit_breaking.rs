@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use metrics::Counter;
 use tokio::time::Instant;
 
 use super::received::Received;
@@ -25,6 +26,7 @@ struct Paused {
     /// no name.
     place: usize,
     circuit: Circuit,
+    opened: Counter,
     /// Messages that wait for the probe's outcome.
     waiting: VecDeque<Received>,
 }
@@ -61,14 +63,15 @@ impl Circuits {
 
 impl Pausing {
     pub(crate) fn new(group: &Group, shown: Arc<Circuits>) -> Self {
-        let paused = |member: &Member| {
+        let paused = |(index, member): (usize, &Member)| {
             member.circuit.map(|settings| Paused {
                 place: shown.add(member),
                 circuit: Circuit::new(settings),
+                opened: group.metrics.member(Some(index)).circuit_opened.clone(),
                 waiting: VecDeque::new(),
             })
         };
-        Self { members: group.members.iter().map(paused).collect(), shown }
+        Self { members: group.members.iter().enumerate().map(paused).collect(), shown }
     }
 
     /// Decides what to do with a message whose handler could run now.
@@ -134,7 +137,7 @@ impl Pausing {
         };
         match state {
             CircuitState::Open => {
-                metrics::counter!("cap_circuit_opened_total").increment(1);
+                paused.opened.increment(1);
                 tracing::warn!(
                     subscriber,
                     topic,

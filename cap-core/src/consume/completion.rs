@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_adapter::{Completion, Delivery, Enlisted, HandlerError, HandlerErrorKind};
+use cap_adapter::{Completion, Enlisted, HandlerError, HandlerErrorKind};
 use futures_util::FutureExt;
 
 use super::callback::{Reply, reply};
@@ -66,7 +66,7 @@ impl Ending {
         match reply {
             Reply::None => {}
             Reply::To(reply) => publishes.push(*reply),
-            Reply::NotAllowed(topic) => self.log_disallowed_reply(delivery, &topic),
+            Reply::NotAllowed(topic) => self.log_disallowed_reply(job, &topic),
         }
         // A message that has crashed a process keeps its state row, as one that has failed does, because the row records
         // why.
@@ -97,8 +97,9 @@ impl Ending {
         }
     }
 
-    fn log_disallowed_reply(&self, delivery: &Delivery, callback: &str) {
-        metrics::counter!("cap_callbacks_refused_total").increment(1);
+    fn log_disallowed_reply(&self, job: &Job, callback: &str) {
+        let delivery = &job.delivery;
+        self.group.metrics.member(Some(job.member)).callbacks_refused.increment(1);
         if self.inbox.engine.repeated.is_first(Event::ReplyNotSent, &self.group.name, callback) {
             tracing::warn!(
                 message_id = delivery.message_id().as_str(),
@@ -146,7 +147,7 @@ impl Ending {
         };
         match completed {
             Ok(true) => {
-                Self::log_success(&job.delivery);
+                self.log_success(&job);
                 self.inbox.engine.storage.leases.remove(Side::Inbox, job.lease());
                 after_commit.committed();
                 End::Over(job)
@@ -218,7 +219,7 @@ impl Ending {
         };
         self.log_failed_attempt(&job, &text, &decision);
         if error.kind() != HandlerErrorKind::Cancelled {
-            metrics::counter!("cap_handler_failed_total").increment(1);
+            self.group.metrics.member(Some(job.member)).failed.increment(1);
         }
         let outcome = match decision {
             Decision::Again => {
@@ -264,7 +265,7 @@ impl Ending {
         let outcome = RowOutcome::Failed { reason, error: error.clone(), counted, keep, notify };
         let applied =
             self.complete_and_wait(lease, outcome, counted.then(|| attempts.saturating_sub(1))).await;
-        metrics::counter!("cap_parked_total").increment(1);
+        self.group.metrics_for(&message).parked.increment(1);
         if applied {
             let (side, group) = (Side::Inbox, Arc::clone(&self.group.name));
             let failed = FailedMessage { side, lease, message, group, reason, error, attempts };
@@ -287,8 +288,9 @@ impl Ending {
         self.inbox.outbox.outcomes.send_and_wait(item).await
     }
 
-    pub(crate) fn log_success(delivery: &Delivery) {
-        metrics::counter!("cap_handled_total").increment(1);
+    pub(crate) fn log_success(&self, job: &Job) {
+        let delivery = &job.delivery;
+        self.group.metrics.handled(job.member, delivery.message());
         tracing::debug!(
             message_id = delivery.message_id().as_str(),
             topic = delivery.topic(),

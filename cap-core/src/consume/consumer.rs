@@ -177,7 +177,7 @@ impl GroupInbox {
     /// Stores a batch, acknowledges it, and passes it on. Returns how many deliveries had to be left unacknowledged.
     async fn keep(&self, consumer: &mut dyn DynConsumer, deliveries: Vec<Incoming>) -> Result<usize, Ended> {
         point("receive.after").await;
-        metrics::counter!("cap_received_total").increment(deliveries.len() as u64);
+        self.group.metrics.received(deliveries.len());
         let (deliveries, retries, forged) = self.separate_copies(deliveries);
         self.keep_retries(consumer, &retries).await?;
         if !forged.is_empty() {

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::circuit_breaking::{Circuits, Pausing};
 use super::completion::{End, Ending};
@@ -248,7 +249,9 @@ impl Executor {
         let member = &group.members[job.member];
         let next = Next::new(Arc::clone(&self.inbox.layers), member.handler.clone());
         handlers.spawn(async move {
+            let begun = Instant::now();
             let outcome = run_handler(&group.members[job.member], next, &job.delivery).await;
+            group.metrics.attempted(job.member, begun);
             (job, outcome)
         });
     }
@@ -331,7 +334,7 @@ impl Executor {
         match (outcome, enlisted) {
             (Ok(response), None) => match ending.row_completion(&job, response) {
                 Ok(row_completion) => {
-                    Ending::log_success(&job.delivery);
+                    ending.log_success(&job);
                     let item = ending.item(row_completion);
                     self.succeeded(job, item);
                 }

@@ -71,7 +71,7 @@ impl GroupInbox {
         let NewIncoming { id, group, message, entry, .. } = row;
         let (message_id, topic) = (message.id(), message.name());
         if stored != Stored::New {
-            metrics::counter!("cap_duplicates_total").increment(1);
+            self.group.metrics.duplicate();
             tracing::debug!(
                 message_id,
                 topic,
@@ -99,9 +99,9 @@ impl GroupInbox {
                 } else {
                     tracing::debug!(message_id, topic, group = &*group, row = id, error, "message parked");
                 }
-                metrics::counter!("cap_parked_total").increment(1);
+                self.group.metrics_for(&message).parked.increment(1);
                 if reason == Reason::IdConflict {
-                    metrics::counter!("cap_id_conflicts_total").increment(1);
+                    self.group.metrics.id_conflict();
                 }
                 if notify {
                     let (side, attempts) = (Side::Inbox, 0);

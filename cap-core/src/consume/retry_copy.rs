@@ -57,7 +57,7 @@ impl GroupInbox {
     }
 
     fn forged(&self, delivery: &Incoming, lease: Option<Lease>, reason: &'static str) -> Copied {
-        metrics::counter!("cap_retry_copies_refused_total").increment(1);
+        self.group.metrics.copy_refused();
         let (group, row) = (&*self.group.name, lease.map(|lease| lease.id));
         let user = verified_user(&delivery.properties);
         if self.inbox.engine.repeated.is_first(Event::CopyRejected, &self.group.name, reason) {

@@ -4,6 +4,7 @@ mod activity;
 mod annotated_handlers;
 mod cap_headers;
 mod function;
+mod group_metrics;
 mod handler;
 mod layer;
 mod publisher;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
+use super::group_metrics::{GroupMetrics, MemberMetrics};
 use super::handler::{ErasedHandler, Submission, Subscription};
 use super::subscribe::Subscribe;
 use super::subscription_settings::SubscriptionSettings;
 use crate::RetryPolicy;
-use crate::message::TopicPattern;
+use crate::message::{Message, TopicPattern};
 use crate::runtime::callback_policy::CallbackPolicy;
 use crate::runtime::circuit::CircuitBreaker;
 use crate::runtime::options::CapOptions;
@@ -78,12 +79,18 @@ pub(crate) struct Group {
     /// Whether it consumes an existing queue, which this bus neither declares nor binds.
     pub(crate) existing: bool,
     pub(crate) members: Vec<Member>,
+    pub(crate) metrics: GroupMetrics,
 }
 
 impl Group {
     /// The index of the handler for a topic: of those that match, the one with the most specific pattern.
     pub(crate) fn member_for(&self, topic: &str) -> Option<usize> {
         self.members.iter().position(|member| member.pattern.matches(topic))
+    }
+
+    /// The metrics of the subscription that a message is for.
+    pub(crate) fn metrics_for(&self, message: &Message) -> &MemberMetrics {
+        self.metrics.member(message.name().and_then(|topic| self.member_for(topic)))
     }
 }
 
@@ -146,6 +153,7 @@ fn group(
         0 => options.group_concurrency,
         sum => u16::try_from(sum).unwrap_or(u16::MAX),
     };
+    let metrics = GroupMetrics::new(&name, members.iter().map(|(pattern, _)| pattern.to_string()));
     let members = members
         .into_iter()
         .map(|(pattern, Registration { settings, function, handler, .. })| Member {
@@ -161,7 +169,7 @@ fn group(
             classify: settings.classify,
         })
         .collect();
-    Group { name: name.into(), concurrency, existing, members }
+    Group { name: name.into(), concurrency, existing, members, metrics }
 }
 
 fn both_subscribe(topic: &str, group: &str, first: &Registration, second: &Registration) -> String {

@@ -19,6 +19,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::byte_budget::ByteBudget;
 use crate::runtime::due_times::Woken;
 use crate::runtime::in_flight::InFlight;
+use crate::runtime::metric_names::PROCESS_CRASHES;
 use crate::runtime::notifier::FailedMessage;
 use crate::storage::{ClaimRequest, Claimed, Claims, RowOutcome, Side};
 
@@ -188,7 +189,7 @@ async fn claim(outbox: &Outbox, request: &ClaimRequest) -> Result<Claims, Storag
 
 fn report_crash(claimed: &Claimed) {
     let Some(node) = claimed.suspect.as_ref().and_then(|suspect| suspect.crashed.as_deref()) else { return };
-    metrics::counter!("cap_process_crashes_total").increment(1);
+    metrics::counter!(PROCESS_CRASHES, "group" => claimed.group.to_string()).increment(1);
     tracing::warn!(
         row = claimed.lease.id,
         message_id = claimed.message.id(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::faults::point;
 use crate::runtime::engine::Engine;
+use crate::runtime::metric_names::EXPIRED;
 use crate::storage::Expiry;
 
 /// The pause between two batches, so that deleting many messages does not occupy the storage.
@@ -50,7 +51,7 @@ async fn collect(engine: &Engine, expiry: &Expiry) {
         }
         tokio::time::sleep(PAUSE_BETWEEN_BATCHES).await;
     }
-    metrics::counter!("cap_expired_total").increment(total);
+    metrics::counter!(EXPIRED).increment(total);
     if total > 0 {
         tracing::debug!(total, "deleted expired messages");
     }

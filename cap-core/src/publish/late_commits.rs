@@ -33,14 +33,16 @@ pub(crate) struct Late {
     pub(super) place: Option<Place>,
     /// The row was inserted no earlier than this.
     pub(super) since: Instant,
+    /// Whether it is counted as published already.
+    pub(super) is_counted: bool,
     /// When to try to renew its lease.
     next: Instant,
     backoff: Backoff,
 }
 
 impl Late {
-    pub(super) fn new(message: Arc<Message>, place: Option<Place>, since: Instant) -> Self {
-        Self { message, place, since, next: Instant::now(), backoff: Backoff::default() }
+    pub(super) fn new(message: Arc<Message>, place: Option<Place>, since: Instant, is_counted: bool) -> Self {
+        Self { message, place, since, is_counted, next: Instant::now(), backoff: Backoff::default() }
     }
 
     fn is_certain(&self) -> bool {

@@ -50,10 +50,13 @@ async fn check(outbox: &Arc<Outbox>) -> Result<(), StorageError> {
     }
     let found = within_timeout(outbox, outbox.engine.storage.look_for(&transactions, &rows)).await?;
     let rows = rows.into_iter().collect();
-    for Open { entries, waiting, .. } in outbox.open_commits.take_ended(&transactions, &rows, &found) {
+    for Open { entries, waiting, unleased, .. } in
+        outbox.open_commits.take_ended(&transactions, &rows, &found)
+    {
         // The transaction has ended: a row that is not stored was rolled back with it, or with a savepoint.
         let there = entries.into_iter().filter(|entry| found.stored.contains(&entry.lease().id));
         PendingCommit::of(Arc::clone(outbox), there.collect()).committed();
+        unleased.count(&found.stored);
         if let Some(due) = waiting {
             outbox.engine.storage.due.note(Side::Outbox, due.saturating_duration_since(Instant::now()));
             outbox.open_commits.announce();

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::outgoing_metrics::{OutgoingMetrics, TopicMetrics};
 use super::uncommitted::Uncommitted;
 use crate::storage::{Lease, LookedFor, TransactionId};
 
@@ -40,8 +41,41 @@ pub(super) struct Open {
     pub(super) entries: Vec<Uncommitted>,
     /// When the first of its other messages is due.
     pub(super) waiting: Option<Instant>,
+    /// The other messages, to be counted as published.
+    pub(super) unleased: Unleased,
     since: Instant,
     next: Instant,
+}
+
+impl Open {
+    fn new(entries: Vec<Uncommitted>, since: Instant, next: Instant) -> Self {
+        Self { entries, waiting: None, unleased: Unleased::default(), since, next }
+    }
+}
+
+/// The messages of a transaction that this node does not lease: how many there are of each topic.
+#[derive(Default)]
+pub(super) struct Unleased {
+    /// The row of one of them, which tells whether the transaction was committed.
+    pub(super) sample: Option<i64>,
+    pub(super) counts: Vec<(Arc<TopicMetrics>, u64)>,
+}
+
+impl Unleased {
+    fn add(&mut self, row: i64, metrics: Arc<TopicMetrics>) {
+        self.sample.get_or_insert(row);
+        match self.counts.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &metrics)) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((metrics, 1)),
+        }
+    }
+
+    /// Counts them if the transaction was committed.
+    pub(super) fn count(self, stored: &HashSet<i64>) {
+        if self.sample.is_some_and(|row| stored.contains(&row)) {
+            self.counts.iter().for_each(|(metrics, count)| metrics.published.increment(*count));
+        }
+    }
 }
 
 impl OpenCommits {
@@ -50,15 +84,23 @@ impl OpenCommits {
     }
 
     /// Adds messages that are stored in a transaction that may still be open, to be checked for from now on.
-    pub(super) fn watch(&self, transaction: TransactionId, messages: Vec<Uncommitted>) {
+    pub(super) fn watch(
+        &self,
+        transaction: TransactionId,
+        messages: Vec<Uncommitted>,
+        metrics: &OutgoingMetrics,
+    ) {
         let now = Instant::now();
         let mut all = self.lock();
-        let new = || Open { entries: Vec::new(), waiting: None, since: now, next: now + FIRST_PAUSE };
+        let new = || Open::new(Vec::new(), now, now + FIRST_PAUSE);
         let open = all.entry(transaction).or_insert_with(new);
         for entry in messages {
             match entry.waits_until() {
                 None => open.entries.push(entry),
-                Some(due) => open.waiting = Some(open.waiting.map_or(due, |waiting| waiting.min(due))),
+                Some(due) => {
+                    open.waiting = Some(open.waiting.map_or(due, |waiting| waiting.min(due)));
+                    open.unleased.add(entry.row.id, metrics.of(entry.row.message.name()));
+                }
             }
         }
         // Checked soon even if the transaction is old: this may be its last message before the commit.
@@ -92,7 +134,7 @@ impl OpenCommits {
         let mut transactions = Vec::new();
         for (id, open) in self.lock().iter().filter(|(_, open)| open.next <= now) {
             transactions.push(*id);
-            rows.extend(open.entries.iter().map(|entry| entry.lease().id));
+            rows.extend(open.entries.iter().map(|entry| entry.lease().id).chain(open.unleased.sample));
         }
         (transactions, rows)
     }
@@ -162,5 +204,5 @@ fn later_check(
     since: Instant,
     next: Instant,
 ) -> Option<(TransactionId, Open)> {
-    (!entries.is_empty()).then_some((id, Open { entries, waiting: None, since, next }))
+    (!entries.is_empty()).then_some((id, Open::new(entries, since, next)))
 }

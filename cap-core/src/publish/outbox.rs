@@ -8,6 +8,7 @@ use super::composer::Composer;
 use super::full_destinations::FullDestinations;
 use super::late_commits::LateCommits;
 use super::open_commits::OpenCommits;
+use super::outgoing_metrics::OutgoingMetrics;
 use super::relay_queue::RelayQueue;
 use crate::runtime::engine::Engine;
 use crate::writer::{InsertItem, OutcomeQueue};
@@ -26,6 +27,7 @@ pub(crate) struct Outbox {
     pub(crate) late_commits: LateCommits,
     /// Messages that are stored in plain transactions.
     pub(crate) open_commits: OpenCommits,
+    pub(crate) metrics: OutgoingMetrics,
 }
 
 impl std::fmt::Debug for Outbox {

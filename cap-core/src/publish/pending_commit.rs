@@ -172,6 +172,12 @@ impl PendingCommit {
             outbox.open_commits.announce();
         }
         for Uncommitted { row, place, since, is_part } in entries {
+            // What may have been rolled back, alone or with the transaction, is counted when its lease is renewed; what has
+            // no lease here, and so is not looked for, when the transaction is known to be committed.
+            let is_counted = is_certain && (is_part || place.is_none());
+            if is_counted {
+                outbox.metrics.of(row.message.name()).published.increment(1);
+            }
             let age = since.elapsed();
             match (place, row.delay) {
                 (_, Some(delay)) => engine.storage.due.note(Side::Outbox, delay.saturating_sub(age)),
@@ -189,7 +195,7 @@ impl PendingCommit {
                 (Some(place), None) if age < lease => {
                     // A message that may not be stored does not occupy a place.
                     let place = is_certain.then_some(place);
-                    outbox.late_commits.add(row.id, Late::new(row.message, place, since));
+                    outbox.late_commits.add(row.id, Late::new(row.message, place, since, is_counted));
                     engine.storage.wake(Side::Outbox);
                 }
                 // Not leased, or no longer: the row is due on every node, and the first claim decides which one sends it.

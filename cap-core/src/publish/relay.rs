@@ -175,11 +175,13 @@ impl Relay {
                 return Vec::new();
             }
             point("send.before").await;
+            let begun = Instant::now();
             let answers = match in_process {
                 Some(in_process) => in_process.send(&outbox.engine, &batch).await,
                 None => send(&outbox, &batch).await,
             };
             let mut answers = answers.into_iter();
+            outbox.metrics.batch_sent(batch.len(), begun);
             point("send.after").await;
             batch
                 .into_iter()
@@ -197,14 +199,13 @@ impl Relay {
             return;
         }
         let mut away = None;
-        let mut taken = 0u64;
         for (item, answer) in answers {
             match answer {
                 Ok(Taken::Later(after)) => {
                     complete(&self.outbox, item.lease, RowOutcome::Release { after }).await;
                 }
                 Ok(Taken::Sent(sent)) => {
-                    taken += 1;
+                    self.outbox.metrics.of(item.message.name()).sent.increment(1);
                     self.sent(item, sent).await;
                 }
                 Err(error) if error.is_unavailable() => {
@@ -222,7 +223,6 @@ impl Relay {
                 },
             }
         }
-        metrics::counter!("cap_sent_total").increment(taken);
         self.probing.put_off(&away.clone().map_or(Ok(()), Err));
         if let Some(error) = away {
             self.outbox.engine.broker.health.down(&error);
@@ -241,7 +241,7 @@ impl Relay {
         let reason = match sent {
             Sent::Routed => None,
             Sent::Unrouted => {
-                metrics::counter!("cap_unrouted_total").increment(1);
+                self.outbox.metrics.of(topic).unrouted.increment(1);
                 if self.outbox.engine.options.unrouted == Unrouted::Fail {
                     let text = "no queue is bound for the topic of the message (unrouted)";
                     let error = TransportError::new(
@@ -270,7 +270,7 @@ impl Relay {
     /// attempt is counted. Meanwhile it occupies no place in the relay. One that was to be delayed at the broker is sent
     /// on time without its help.
     async fn rejected(&mut self, item: &InFlight, error: &TransportError) {
-        metrics::counter!("cap_rejected_total").increment(1);
+        self.outbox.metrics.of(item.message.name()).rejected.increment(1);
         let (message_id, topic) = (item.message.id(), item.message.name().unwrap_or_default());
         tracing::debug!(message_id, topic, row = item.lease.id, %error, "rejected by the broker, retrying later");
         let after = match broker_delay(item) {
@@ -294,7 +294,7 @@ impl Relay {
         let (error, kind) = (error.to_string(), error.kind());
         let attempts = item.attempts + 1;
         let (message_id, topic) = (item.message.id(), item.message.name());
-        metrics::counter!("cap_publish_failed_total").increment(1);
+        outbox.metrics.of(topic).failed.increment(1);
         let row = item.lease.id;
         tracing::warn!(message_id, topic, row, attempt = attempts, error, "publishing failed");
         // No further attempt can succeed, whatever the retry policy says.
@@ -325,7 +325,7 @@ impl Relay {
                     notify,
                 };
                 let applied = complete_and_wait(&outbox, item.lease, outcome, item.attempts).await;
-                metrics::counter!("cap_parked_total").increment(1);
+                outbox.metrics.of(item.message.name()).parked.increment(1);
                 if applied {
                     outbox.engine.failed_for_good(FailedMessage {
                         side: Side::Outbox,

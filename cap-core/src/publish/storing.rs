@@ -76,7 +76,6 @@ async fn store_in_outbox(
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;
-    metrics::counter!("cap_published_total").increment(ids.len() as u64);
     for id in &ids {
         tracing::debug!(message_id = id.as_str(), topic, "stored in the outbox");
     }
@@ -103,7 +102,6 @@ pub(super) async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         let stored = store_watched(outbox, storage, &mut rows, transaction).await;
         let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
         refuse_duplicates(&stored, &ids)?;
-        metrics::counter!("cap_published_total").increment(ids.len() as u64);
         return Ok(ids);
     }
     // Given to the transaction before the rows are stored, as uncertain: the caller may drop this future and then commit.
@@ -131,7 +129,6 @@ pub(super) async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         }
     }
     stored?;
-    metrics::counter!("cap_published_total").increment(ids.len() as u64);
     Ok(ids)
 }
 
@@ -154,7 +151,7 @@ async fn store_watched<S: 'static, T: Within<S> + ?Sized>(
     match stored {
         Ok((stored, Some(transaction))) => {
             // Watched even if one of them is a duplicate: the caller may commit the others nevertheless.
-            outbox.open_commits.watch(transaction, pending.into_uncommitted());
+            outbox.open_commits.watch(transaction, pending.into_uncommitted(), &outbox.metrics);
             Ok(stored)
         }
         Ok((stored, None)) => Ok(stored),

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -14,7 +14,10 @@ use tracing::{Event, Level, Subscriber};
 #[derive(Debug, Clone, Default)]
 pub struct Signs {
     lines: Arc<Mutex<Vec<(Level, String)>>>,
-    counters: Arc<Mutex<HashMap<String, Arc<AtomicU64>>>>,
+    /// By name, then by labels.
+    counters: Arc<Mutex<Handles<AtomicU64>>>,
+    gauges: Arc<Mutex<Handles<AtomicU64>>>,
+    histograms: Arc<Mutex<Handles<Values>>>,
 }
 
 impl Signs {
@@ -38,10 +41,61 @@ impl Signs {
             .collect()
     }
 
-    /// How far a counter has come.
+    /// How far a counter has come, with all labels.
     pub fn counter(&self, name: &str) -> u64 {
-        lock(&self.counters).get(name).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        let counters = lock(&self.counters);
+        let of_name = counters.iter().filter(|(key, _)| key.0 == name);
+        of_name.map(|(_, counter)| counter.load(Ordering::Relaxed)).sum()
     }
+
+    /// How far a counter has come with these labels: `topic=a,group=b`.
+    pub fn labelled(&self, name: &str, labels: &str) -> u64 {
+        let key = (name.to_owned(), labels.to_owned());
+        lock(&self.counters).get(&key).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// The metrics that were made, with the names of their labels.
+    pub fn made(&self) -> Vec<(String, Vec<String>)> {
+        let counters = lock(&self.counters).keys().cloned().collect::<Vec<_>>();
+        let gauges = lock(&self.gauges).keys().cloned().collect::<Vec<_>>();
+        let histograms = lock(&self.histograms).keys().cloned().collect::<Vec<_>>();
+        let all = [counters, gauges, histograms].concat().into_iter();
+        let names = |labels: &str| {
+            let pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+            pairs.map(|(name, _)| name.to_owned()).collect()
+        };
+        all.map(|(name, labels)| (name, names(&labels))).collect()
+    }
+
+    /// What a gauge was set to last.
+    pub fn gauge(&self, name: &str, labels: &str) -> Option<f64> {
+        let key = (name.to_owned(), labels.to_owned());
+        lock(&self.gauges).get(&key).map(|gauge| f64::from_bits(gauge.load(Ordering::Relaxed)))
+    }
+
+    /// What a histogram has recorded.
+    pub fn histogram(&self, name: &str, labels: &str) -> Vec<f64> {
+        let key = (name.to_owned(), labels.to_owned());
+        lock(&self.histograms).get(&key).map_or_else(Vec::new, |values| lock(&values.0).clone())
+    }
+}
+
+type Handles<T> = HashMap<(String, String), Arc<T>>;
+
+/// The values of a histogram.
+#[derive(Debug, Default)]
+struct Values(Mutex<Vec<f64>>);
+
+impl HistogramFn for Values {
+    fn record(&self, value: f64) {
+        lock(&self.0).push(value);
+    }
+}
+
+fn handle<T: Default>(all: &Mutex<Handles<T>>, key: &Key) -> Arc<T> {
+    let labels: Vec<String> =
+        key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+    Arc::clone(lock(all).entry((key.name().to_owned(), labels.join(","))).or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,14 +142,14 @@ impl Recorder for Signs {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::clone(lock(&self.counters).entry(key.name().to_owned()).or_default()))
+        Counter::from_arc(handle(&self.counters, key))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(handle(&self.gauges, key))
     }
 
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(handle(&self.histograms, key))
     }
 }

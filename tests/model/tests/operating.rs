@@ -1,41 +1,51 @@
-//! The table of counters in `docs/operating.md` has each that the source counts, and no other.
+//! `docs/operating.md` and the files beside it name the metrics that exist, and no other.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+use cap_core::metric_names::{ALL, Kind};
+
+fn docs() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
-/// The names of the counters in the sources of a folder.
-fn counted(folder: &Path, found: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            counted(&path, found);
-        } else {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let names =
-                text.split("metrics::counter!(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-            found.extend(names.map(str::to_owned));
-        }
-    }
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The metrics that a text names, without what Prometheus adds to a histogram's name.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    let names = words.filter(|word| word.starts_with("cap_") && *word != "cap_");
+    let base = |name: &str| {
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is_histogram = |base: &&str| ALL.iter().any(|m| m.name == *base && m.kind == Kind::Histogram);
+        of_histogram.filter(is_histogram).unwrap_or(name).to_owned()
+    };
+    names.map(base).collect()
 }
 
 #[test]
-fn the_page_has_every_counter() {
-    let mut source = BTreeSet::new();
-    for adapter in ["cap-core", "cap-postgres", "cap-sqlite", "cap-rabbitmq"] {
-        counted(&root().join(adapter).join("src"), &mut source);
+fn the_page_lists_every_metric_with_its_labels() {
+    let mut page = BTreeSet::new();
+    for line in read(&docs().join("operating.md")).lines().filter(|line| line.starts_with("| `cap_")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let labels = cells[2].replace(['`', ' '], "");
+        page.insert((cells[1].trim_matches('`').to_owned(), labels));
     }
-    let page = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
-    let page: BTreeSet<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `cap_"))
-        .map(|rest| format!("cap_{}", rest.split('`').next().unwrap()))
-        .collect();
-    assert!(source.len() > 8, "{source:?}");
-    assert_eq!(source, page);
+    let listed = |metric: &cap_core::metric_names::Metric| (metric.name.to_owned(), metric.labels.join(","));
+    assert_eq!(ALL.iter().map(listed).collect::<BTreeSet<_>>(), page);
+}
+
+#[test]
+fn dashboard_and_alerts_name_only_metrics_that_exist() {
+    let all: BTreeSet<String> = ALL.iter().map(|metric| metric.name.to_owned()).collect();
+    for file in ["operating/grafana.json", "operating/alerts.yml"] {
+        let named = named(&read(&docs().join(file)));
+        let unknown: Vec<_> = named.difference(&all).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+        assert!(named.len() > 5, "{file}: {named:?}");
+    }
 }
