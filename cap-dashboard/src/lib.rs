@@ -19,7 +19,7 @@ mod text;
 mod web;
 
 pub use dashboard::{Dashboard, ServeError};
-pub use data::fingerprint;
+pub use data::{Sample, StorageMetrics, fingerprint};
 pub use payload::Masks;
 pub use security::{AccessToken, Auth, Rights, SigningKey, User};
 pub use setup_error::SetupError;

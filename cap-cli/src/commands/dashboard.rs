@@ -27,6 +27,9 @@ pub(crate) struct DashboardArgs {
     /// The environment variable that holds the access token to log in with, as the user `operator` or that of --by, of at least 12 characters
     #[arg(long, value_name = "VARIABLE", default_value = "CAP_DASHBOARD_TOKEN")]
     token_env: String,
+    /// The environment variable that holds a token with which a monitoring system reads /metrics and nothing else, of at least 12 characters
+    #[arg(long, value_name = "VARIABLE", default_value = "CAP_METRICS_TOKEN")]
+    metrics_token_env: String,
     /// Hide this field of payloads, such as card.number; may be repeated
     #[arg(long = "mask", value_name = "FIELD")]
     masks: Vec<String>,
@@ -38,7 +41,10 @@ pub(super) async fn run(arguments: &DashboardArgs, common: &Common, output: &Out
     if arguments.act {
         confirm(&settings, common, "serve a dashboard that may change messages")?;
     }
-    let auth = auth(arguments, common, rights)?;
+    let mut auth = auth(arguments, common, rights)?;
+    if let Ok(token) = std::env::var(&arguments.metrics_token_env) {
+        auth = auth.metrics_token(token);
+    }
     let operator = open_operator(&settings).await?;
     let masks = arguments.masks.iter().fold(Masks::none(), |masks, field| masks.field(field));
     let mut dashboard = Dashboard::new(operator).masks(masks);

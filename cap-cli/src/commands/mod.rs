@@ -8,6 +8,7 @@ mod failures;
 mod health;
 mod man;
 mod messages;
+mod metrics;
 mod publish;
 mod schema;
 mod story;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Tail(tail::TailArgs),
     /// Whether storage and broker answer and no limit is exceeded
     Health(health::HealthArgs),
+    /// What waits in the storage, as metrics for Prometheus
+    Metrics,
     /// The tables: print, apply or check them
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
@@ -69,6 +72,7 @@ pub(crate) async fn run(
         Command::Publish(arguments) => publish::run(arguments, common, output).await,
         Command::Tail(arguments) => tail::run(arguments, common, output).await,
         Command::Health(arguments) => health::run(arguments, common, output).await,
+        Command::Metrics => metrics::run(common, output).await,
         Command::Schema(command) => schema::run(command, common, output).await,
         Command::Topology(arguments) => topology::run(arguments, common, output).await,
         Command::Doctor(arguments) => doctor::run(arguments, common, output).await,

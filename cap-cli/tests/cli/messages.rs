@@ -52,6 +52,9 @@ async fn parked_ones_are_found_grouped_and_run_again() {
     assert_eq!(shown["messages"][0]["failed_attempts"][0]["number"], 1);
     folder.on_file(&["health", "--max-failed", "1"]).failed(4, "2 messages, more than 1");
     assert_eq!(folder.on_file(&["health", "--max-failed", "2"]).code, 0);
+    let metrics = folder.on_file(&["metrics"]).out;
+    assert!(metrics.contains("cap_parked_messages{side=\"inbox\",group=\"stock.v1\"} 2\n"), "{metrics}");
+    assert_eq!(folder.json(&["metrics"])["metrics"][0]["labels"]["side"], "outbox");
     let all = ["messages", "rerun", "--all", "--status", "parked"];
     assert_eq!(folder.json(&[&all[..], &["--dry-run"]].concat())["matched"], 2);
     assert_eq!(folder.json(&all)["done"], 2);

@@ -7,7 +7,7 @@ use cap_core::{Cap, Operator};
 use tokio::sync::Semaphore;
 
 use super::router::router;
-use crate::data::Data;
+use crate::data::{Data, Recorder};
 use crate::live::{History, LiveReader};
 use crate::payload::Masks;
 use crate::security::{Auth, Ended, LoginLimit};
@@ -52,7 +52,11 @@ impl Dashboard {
     /// A dashboard over the storage of an operator.
     pub fn new(operator: Operator) -> Self {
         let settings = Settings { production: None, public_path: None, edit_limit: EDIT_LIMIT };
-        Self { data: Data { operator, bus: None, broker: None }, masks: Masks::none(), settings }
+        Self {
+            data: Data { operator, bus: None, broker: None, recorder: None },
+            masks: Masks::none(),
+            settings,
+        }
     }
 
     /// A dashboard over the storage of a bus, with the health of that bus. The router keeps a clone of the bus: shut the bus
@@ -67,6 +71,16 @@ impl Dashboard {
     /// Names the broker on the pages. Default: that of the bus, if there is one.
     pub fn broker(mut self, name: impl Into<String>) -> Self {
         self.data.broker = Some(name.into());
+        self
+    }
+
+    /// Adds the metrics that the application records to `/metrics`, in the text format of Prometheus. By default it has what
+    /// waits in the storage alone.
+    ///
+    /// With `metrics-exporter-prometheus` it is `.metrics(move || handle.render())`, where `handle` is what
+    /// `PrometheusBuilder::install_recorder` has returned.
+    pub fn metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.data.recorder = Some(Recorder::new(render));
         self
     }
 

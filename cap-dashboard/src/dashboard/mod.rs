@@ -2,6 +2,7 @@
 
 mod builder;
 mod health;
+mod metrics;
 mod router;
 mod serve;
 

@@ -7,7 +7,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Router};
 
-use super::health;
+use super::{health, metrics};
 use crate::api;
 use crate::pages::{self, problem_page};
 use crate::request::{Problem, api_error};
@@ -19,6 +19,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .merge(pages::routes())
         .nest("/api", api::routes())
         .merge(health::routes())
+        .merge(metrics::routes())
         .fallback(no_page)
         .method_not_allowed_fallback(async || Problem::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(&app), present))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cap_core::error::StorageError;
 use cap_core::{Cap, Messages, Operator};
 
+use super::recorder::Recorder;
 use crate::request::Problem;
 
 /// How long the storage may take for one request.
@@ -18,6 +19,8 @@ pub(crate) struct Data {
     pub(crate) bus: Option<Cap>,
     /// The name of the broker, if it is known.
     pub(crate) broker: Option<String>,
+    /// The metrics that the application itself records.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Data {

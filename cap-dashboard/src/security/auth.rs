@@ -67,6 +67,7 @@ pub struct Auth {
     pub(super) method: Method,
     pub(super) key: Option<SigningKey>,
     pub(crate) session_lasts: Duration,
+    metrics_token: Option<AccessToken>,
 }
 
 #[derive(Debug, Clone)]
@@ -123,8 +124,16 @@ impl Auth {
         self
     }
 
+    /// Lets in whoever sends `Authorization: Bearer <secret>` to `/metrics`, and to nothing else: for a monitoring system. It
+    /// has at least 12 characters. Without it, `/metrics` needs the right to read.
+    #[must_use]
+    pub fn metrics_token(mut self, secret: impl Into<String>) -> Self {
+        self.metrics_token = Some(AccessToken::new("metrics", secret, Rights::read()));
+        self
+    }
+
     fn new(method: Method, key: Option<SigningKey>) -> Self {
-        Self { method, key, session_lasts: SESSION_LASTS }
+        Self { method, key, session_lasts: SESSION_LASTS, metrics_token: None }
     }
 
     /// Checks the settings, and makes the key of this process if none was given.
@@ -134,13 +143,14 @@ impl Auth {
                 return Err(SetupError::NoTokens);
             }
             for token in tokens {
-                if token.secret.chars().count() < SHORTEST_TOKEN {
-                    return Err(SetupError::ShortToken { name: token.name.clone(), needed: SHORTEST_TOKEN });
-                }
+                token.check()?;
                 if tokens.iter().filter(|other| other.name == token.name).count() > 1 {
                     return Err(SetupError::TwoTokens { name: token.name.clone() });
                 }
             }
+        }
+        if let Some(token) = &self.metrics_token {
+            token.check()?;
         }
         if matches!(self.method, Method::Anonymous(_)) {
             tracing::warn!("dashboard open to everyone who can reach it: authentication is switched off");
@@ -162,13 +172,20 @@ impl Auth {
         let Method::Tokens { tokens, .. } = &self.method else { return None };
         let mut found = None;
         for token in tokens {
-            let signature = key.sign("secret", &[token.secret.as_bytes()]);
-            let is_secret = key.verify("secret", &[secret.as_bytes()], &signature);
-            if is_secret && name.is_none_or(|name| name == token.name) {
+            if token.is_secret(key, secret) && name.is_none_or(|name| name == token.name) {
                 found = Some(token);
             }
         }
         found
+    }
+
+    pub(super) fn has_metrics_token(&self) -> bool {
+        self.metrics_token.is_some()
+    }
+
+    /// Whether this is the secret of the token for metrics.
+    pub(super) fn is_metrics_token(&self, key: &SigningKey, secret: &str) -> bool {
+        self.metrics_token.as_ref().is_some_and(|token| token.is_secret(key, secret))
     }
 
     /// The token of a name, for a session.
@@ -179,6 +196,19 @@ impl Auth {
 }
 
 impl AccessToken {
+    fn check(&self) -> Result<(), SetupError> {
+        if self.secret.chars().count() < SHORTEST_TOKEN {
+            return Err(SetupError::ShortToken { name: self.name.clone(), needed: SHORTEST_TOKEN });
+        }
+        Ok(())
+    }
+
+    /// Whether this is its secret, compared in constant time.
+    fn is_secret(&self, key: &SigningKey, secret: &str) -> bool {
+        let signature = key.sign("secret", &[self.secret.as_bytes()]);
+        key.verify("secret", &[secret.as_bytes()], &signature)
+    }
+
     /// Stands for the secret in the signature of a session, so that a changed secret ends its sessions.
     pub(super) fn secret_bytes(&self) -> &[u8] {
         self.secret.as_bytes()

@@ -2,6 +2,7 @@
 
 mod auth;
 mod login_limit;
+mod metrics_token;
 mod origin;
 mod rights;
 mod sessions;
@@ -10,6 +11,7 @@ mod visitor;
 
 pub use auth::{AccessToken, Auth};
 pub(crate) use login_limit::LoginLimit;
+pub(crate) use metrics_token::may_scrape;
 pub(crate) use origin::{host_of, is_cross_site, is_loopback_host};
 pub use rights::{Rights, User};
 pub(crate) use sessions::{Ended, SESSION_COOKIE, Session, cookie_of};

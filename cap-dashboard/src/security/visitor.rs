@@ -92,7 +92,9 @@ fn of_bearer(
     let address = peer(parts);
     limit.check(address, Instant::now()).map_err(|wait| Denied::TooManyGuesses(wait.as_secs() + 1))?;
     let Some(token) = auth.token(key, None, secret) else {
-        limit.failed(address);
+        if !auth.is_metrics_token(key, secret) {
+            limit.failed(address);
+        }
         return Err(Denied::Unknown);
     };
     Ok(Visitor { user: User::new(token.name.clone(), token.rights), via: Via::Bearer })
@@ -102,7 +104,8 @@ fn anybody(name: &str, rights: Rights, via: Via) -> Visitor {
     Visitor { user: User::new(name, rights), via }
 }
 
-fn bearer(parts: &Parts) -> Option<&str> {
+/// The secret in the header `Authorization`.
+pub(super) fn bearer(parts: &Parts) -> Option<&str> {
     let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())

@@ -62,7 +62,10 @@ impl Context {
             language: language(parts),
             theme,
             visitor,
-            is_api: path == "/api" || path.starts_with("/api/") || path.starts_with("/health"),
+            is_api: path == "/api"
+                || path.starts_with("/api/")
+                || path.starts_with("/health")
+                || path == "/metrics",
             is_loopback: host_of(parts).is_some_and(is_loopback_host),
             csrf,
         }

@@ -15,6 +15,7 @@ mod escaping;
 mod finding;
 mod login;
 mod masks;
+mod metrics;
 mod own_api;
 mod store;
 mod streams;
