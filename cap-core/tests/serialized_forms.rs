@@ -71,7 +71,7 @@ fn states_are_serialized_with_their_stable_names() {
 
 #[test]
 fn numbers_of_an_operator_are_serialized_by_field() {
-    let count = Count { side: Side::Inbox, group: "stock.v1".into(), status: Status::Retrying, count: 3 };
+    let count = Count::new(Side::Inbox, "stock.v1", Status::Retrying, 3);
     assert_eq!(
         json!(count),
         json!({ "side": "inbox", "group": "stock.v1", "status": "retrying", "count": 3 })
@@ -79,7 +79,7 @@ fn numbers_of_an_operator_are_serialized_by_field() {
     let lag = Lag::new(Side::Outbox, "", Duration::from_secs(90));
     assert_eq!(json!(lag), json!({ "side": "outbox", "group": "", "oldest": "1m 30s" }));
     let at = UNIX_EPOCH + Duration::from_secs(1);
-    let attempt = FailedAttempt { number: 1, at, node: "a".into(), error: "refused".into(), next: None };
+    let attempt = FailedAttempt::new(1, at, "a", "refused", None);
     assert_eq!(
         json!(attempt),
         json!({ "number": 1, "at": "1970-01-01T00:00:01Z", "node": "a", "error": "refused", "next": null })

@@ -75,13 +75,9 @@ impl Monitor for MemoryStorage {
             // A crash has the number of the attempt that was running, and does not use one up.
             let number = counted + 1;
             counted += u32::from(attempt.crash.is_none());
-            FailedAttempt {
-                number,
-                at: self.show_moment(attempt.at),
-                node: attempt.node.to_string(),
-                error: attempt.error.clone(),
-                next: attempt.next.and_then(|next| self.for_people(next)),
-            }
+            let next = attempt.next.and_then(|next| self.for_people(next));
+            let at = self.show_moment(attempt.at);
+            FailedAttempt::new(number, at, &*attempt.node, attempt.error.clone(), next)
         });
         Ok(numbered.collect())
     }
@@ -123,11 +119,7 @@ impl Monitor for MemoryStorage {
 
     async fn acts(&self, before: Option<i64>, limit: usize) -> Result<Vec<Act>, StorageError> {
         let (store, _) = self.lock();
-        let act = |(id, at, act): &(i64, Moment, NewAct)| Act {
-            id: *id,
-            at: self.show_moment(*at),
-            act: act.clone(),
-        };
+        let act = |(id, at, act): &(i64, Moment, NewAct)| Act::new(*id, self.show_moment(*at), act.clone());
         Ok(store.audit.before(before).take(limit).map(act).collect())
     }
 
@@ -296,6 +288,6 @@ fn count(counts: &mut Vec<Count>, side: Side, row: &Row) {
         |count: &&mut Count| count.side == side && *count.group == *row.group && count.status == state.status;
     match counts.iter_mut().find(same) {
         Some(count) => count.count += 1,
-        None => counts.push(Count { side, group: row.group.to_string(), status: state.status, count: 1 }),
+        None => counts.push(Count::new(side, &*row.group, state.status, 1)),
     }
 }

@@ -138,7 +138,7 @@ pub fn shown_message_of(headers: &str, body: Bytes) -> Arc<Message> {
 #[must_use]
 pub fn counted(side: i16, group: &str, status: Option<i16>, count: i64) -> Count {
     let side = if side == side_code(Side::Inbox) { Side::Inbox } else { Side::Outbox };
-    Count { side, group: group.into(), status: status_of(status), count: u64::try_from(count).unwrap_or(0) }
+    Count::new(side, group, status_of(status), u64::try_from(count).unwrap_or(0))
 }
 
 #[cfg(test)]

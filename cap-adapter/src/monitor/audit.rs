@@ -55,6 +55,7 @@ impl NewAct {
 
 /// A recorded act.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Act {
     /// Its number in the audit; later acts have higher ones.
     pub id: i64,
@@ -62,4 +63,12 @@ pub struct Act {
     pub at: SystemTime,
     /// What was done.
     pub act: NewAct,
+}
+
+impl Act {
+    /// An act with its number in the audit, recorded at this time.
+    #[must_use]
+    pub fn new(id: i64, at: SystemTime, act: NewAct) -> Self {
+        Self { id, at, act }
+    }
 }

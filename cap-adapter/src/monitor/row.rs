@@ -45,6 +45,7 @@ pub struct Row {
 
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct FailedAttempt {
     /// The number of the attempt, from 1.
     pub number: u32,
@@ -60,8 +61,23 @@ pub struct FailedAttempt {
     pub next: Option<SystemTime>,
 }
 
+impl FailedAttempt {
+    /// An attempt that failed at this time on this node; `next` is when the next one was due.
+    #[must_use]
+    pub fn new(
+        number: u32,
+        at: SystemTime,
+        node: impl Into<String>,
+        error: impl Into<String>,
+        next: Option<SystemTime>,
+    ) -> Self {
+        Self { number, at, node: node.into(), error: error.into(), next }
+    }
+}
+
 /// The number of messages of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Count {
     /// Which table.
     pub side: Side,
@@ -73,11 +89,28 @@ pub struct Count {
     pub count: u64,
 }
 
+impl Count {
+    /// The number of messages of a group, or with an empty group name of the outbox, in this status.
+    #[must_use]
+    pub fn new(side: Side, group: impl Into<String>, status: Status, count: u64) -> Self {
+        Self { side, group: group.into(), status, count }
+    }
+}
+
 /// Counts that cost the same however many rows there are; see [`Monitor::bounded_counts`](super::Monitor::bounded_counts).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct BoundedCounts {
     /// The number of messages of each kind, or a lower bound of it.
     pub counts: Vec<Count>,
     /// Whether not all rows were counted: each count is then a lower bound, and a kind with few rows may be missing.
     pub is_capped: bool,
+}
+
+impl BoundedCounts {
+    /// These counts; `is_capped` if not all rows were counted.
+    #[must_use]
+    pub fn new(counts: Vec<Count>, is_capped: bool) -> Self {
+        Self { counts, is_capped }
+    }
 }

@@ -172,7 +172,7 @@ pub async fn state_rows_are_counted<F: SqlFixture>(fixture: &F) {
     assert!(tables.complete(Side::Outbox, first_lease(2), done()).await);
     let mut counts = tables.storage.counts().await.unwrap();
     counts.sort_by_key(|count| (count.side, format!("{:?}", count.status)));
-    let count = |side, group: &str, status| Count { side, group: group.to_owned(), status, count: 1 };
+    let count = |side, group: &str, status| Count::new(side, group, status, 1);
     assert_eq!(
         counts,
         [

@@ -78,5 +78,5 @@ fn act_of(row: &PgRow) -> Result<Act, Fault> {
     act.count = u64::try_from(row.try_get::<i64, _>("count")?).unwrap_or_default();
     act.former_body = row.try_get::<Option<&[u8]>, _>("former_body")?.map(Bytes::copy_from_slice);
     let at = time_at(row, "at")?.unwrap_or(SystemTime::UNIX_EPOCH);
-    Ok(Act { id: row.try_get("id")?, at, act })
+    Ok(Act::new(row.try_get("id")?, at, act))
 }

@@ -225,13 +225,10 @@ impl FindMessages {
         let rows =
             sqlx::query(self.attempts.clone()).bind(side_code(side)).bind(id).fetch_all(connection).await?;
         let attempt = |row: &PgRow| {
-            Ok(FailedAttempt {
-                number: count_of(row.try_get("number")?),
-                at: time_at(row, "at")?.unwrap_or(SystemTime::UNIX_EPOCH),
-                node: row.try_get("node")?,
-                error: row.try_get("error")?,
-                next: time_at(row, "next_due")?,
-            })
+            let at = time_at(row, "at")?.unwrap_or(SystemTime::UNIX_EPOCH);
+            let (node, error): (String, String) = (row.try_get("node")?, row.try_get("error")?);
+            let number = count_of(row.try_get("number")?);
+            Ok(FailedAttempt::new(number, at, node, error, time_at(row, "next_due")?))
         };
         rows.iter().map(attempt).collect()
     }

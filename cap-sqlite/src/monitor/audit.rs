@@ -77,5 +77,5 @@ fn act_of(row: &SqliteRow) -> Result<Act, Fault> {
         NewAct::new(who, row.try_get::<String, _>("what")?, side, &ids_of_text(row.try_get("ids")?));
     act.count = u64::try_from(row.try_get::<i64, _>("count")?).unwrap_or_default();
     act.former_body = row.try_get::<Option<Vec<u8>>, _>("former_body")?.map(Bytes::from);
-    Ok(Act { id: row.try_get("id")?, at: time_of(row.try_get("at")?), act })
+    Ok(Act::new(row.try_get("id")?, time_of(row.try_get("at")?), act))
 }

@@ -189,13 +189,10 @@ impl FindMessages {
         let rows =
             sqlx::query(self.attempts.clone()).bind(side_code(side)).bind(id).fetch_all(connection).await?;
         let attempt = |row: &SqliteRow| {
-            Ok(FailedAttempt {
-                number: count_of(row.try_get("number")?),
-                at: time_of(row.try_get("at")?),
-                node: row.try_get("node")?,
-                error: row.try_get("error")?,
-                next: row.try_get::<Option<i64>, _>("next_due")?.map(time_of),
-            })
+            let (node, error): (String, String) = (row.try_get("node")?, row.try_get("error")?);
+            let next = row.try_get::<Option<i64>, _>("next_due")?.map(time_of);
+            let (number, at) = (count_of(row.try_get("number")?), time_of(row.try_get("at")?));
+            Ok(FailedAttempt::new(number, at, node, error, next))
         };
         rows.iter().map(attempt).collect()
     }
