@@ -13,36 +13,6 @@ pub async fn point(name: &str) {
     let _ = name;
 }
 
-/// Makes the ids generated on this thread follow tokio's clock, which a test may have paused, with `--cfg
-/// cap_fault_points`. Two runs of the same test then generate the same ids in the same order.
-pub fn ids_follow_tokios_time() {
-    #[cfg(cap_fault_points)]
-    virtual_time::START.set(Some(tokio::time::Instant::now()));
-}
-
-/// The time to generate an id from, if a test has set it.
-pub(crate) fn virtual_ms() -> Option<u64> {
-    #[cfg(cap_fault_points)]
-    {
-        let start = virtual_time::START.get()?;
-        // As if the test had begun a second after our ids begin to count.
-        u64::try_from(start.elapsed().as_millis()).ok()?.checked_add(1000)
-    }
-    #[cfg(not(cap_fault_points))]
-    None
-}
-
-#[cfg(cap_fault_points)]
-mod virtual_time {
-    use std::cell::Cell;
-
-    use tokio::time::Instant;
-
-    thread_local! {
-        pub(super) static START: Cell<Option<Instant>> = const { Cell::new(None) };
-    }
-}
-
 #[cfg(cap_fault_points)]
 mod stop {
     use std::io::Write;

@@ -1,20 +1,17 @@
 //! Message ids: generated snowflakes, or any unique text chosen by a sender.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-use crate::faults::virtual_ms;
+use super::id_clock::{EPOCH_MS, IdClock, SystemIdClock, millis};
 
 /// The largest worker id: ten bits.
 pub const MAX_WORKER: u16 = 1023;
 
-/// Milliseconds from the Unix epoch to 2020-01-01T00:00:00Z, the epoch of the generated ids.
-const EPOCH_MS: u64 = 1_577_836_800_000;
 const WORKER_BITS: u32 = 10;
 const SEQUENCE_BITS: u32 = 12;
 const TICK_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
@@ -87,28 +84,21 @@ pub struct IdGenerator {
     worker: AtomicU64,
     /// Milliseconds and sequence in one word, so that one compare-and-swap moves both.
     last: AtomicU64,
-    anchor: Instant,
-    anchor_ms: u64,
-    /// Determines the first sequence number of each millisecond: a keyed hash of the millisecond with a random key.
-    beginnings: RandomState,
+    clock: Arc<dyn IdClock>,
 }
 
 impl IdGenerator {
     /// Creates a generator for a worker id, which is taken modulo 1024.
     #[must_use]
     pub fn new(worker: u16) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self::anchored(worker, millis(since_epoch))
+        Self::with_clock(worker, Arc::new(SystemIdClock::new()))
     }
 
-    fn anchored(worker: u16, unix_ms: u64) -> Self {
-        Self {
-            worker: AtomicU64::new(u64::from(worker & MAX_WORKER)),
-            last: AtomicU64::new(0),
-            anchor: Instant::now(),
-            anchor_ms: unix_ms.saturating_sub(EPOCH_MS),
-            beginnings: RandomState::new(),
-        }
+    /// Creates a generator for a worker id, which is taken modulo 1024, with a clock of the caller's.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(worker: u16, clock: Arc<dyn IdClock>) -> Self {
+        Self { worker: AtomicU64::new(u64::from(worker & MAX_WORKER)), last: AtomicU64::new(0), clock }
     }
 
     /// Changes the worker id, after this node had to get another one.
@@ -123,10 +113,8 @@ impl IdGenerator {
 
     /// Generates the next id, which is always positive.
     pub fn next_id(&self) -> i64 {
-        let virtual_now = virtual_ms();
-        let now = virtual_now.unwrap_or_else(|| self.anchor_ms + millis(self.anchor.elapsed()));
-        // A test that follows virtual time gets the same ids every time.
-        let begin = |ms: u64| ms << SEQUENCE_BITS | virtual_now.map_or_else(|| self.beginning(ms), |_| 0);
+        let now = self.clock.now_ms();
+        let begin = |ms: u64| ms << SEQUENCE_BITS | self.sequence_start(ms);
         let mut last = self.last.load(Ordering::Relaxed);
         let tick = loop {
             let next = last + 1;
@@ -150,8 +138,8 @@ impl IdGenerator {
     }
 
     /// Where the sequence of a millisecond begins.
-    fn beginning(&self, ms: u64) -> u64 {
-        self.beginnings.hash_one(ms) & (TICK_MASK >> 1)
+    fn sequence_start(&self, ms: u64) -> u64 {
+        self.clock.sequence_start(ms) & (TICK_MASK >> 1)
     }
 
     /// The time in an id of ours: when it was generated. In an id of another sender there is no time, or elsewhere.
@@ -170,14 +158,14 @@ impl IdGenerator {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    fn anchored(worker: u16, unix_ms: u64) -> IdGenerator {
+        IdGenerator::with_clock(worker, Arc::new(SystemIdClock::anchored(unix_ms)))
+    }
 
     #[test]
     fn ids_rise_and_never_repeat_across_threads() {
@@ -202,7 +190,7 @@ mod tests {
     fn sequences_begin_at_random_in_the_lower_half() {
         let mut beginnings = HashSet::new();
         for _ in 0..50 {
-            let generator = IdGenerator::anchored(1, EPOCH_MS + 5);
+            let generator = anchored(1, EPOCH_MS + 5);
             let first = generator.next_id() & 4095;
             assert!(first < 2048, "{first} leaves less than half of the sequence");
             beginnings.insert(first);
@@ -214,7 +202,7 @@ mod tests {
 
     #[test]
     fn ids_of_two_workers_differ_and_carry_their_number() {
-        let (one, two) = (IdGenerator::anchored(1, EPOCH_MS + 5), IdGenerator::anchored(2, EPOCH_MS + 5));
+        let (one, two) = (anchored(1, EPOCH_MS + 5), anchored(2, EPOCH_MS + 5));
         assert_ne!(one.next_id(), two.next_id());
         assert_eq!((one.next_id() >> 12) & 1023, 1);
         two.set_worker(3);
@@ -233,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_clock_before_2020_still_gives_positive_rising_ids() {
-        let generator = IdGenerator::anchored(0, 0);
+        let generator = anchored(0, 0);
         let first = generator.next_id();
         assert!(first > 0 && generator.next_id() > first);
     }

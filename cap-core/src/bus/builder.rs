@@ -16,7 +16,7 @@ use crate::error::StartError;
 use crate::handlers::{
     ErasedHandler, Group, HandlerFn, Handlers, Layer, Registration, Subscribe, build_groups, count_by_package,
 };
-use crate::message::{Headers, IdGenerator};
+use crate::message::{Headers, IdClock, IdGenerator, SystemIdClock};
 use crate::monitor::Monitor;
 use crate::publish::composer::Composer;
 use crate::publish::{FullDestinations, LateCommits, OpenCommits, Outbox, OutgoingMetrics, RelayQueue};
@@ -46,6 +46,7 @@ pub struct CapBuilder {
     hook: IncomingHook,
     classify: Option<Classify>,
     on_failed: Option<OnFailed>,
+    id_clock: Arc<dyn IdClock>,
 }
 
 impl Cap {
@@ -68,7 +69,15 @@ impl CapBuilder {
             hook: IncomingHook::default(),
             classify: None,
             on_failed: None,
+            id_clock: Arc::new(SystemIdClock::new()),
         }
+    }
+
+    /// Sets the clock that message ids are generated from, for simulations. The default is the system's.
+    #[doc(hidden)]
+    pub fn id_clock(mut self, clock: impl IdClock + 'static) -> Self {
+        self.id_clock = Arc::new(clock);
+        self
     }
 
     /// Sets all options, for example as read from a configuration.
@@ -290,7 +299,8 @@ impl CapBuilder {
         let own_queues = groups.iter().filter(|group| !group.existing).count();
         let groups = groups.into_iter().map(|group| GroupRuntime::new(group, transport.name())).collect();
         let options = Arc::new(self.options);
-        let ids = Arc::new(IdGenerator::new(worker.unwrap_or_else(|| fastrand::u16(..1024))));
+        let id_worker = worker.unwrap_or_else(|| fastrand::u16(..1024));
+        let ids = Arc::new(IdGenerator::with_clock(id_worker, self.id_clock));
         let (inserts, insert_queue) = mpsc::channel(options.batch_size * 2);
         let (outcomes, outcome_queue) = OutcomeQueue::new(options.batch_size * 2);
         let (relay, relay_queue) = RelayQueue::new(options.relay_buffer);

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::handlers::subscribe;
+use crate::id_clock::VirtualIdClock;
 use crate::job::retry;
 use crate::life::Life;
 use crate::plan::{Blow, LEASE};
@@ -85,6 +86,7 @@ impl Fleet {
         self.place(place).life = Some(Arc::clone(&life));
         let mut rng = self.world.rng();
         let builder = Cap::builder()
+            .id_clock(VirtualIdClock)
             .handlers(Handlers::none())
             .storage(SimStorage(Arc::clone(&life)))
             .transport(SimTransport(Arc::clone(&life)))

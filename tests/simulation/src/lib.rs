@@ -9,14 +9,10 @@
 //! The faults sit behind the two traits of the engine, [`Storage`](cap_core::storage::Storage) and
 //! [`Transport`](cap_core::transport::Transport); the engine itself is as its users have it.
 
-#[cfg(not(any(cap_fault_points, doc)))]
-compile_error!(
-    "build with --cfg cap_fault_points: .cargo/config.toml gives it unless RUSTFLAGS is set in the environment"
-);
-
 mod application;
 mod fleet;
 mod handlers;
+mod id_clock;
 mod job;
 mod life;
 mod plan;

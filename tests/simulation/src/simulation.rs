@@ -72,7 +72,6 @@ pub fn elapsed_ms() -> u64 {
 
 async fn simulate(seed: u64) -> Arc<World> {
     START.set(Some(Instant::now()));
-    cap_core::faults::ids_follow_tokios_time();
     let world = Arc::new(World::new(seed, Plan::of(seed)));
     promise(&world);
     let (fleet, deaths) = Fleet::new(Arc::clone(&world));
