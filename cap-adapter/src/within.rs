@@ -14,7 +14,8 @@ use crate::storage::{NewOutgoing, Owner, Stored, TransactionId};
 /// in memory, and for the plain transactions of their database library, whose commits the bus detects.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that a message can be published in",
-    note = "give it a transaction of the bus's own storage, such as the one that `cap_postgres::begin` returns"
+    note = "give it a transaction of the bus's own storage: the one that `cap_bus::postgres::begin` or `cap_bus::sqlite::begin` returns, or one of sqlx",
+    note = "a program that depends on an adapter's crate and not on `cap-bus` must name that crate, as in `use cap_postgres as _;`: the compiler ignores a crate that is never named"
 )]
 pub trait Within<S>: Send {
     /// Whether the storage identifies this transaction by a number, which [`store_watched`](Self::store_watched)

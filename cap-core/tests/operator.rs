@@ -107,3 +107,64 @@ async fn acts_are_in_the_audit_an_edit_with_the_former_body() {
     assert_eq!(acts[2].act.former_body.as_deref(), Some(&b"1"[..]));
     assert!(acts.iter().all(|act| act.act.who == "alice"));
 }
+
+/// The names of a bus with prefixes, as an operator may write them.
+mod names {
+    use super::*;
+
+    async fn prefixed() -> Cap {
+        let builder = on(&MemoryStorage::new(), &MemoryTransport::new()).configure(|options| {
+            options.topic_prefix = Some("shop".to_owned());
+            options.group_prefix = Some("eu".to_owned());
+        });
+        builder.start().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn topic_is_found_with_and_without_prefix() {
+        let cap = prefixed().await;
+        let of_ours = cap.publish("mail", &1).await.unwrap();
+        // Another service of the same storage has a topic of the shorter name.
+        let other = message("other");
+        let batch = WriteBatch {
+            outgoing: vec![NewOutgoing { id: 7, message: other, delay: Some(HOUR), held: false }],
+            ..WriteBatch::default()
+        };
+        cap.storage().downcast_ref::<MemoryStorage>().unwrap().write(&owner_of(&cap), &batch).await.unwrap();
+        let found = async |topic: &str| {
+            let rows = cap.messages().published().topic(topic).list().await.unwrap();
+            rows.iter().map(|row| row.message.id().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("mail").await, [of_ours.as_str()]);
+        assert_eq!(found("shop.mail").await, [of_ours.as_str()]);
+        assert_eq!(found("call").await, ["other"]);
+        let of_call = cap.publish("call", &1).await.unwrap();
+        assert_eq!(found("call").await, [of_call.as_str(), "other"], "both, the newest first");
+        assert!(found("ail").await.is_empty());
+        cap.shutdown().await.unwrap();
+    }
+
+    fn owner_of(cap: &Cap) -> Owner {
+        Owner { node: "another".into(), version: cap.options().version.as_str().into(), lease: HOUR }
+    }
+
+    #[tokio::test]
+    async fn group_is_found_with_and_without_prefix() {
+        let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
+        let builder =
+            on(&storage, &transport).configure(|options| options.group_prefix = Some("eu".to_owned()));
+        let (handled, mut done) = tokio::sync::mpsc::channel(1);
+        let handler = move || {
+            let handled = handled.clone();
+            async move { handled.send(()).await.unwrap() }
+        };
+        let cap = builder.subscribe(Subscribe::to("mail").group("mailers"), handler).start().await.unwrap();
+        cap.publish("mail", &1).await.unwrap();
+        done.recv().await.unwrap();
+        for group in ["mailers", "eu.mailers.v1"] {
+            assert_eq!(cap.messages().received().group(group).list().await.unwrap().len(), 1, "{group}");
+        }
+        assert!(cap.messages().received().group("eu.mailers").list().await.unwrap().is_empty());
+        cap.shutdown().await.unwrap();
+    }
+}

@@ -183,8 +183,12 @@ impl MemoryStorage {
             && query.reason.is_none_or(|wanted| reason == Some(wanted))
             && query.without.is_none_or(|unwanted| reason != Some(unwanted))
             && query.version.as_ref().is_none_or(|version| *row.version == **version)
-            && query.topic.as_ref().is_none_or(|topic| row.message.name().unwrap_or_default() == topic)
-            && query.group.as_ref().is_none_or(|group| *row.group == **group)
+            && is_one_of(
+                row.message.name().unwrap_or_default(),
+                query.topic.as_ref(),
+                query.or_topic.as_ref(),
+            )
+            && is_one_of(&row.group, query.group.as_ref(), query.or_group.as_ref())
             && query.error.as_ref().is_none_or(|part| error.is_some_and(|error| error.contains(part)))
             && query.since.is_none_or(|since| self.show_moment(row.added) >= since)
             && query.until.is_none_or(|until| self.show_moment(row.added) < until)
@@ -263,6 +267,11 @@ impl Row {
         let owner = self.state.as_ref().and_then(|state| state.owner.as_deref());
         owner == Some(node) || self.attempts.iter().any(|attempt| *attempt.node == *node)
     }
+}
+
+/// Whether a name is one of those that are wanted. Without a wanted one every name will do.
+fn is_one_of(name: &str, wanted: Option<&String>, or: Option<&String>) -> bool {
+    wanted.is_none_or(|wanted| wanted == name || or.is_some_and(|or| or == name))
 }
 
 fn contains(body: &[u8], part: &[u8]) -> bool {

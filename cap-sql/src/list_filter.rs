@@ -23,8 +23,12 @@ pub struct ListFilter<'a> {
     pub before: i64,
     /// The topic, exactly.
     pub topic: Option<&'a str>,
+    /// Another topic that will do.
+    pub or_topic: Option<&'a str>,
     /// The group, exactly.
     pub group: Option<&'a str>,
+    /// Another group that will do.
+    pub or_group: Option<&'a str>,
     /// The version, exactly.
     pub version: Option<&'a str>,
     /// The code of the status.
@@ -84,7 +88,11 @@ impl<'a> ListFilter<'a> {
     ///
     /// A refusal if a text cannot be compared with what is stored.
     pub fn new(query: &'a Query) -> Result<Self, Refused> {
-        for text in [&query.topic, &query.group, &query.version, &query.node].into_iter().flatten() {
+        for text in
+            [&query.topic, &query.or_topic, &query.group, &query.or_group, &query.version, &query.node]
+                .into_iter()
+                .flatten()
+        {
             check_text("a text to look for", text, usize::MAX)?;
         }
         let by_state = query.reason.is_some()
@@ -97,7 +105,9 @@ impl<'a> ListFilter<'a> {
             first: if by_state { i64::MIN } else { ids.start },
             before: if by_state { query.before.unwrap_or(i64::MAX) } else { ids.end },
             topic: query.topic.as_deref(),
+            or_topic: query.or_topic.as_deref(),
             group: query.group.as_deref(),
+            or_group: query.or_group.as_deref(),
             version: query.version.as_deref(),
             status: query.status.map(status_code),
             reason: query.reason.map(Reason::as_str),

@@ -25,8 +25,12 @@ pub struct Query {
     pub version: Option<String>,
     /// Only those of this full topic, as in [`Row::name`](super::Row::name): with its prefix, if it has one.
     pub topic: Option<String>,
+    /// If a topic is given: those of this full topic as well.
+    pub or_topic: Option<String>,
     /// Only those of this full group name. Only the inbox has groups.
     pub group: Option<String>,
+    /// If a group is given: those of this full group name as well.
+    pub or_group: Option<String>,
     /// Only those whose last error contains this text.
     pub error: Option<String>,
     /// Only those stored at this time or later, by the storage's clock. A message that waited longer than a day to be
@@ -63,7 +67,9 @@ impl Query {
             without: None,
             version: None,
             topic: None,
+            or_topic: None,
             group: None,
+            or_group: None,
             error: None,
             since: None,
             until: None,

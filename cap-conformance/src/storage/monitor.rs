@@ -64,7 +64,21 @@ pub async fn lists_are_filtered<F: StorageFixture>(fixture: &F) {
     assert!(node.complete(Side::Inbox, first_lease(4), succeeded(Retention::Keep(LONG))).await);
     assert!(node.complete(Side::Inbox, first_lease(5), retry(LONG, "later")).await);
     let all = || Query::new(Side::Inbox);
+    let or_topic = |mut query: Query, topic: &str| {
+        query.or_topic = Some(topic.to_owned());
+        query
+    };
+    let or_group = |mut query: Query, group: &str| {
+        query.or_group = Some(group.to_owned());
+        query
+    };
     for (query, expected) in [
+        (or_topic(all().topic("t"), "t%"), vec![6, 5, 4, 3, 1]),
+        (or_topic(all().topic("none"), "t%"), vec![4]),
+        (or_topic(all().topic("none"), "t").status(Status::Failed), vec![1]),
+        (or_group(all().group("none"), "b"), vec![4, 3]),
+        (or_group(all().group("none"), "b").status(Status::Failed), vec![]),
+        (or_group(all().group("b"), "a").status(Status::Failed), vec![2, 1]),
         (all().status(Status::Failed), vec![2, 1]),
         (all().status(Status::Succeeded), vec![4, 3]),
         (all().status(Status::Retrying), vec![5]),

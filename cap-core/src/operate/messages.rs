@@ -113,17 +113,23 @@ impl Messages {
         self
     }
 
-    /// Only messages of this topic, exactly and in full, as in [`Row::name`]: with `topic_prefix`, if there is one. A
-    /// received message has the prefix of its sender.
+    /// Only messages of this topic, as in [`Row::name`]: written in full, or as handlers and publishers of this bus write it,
+    /// without its `topic_prefix`. If there are messages of both topics, both are included. A received message has the prefix
+    /// of its sender. An [`Operator`](crate::Operator) that was opened without a bus knows no prefix.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
-        self.query.topic = Some(topic.into());
+        let topic = topic.into();
+        self.query.or_topic = self.storage.naming.as_ref().map(|options| options.full_topic(&topic));
+        self.query.topic = Some(topic);
         self
     }
 
-    /// Only messages of this full group name, exactly, as in [`Row::group`]: with the version. Published messages have no
-    /// group.
+    /// Only messages of this group, as in [`Row::group`]: written in full, or as handlers of this bus write it, without
+    /// `group_prefix` and version. Published messages have no group. An [`Operator`](crate::Operator) that was opened without
+    /// a bus knows no prefix.
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.query.group = Some(group.into());
+        let group = group.into();
+        self.query.or_group = self.storage.naming.as_ref().map(|options| options.full_group(Some(&group)));
+        self.query.group = Some(group);
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::runtime::engine::Engine;
 use crate::runtime::erased::DynStorage;
+use crate::runtime::options::CapOptions;
 use crate::storage::Wake;
 
 /// A storage with what an operator's calls need besides it. Dereferences to the storage's own methods.
@@ -16,6 +17,8 @@ pub(crate) struct OperatedStorage {
     pub(super) version: Arc<str>,
     /// How long a cancelled message is kept.
     pub(super) keep_cancelled: Duration,
+    /// The names of the bus, of which an operator need not write the prefix and the version. `None` without a bus.
+    pub(super) naming: Option<Arc<CapOptions>>,
     /// Wakes the claims of this process's bus. Without a bus nobody waits for it.
     pub(super) wake: Wake,
 }
@@ -26,6 +29,7 @@ impl OperatedStorage {
             storage: Arc::clone(engine.storage.shared()),
             version: Arc::clone(&engine.storage.owner.version),
             keep_cancelled: engine.options.failed_expire_after,
+            naming: Some(Arc::clone(&engine.options)),
             wake: engine.storage.due.wake.clone(),
         }
     }

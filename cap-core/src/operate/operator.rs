@@ -54,6 +54,7 @@ impl Operator {
         storage.initialize().await?;
         let options = CapOptions::default();
         let storage = OperatedStorage {
+            naming: None,
             storage: Arc::new(storage),
             version: options.version.as_str().into(),
             keep_cancelled: options.failed_expire_after,

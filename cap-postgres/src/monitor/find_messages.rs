@@ -21,8 +21,8 @@ SELECT {columns}
 FROM {messages} AS m
 LEFT JOIN {states} AS s ON s.id = m.id
 WHERE m.id < $1 AND m.id >= $12
-    AND ($2::text IS NULL OR m.name = $2)
-    AND ($3::text IS NULL OR {group} = $3)
+    AND ($2::text IS NULL OR m.name IN ($2, $18))
+    AND ($3::text IS NULL OR {group} IN ($3, $19))
     AND ($4::smallint IS NULL OR coalesce(s.status, 4) = $4)
     AND ($5::text IS NULL OR s.reason = $5)
     AND ($6::text IS NULL OR strpos(s.last_error, $6) > 0)
@@ -39,8 +39,8 @@ SELECT {columns}
 FROM {states} AS s
 JOIN {messages} AS m ON m.id = s.id
 WHERE s.id < $1 AND s.id >= $12
-    AND ($2::text IS NULL OR m.name = $2)
-    AND ($3::text IS NULL OR {group} = $3)
+    AND ($2::text IS NULL OR m.name IN ($2, $18))
+    AND ($3::text IS NULL OR {group} IN ($3, $19))
     AND ($4::smallint IS NULL OR s.status = $4)
     AND ($5::text IS NULL OR s.reason = $5)
     AND ($6::text IS NULL OR strpos(s.last_error, $6) > 0)
@@ -265,7 +265,9 @@ pub(crate) async fn listed(
         .bind(part(&filter.correlation))
         .bind(part(&filter.header))
         .bind(filter.text)
-        .bind(filter.node);
+        .bind(filter.node)
+        .bind(filter.or_topic)
+        .bind(filter.or_group);
     if_it_fits(rows.fetch_all(connection).await)
 }
 

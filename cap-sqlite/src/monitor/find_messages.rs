@@ -16,8 +16,8 @@ const LIST_MESSAGES: &str = "
 SELECT m.id
 FROM {messages} AS m
 WHERE m.id < ?1 AND m.id >= ?10
-    AND (?2 IS NULL OR m.name = ?2)
-    AND (?3 IS NULL OR {group} = ?3)
+    AND (?2 IS NULL OR m.name IN (?2, ?16))
+    AND (?3 IS NULL OR {group} IN (?3, ?17))
     AND (?4 IS NULL OR coalesce((SELECT s.status FROM {states} AS s WHERE s.id = m.id), 4) = ?4)
     AND (?6 IS NULL OR m.added >= ?6)
     AND (?7 IS NULL OR m.added < ?7)
@@ -32,15 +32,15 @@ const LIST_STATES: &str = "
 SELECT s.id
 FROM {states} AS s
 WHERE s.id < ?1 AND s.id >= ?10
-    AND (?2 IS NULL OR (SELECT m.name FROM {messages} AS m WHERE m.id = s.id) = ?2)
-    AND (?3 IS NULL OR (SELECT {group} FROM {messages} AS m WHERE m.id = s.id) = ?3)
+    AND (?2 IS NULL OR (SELECT m.name FROM {messages} AS m WHERE m.id = s.id) IN (?2, ?16))
+    AND (?3 IS NULL OR (SELECT {group} FROM {messages} AS m WHERE m.id = s.id) IN (?3, ?17))
     AND (?4 IS NULL OR s.status = ?4)
     AND (?6 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) >= ?6)
     AND (?7 IS NULL OR (SELECT m.added FROM {messages} AS m WHERE m.id = s.id) < ?7)
     AND (?8 IS NULL OR s.reason IS NOT ?8)
     AND (?9 IS NULL OR s.version = ?9)
-    AND (?16 IS NULL OR s.reason = ?16)
-    AND (?17 IS NULL OR instr(s.last_error, ?17) > 0)
+    AND (?18 IS NULL OR s.reason = ?18)
+    AND (?19 IS NULL OR instr(s.last_error, ?19) > 0)
     {more}
 ORDER BY s.id DESC
 LIMIT ?5";
@@ -151,7 +151,9 @@ impl FindMessages {
             .bind(filter.correlation.as_deref())
             .bind(filter.header.as_deref())
             .bind(filter.text)
-            .bind(filter.node);
+            .bind(filter.node)
+            .bind(filter.or_topic)
+            .bind(filter.or_group);
         if filter.by_state {
             list = list.bind(filter.reason).bind(filter.error.as_deref());
         }
