@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use cap_core::prelude::*;
+use support::signs::Signs;
 use support::{Log, alone, log};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -76,4 +77,42 @@ async fn a_message_that_is_given_up_is_an_error_that_says_where_it_is() {
     }
     cap.shutdown().await.unwrap();
     seen.assert_empty();
+}
+
+/// One line for each step of a message, in the order of the steps.
+#[tokio::test]
+async fn each_step_is_one_debug_line_with_the_same_fields() {
+    let signs = Signs::default();
+    let _log = signs.log();
+    let cap = alone()
+        .configure(|options| options.topic_prefix = Some("shop".to_owned()))
+        .subscribe("work", async || ())
+        .start()
+        .await
+        .unwrap();
+    let id = cap.publish("work", &1).await.unwrap();
+    let steps = || {
+        let lines = signs.lines(Level::DEBUG, id.as_str());
+        (lines.len() == 4).then_some(lines)
+    };
+    let all_steps = async {
+        loop {
+            if let Some(lines) = steps() {
+                return lines;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let lines = tokio::time::timeout(std::time::Duration::from_secs(60), all_steps).await.unwrap();
+    // Sending within the process ends when the group has stored the message; the handler runs at the same time.
+    let step = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    let stored = step("stored in the outbox");
+    let received = step("stored in the inbox");
+    assert_eq!((stored, received), (0, 1), "{lines:?}");
+    assert!(step("sent to the broker") > received && step("handled") > received, "{lines:?}");
+    for line in &lines {
+        assert!(line.contains("topic=\"shop.work\""), "{line}");
+        assert!(line.contains(&format!("message_id=\"{id}\"")), "{line}");
+    }
+    cap.shutdown().await.unwrap();
 }

@@ -40,7 +40,7 @@ pub(crate) async fn resume_late_commits(outbox: &Outbox) -> Result<(), StorageEr
 async fn relay(outbox: &Outbox, lease: Lease, late: Late) {
     let Late { message, place, since, is_counted, .. } = late;
     if !is_counted {
-        outbox.metrics.of(message.name()).published.increment(1);
+        outbox.published(&message);
     }
     if !outbox.engine.storage.leases.add(Side::Outbox, lease, None) {
         return;

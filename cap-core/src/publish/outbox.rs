@@ -10,6 +10,7 @@ use super::late_commits::LateCommits;
 use super::open_commits::OpenCommits;
 use super::outgoing_metrics::OutgoingMetrics;
 use super::relay_queue::RelayQueue;
+use crate::message::Message;
 use crate::runtime::engine::Engine;
 use crate::writer::{InsertItem, OutcomeQueue};
 
@@ -28,6 +29,15 @@ pub(crate) struct Outbox {
     /// Messages that are stored in plain transactions.
     pub(crate) open_commits: OpenCommits,
     pub(crate) metrics: OutgoingMetrics,
+}
+
+impl Outbox {
+    /// Counts and logs that a message is published: stored and committed. Called before it is given to the relay, so that
+    /// the log has the steps of a message in their order.
+    pub(super) fn published(&self, message: &Message) {
+        self.metrics.of(message.name()).published.increment(1);
+        tracing::debug!(message_id = message.id(), topic = message.name(), "stored in the outbox");
+    }
 }
 
 impl std::fmt::Debug for Outbox {

@@ -176,7 +176,7 @@ impl PendingCommit {
             // no lease here, and so is not looked for, when the transaction is known to be committed.
             let is_counted = is_certain && (is_part || place.is_none());
             if is_counted {
-                outbox.metrics.of(row.message.name()).published.increment(1);
+                outbox.published(&row.message);
             }
             let age = since.elapsed();
             match (place, row.delay) {

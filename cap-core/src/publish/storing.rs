@@ -76,9 +76,6 @@ async fn store_in_outbox(
     let stored = stored.await.map_err(|_| shut_down())?;
     let stored = stored.map_err(|source| PublishError::Storage { topic: topic.to_owned(), source })?;
     refuse_duplicates(&stored, &ids)?;
-    for id in &ids {
-        tracing::debug!(message_id = id.as_str(), topic, "stored in the outbox");
-    }
     Ok(ids)
 }
 
@@ -102,6 +99,7 @@ pub(super) async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         let stored = store_watched(outbox, storage, &mut rows, transaction).await;
         let stored = stored.map_err(|source| PublishError::Storage { topic, source })?;
         refuse_duplicates(&stored, &ids)?;
+        log_stored_within(&rows);
         return Ok(ids);
     }
     // Given to the transaction before the rows are stored, as uncertain: the caller may drop this future and then commit.
@@ -129,7 +127,15 @@ pub(super) async fn store_within<S: 'static, T: Within<S> + ?Sized>(
         }
     }
     stored?;
+    log_stored_within(&rows);
     Ok(ids)
+}
+
+fn log_stored_within(rows: &[NewOutgoing]) {
+    for row in rows {
+        let (message_id, topic) = (row.message.id(), row.message.name());
+        tracing::debug!(message_id, topic, "stored in the caller's transaction; sent when it commits");
+    }
 }
 
 /// Stores messages in a transaction whose commit is not reported, and watches for it.
