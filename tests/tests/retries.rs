@@ -184,9 +184,13 @@ async fn a_failing_message_does_not_stand_in_the_way() {
             });
         let cap = scene.start(builder).await;
         cap.publish_all("work", 0..40).await.unwrap();
-        for number in (1..40).step_by(2) {
-            assert_eq!(heard(&mut told).await, number);
+        // Their order is not what this is about: over a quorum queue one may be delivered again, later.
+        let mut good = Vec::new();
+        while good.len() < 20 {
+            good.push(heard(&mut told).await);
         }
+        good.sort_unstable();
+        assert_eq!(good, (1..40).step_by(2).collect::<Vec<_>>());
         let waiting = cap.messages().status(Status::Retrying);
         until("all failures are on record", async || (waiting.count().await.unwrap() == 20).then_some(()))
             .await;

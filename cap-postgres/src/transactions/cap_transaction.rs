@@ -62,6 +62,9 @@ pub async fn begin(cap: &impl Bus, pool: &PgPool) -> Result<CapTransaction, sqlx
 /// A transaction of the application whose messages are dispatched when it is committed; see [`begin`].
 ///
 /// Dropping it rolls back, as with `sqlx::Transaction`; what was published within it is not sent.
+///
+/// It dereferences to `PgConnection`: functions of yours fit if they take `&mut PgConnection` or `impl PgExecutor<'_>`, called
+/// with `&mut *tx`. Those that take `&mut sqlx::Transaction<'_, Postgres>` are called with [`as_sqlx`](Self::as_sqlx).
 pub struct CapTransaction {
     /// There until it is committed, rolled back or dropped.
     transaction: Option<Transaction<'static, sqlx::Postgres>>,
@@ -123,6 +126,34 @@ impl CapTransaction {
         Ok(())
     }
 
+    /// The transaction as sqlx has it, for functions that take one.
+    ///
+    /// ```no_run
+    /// # async fn example(cap: cap_core::Cap, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// async fn insert(tx: &mut sqlx::Transaction<'_, sqlx::Postgres>, id: i64) -> sqlx::Result<()> {
+    ///     sqlx::query("INSERT INTO orders (id) VALUES ($1)").bind(id).execute(&mut **tx).await.map(drop)
+    /// }
+    ///
+    /// let mut tx = cap_postgres::begin(&cap, &pool).await?;
+    /// insert(tx.as_sqlx(), 7).await?;
+    /// cap.publish("order.placed", &7).within(&mut tx).await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "see TRANSACTION")]
+    pub fn as_sqlx(&mut self) -> &mut Transaction<'static, sqlx::Postgres> {
+        self.touched();
+        self.transaction.as_mut().expect(TRANSACTION)
+    }
+
+    /// The caller may do something that undoes messages, such as rolling back to a savepoint.
+    fn touched(&mut self) {
+        if self.known == Known::AllThere {
+            self.known = Known::PerhapsThere;
+        }
+    }
+
     /// Rolls back. Nothing that was published within it is sent.
     ///
     /// # Errors
@@ -166,9 +197,7 @@ impl Deref for CapTransaction {
 impl DerefMut for CapTransaction {
     #[allow(clippy::expect_used, reason = "see TRANSACTION")]
     fn deref_mut(&mut self) -> &mut PgConnection {
-        if self.known == Known::AllThere {
-            self.known = Known::PerhapsThere;
-        }
+        self.touched();
         self.transaction.as_mut().expect(TRANSACTION)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_adapter::{CheckContext, Delivery, FromDelivery, HandlerError};
 use cap_sql::handler_transaction::{Lent, cannot_begin, enlist, within_time};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Transaction};
 
 use crate::connections::session::ANSWER_TIMEOUT;
 use crate::database::error::Fault;
@@ -25,6 +25,9 @@ use crate::transactions::handler_commit::Begun;
 /// It begins at `READ COMMITTED`, whatever the database's default is. A handler may begin with `SET TRANSACTION ISOLATION
 /// LEVEL ..`, but the bus renews the message's lease three times in its length, which clashes with any higher level that
 /// is older: a serialization failure is a failed attempt. What a handler sets with `SET LOCAL ROLE` ends with the handler.
+///
+/// It dereferences to `PgConnection`: functions of yours fit if they take `&mut PgConnection` or `impl PgExecutor<'_>`, called
+/// with `&mut *tx`. Those that take `&mut sqlx::Transaction<'_, Postgres>` are called with [`as_sqlx`](Self::as_sqlx).
 ///
 /// ```
 /// use cap_core::prelude::*;
@@ -53,6 +56,11 @@ fn begin_limit(timeout: Option<Duration>) -> Duration {
 }
 
 impl PgTx {
+    /// The transaction as sqlx has it, for functions that take one. It stays the bus's to commit.
+    pub fn as_sqlx(&mut self) -> &mut Transaction<'static, sqlx::Postgres> {
+        &mut self.lent.0
+    }
+
     async fn begin(delivery: &Delivery, storage: &Postgres) -> Result<Self, HandlerError> {
         let beginning = async {
             storage.refresh_pool().await?;

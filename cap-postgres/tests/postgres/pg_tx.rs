@@ -25,6 +25,15 @@ struct Ledger {
 
 impl Ledger {
     async fn enter(&self, tx: &mut PgTx, number: i64) -> Result<(), sqlx::Error> {
+        self.enter_in(tx.as_sqlx(), number).await
+    }
+
+    /// As a function of an application that knows nothing of cap.
+    async fn enter_in(
+        &self,
+        tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+        number: i64,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(AssertSqlSafe(self.insert.clone())).bind(number).execute(&mut **tx).await.map(|_| ())
     }
 }

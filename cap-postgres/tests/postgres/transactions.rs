@@ -174,6 +174,28 @@ async fn what_is_undone_with_a_savepoint_does_not_leave() {
     assert!(seen.try_recv().is_err());
 }
 
+/// What functions do that take a transaction of sqlx, savepoints included, is part of the transaction.
+#[tokio::test]
+async fn functions_that_take_a_transaction_of_sqlx_fit() {
+    async fn undone(tx: &mut sqlx::Transaction<'_, sqlx::Postgres>, cap: &Cap) {
+        let mut inner = tx.begin().await.unwrap();
+        publish(cap, 2, &mut inner).await;
+        inner.rollback().await.unwrap();
+    }
+    let database = Database::new().await;
+    let (cap, mut seen) = database.listening().await;
+    let mut tx = cap_postgres::begin(&cap, &database.pool).await.unwrap();
+    publish(&cap, 1, &mut tx).await;
+    undone(tx.as_sqlx(), &cap).await;
+    publish(&cap, 3, tx.as_sqlx()).await;
+    tx.commit().await.unwrap();
+    let mut all = [next(&mut seen).await, next(&mut seen).await];
+    all.sort_unstable();
+    assert_eq!(all, [1, 3]);
+    cap.shutdown().await.unwrap();
+    assert!(seen.try_recv().is_err());
+}
+
 #[tokio::test]
 async fn a_commit_that_postgresql_turns_into_a_rollback_is_an_error() {
     let database = Database::new().await;

@@ -7,7 +7,7 @@ use cap_adapter::error::StorageError;
 use cap_adapter::faults::point;
 use cap_adapter::storage::{NewOutgoing, Owner, Stored};
 use cap_adapter::{AfterCommit, Bus, Within};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool, Transaction};
 
 use crate::database::error::Fault;
 use crate::storage::sqlite::Sqlite;
@@ -45,6 +45,10 @@ pub async fn begin(cap: &impl Bus, pool: &SqlitePool) -> Result<CapTransaction, 
 /// A transaction of the application whose messages are dispatched when it is committed; see [`begin`].
 ///
 /// Dropping it rolls back, as with `sqlx::Transaction`; what was published within it is not sent.
+///
+/// It dereferences to `SqliteConnection`: functions of yours fit if they take `&mut SqliteConnection` or
+/// `impl SqliteExecutor<'_>`, called with `&mut *tx`. Those that take `&mut sqlx::Transaction<'_, Sqlite>` are called with
+/// [`as_sqlx`](Self::as_sqlx).
 pub struct CapTransaction {
     open: Open,
     after_commit: AfterCommit,
@@ -60,6 +64,12 @@ struct StoredHere {
 }
 
 impl CapTransaction {
+    /// The transaction as sqlx has it, for functions that take one.
+    pub fn as_sqlx(&mut self) -> &mut Transaction<'static, sqlx::Sqlite> {
+        self.is_touched |= self.stored.is_some();
+        self.open.transaction_mut()
+    }
+
     /// Commits, and gives the messages to the relay. It does not wait for the broker.
     ///
     /// # Errors

@@ -35,6 +35,10 @@ impl Open {
         &mut self.transaction
     }
 
+    pub(crate) fn transaction_mut(&mut self) -> &mut Transaction<'static, sqlx::Sqlite> {
+        &mut self.transaction
+    }
+
     /// Checks that the transaction is still there. After an error such as a full disk, or an `ON CONFLICT ROLLBACK`, SQLite may
     /// have rolled it back; whatever is done then would count at once, and alone.
     pub(crate) async fn check(&mut self) -> Result<(), Fault> {

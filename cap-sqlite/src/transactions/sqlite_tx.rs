@@ -7,7 +7,7 @@ use cap_adapter::error::StorageError;
 use cap_adapter::storage::{NewOutgoing, Owner, Stored};
 use cap_adapter::{CheckContext, Delivery, FromDelivery, HandlerError, Within};
 use cap_sql::handler_transaction::{Lent, cannot_begin, enlist, within_time};
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, Transaction};
 
 use crate::storage::sqlite::Sqlite;
 use crate::transactions::open_transaction::Open;
@@ -26,6 +26,10 @@ use crate::transactions::plain_transaction::store_in;
 /// within ten seconds, or half its timeout, since other transactions have been writing for so long, is tried again a second later,
 /// and no attempt is counted.
 ///
+/// It dereferences to `SqliteConnection`: functions of yours fit if they take `&mut SqliteConnection` or
+/// `impl SqliteExecutor<'_>`, called with `&mut *tx`. Those that take `&mut sqlx::Transaction<'_, Sqlite>` are called with
+/// [`as_sqlx`](Self::as_sqlx).
+///
 /// ```
 /// use cap_core::prelude::*;
 /// use cap_sqlite::SqliteTx;
@@ -41,6 +45,11 @@ pub struct SqliteTx {
 }
 
 impl SqliteTx {
+    /// The transaction as sqlx has it, for functions that take one. It stays the bus's to commit.
+    pub fn as_sqlx(&mut self) -> &mut Transaction<'static, sqlx::Sqlite> {
+        self.lent.transaction_mut()
+    }
+
     async fn begin(delivery: &Delivery, storage: &Sqlite) -> Result<Self, HandlerError> {
         // First of all, as a second transaction would wait for the first.
         let slot = enlist::<Open>(delivery, storage.clone())?;
