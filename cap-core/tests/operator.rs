@@ -153,10 +153,10 @@ mod names {
         let (storage, transport) = (MemoryStorage::new(), MemoryTransport::new());
         let builder =
             on(&storage, &transport).configure(|options| options.group_prefix = Some("eu".to_owned()));
-        let (handled, mut done) = tokio::sync::mpsc::channel(1);
+        let (finished, mut done) = tokio::sync::mpsc::channel(1);
         let handler = move || {
-            let handled = handled.clone();
-            async move { handled.send(()).await.unwrap() }
+            let finished = finished.clone();
+            async move { finished.send(()).await.unwrap() }
         };
         let cap = builder.subscribe(Subscribe::to("mail").group("mailers"), handler).start().await.unwrap();
         cap.publish("mail", &1).await.unwrap();
