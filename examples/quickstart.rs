@@ -213,7 +213,7 @@ async fn look_back(cap: &Cap) -> Result<(u32, usize), Box<dyn Error>> {
 
 async fn mend(cap: &Cap, stock: &Stock, failure: Failure) -> Result<(), Box<dyn Error>> {
     say(
-        "person",
+        "operator",
         &format!(
             "I am told that message {} to {} failed after {} attempt: {}",
             failure.message.id().unwrap_or("without an id"),
@@ -222,7 +222,7 @@ async fn mend(cap: &Cap, stock: &Stock, failure: Failure) -> Result<(), Box<dyn 
             failure.error,
         ),
     );
-    say("person", "I teach the stock service what a gadget is, and run the message again");
+    say("operator", "I teach the stock service what a gadget is, and run the message again");
     stock.knows_gadgets.store(true, Ordering::Relaxed);
     let rerun = cap.messages().rerun(&[failure.id]).await?;
     if rerun != [failure.id] {
@@ -248,5 +248,5 @@ fn chapter(title: &str) {
 }
 
 fn say(who: &str, what: &str) {
-    println!("  {who:>6} | {what}");
+    println!("  {who:>8} | {what}");
 }

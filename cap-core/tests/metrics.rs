@@ -5,9 +5,11 @@ mod support;
 
 use std::time::Duration;
 
+use cap_core::error::StorageErrorKind;
 use cap_core::prelude::*;
 use cap_core::{CircuitBreaker, metric_names};
 use support::signs::Signs;
+use support::store::{ALL, Shaky};
 use support::{Seen, alone, log};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,4 +124,17 @@ async fn every_metric_that_is_made_is_listed() {
         let metric = metric.unwrap_or_else(|| panic!("{name} is not listed"));
         assert!(labels.iter().all(|label| metric.labels.contains(&label.as_str())), "{name}: {labels:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gauges_go_on_while_the_storage_is_down() {
+    let signs = Signs::default();
+    let _counted = signs.count();
+    let storage = Shaky::default();
+    storage.fail(&ALL, StorageErrorKind::Unavailable);
+    let cap = alone().storage(storage).start().await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(signs.gauge("cap_storage_up", ""), Some(0.0));
+    assert_eq!(signs.gauge("cap_broker_up", ""), Some(1.0), "set again after the first probe");
+    cap.shutdown().await.unwrap();
 }

@@ -6,13 +6,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::error::{StorageError, TransportError, TransportErrorKind};
+use cap_core::error::{StorageError, StorageErrorKind, TransportError, TransportErrorKind};
 use cap_core::memory::MemoryConsumer;
 use cap_core::prelude::*;
 use cap_core::storage::{NewOutgoing, Owner, Reason, Storage, Stored, WriteBatch};
 use cap_core::transport::{Consumer, GroupSpec, Sent, Transport, TransportContext};
 use cap_core::{AfterCommit, Message, Unrouted, Within};
 use support::signs::Signs;
+use support::store::{ALL, Shaky};
 use support::{alone, log, on};
 use tokio::time::Instant;
 use tracing::Level;
@@ -280,6 +281,27 @@ async fn a_bus_without_queues_says_that_it_sends_nothing() {
     assert_eq!(signs.lines(Level::WARN, "publishing paused").len(), 1);
     tokio::time::sleep(1200 * SECOND).await;
     assert_eq!(signs.lines(Level::WARN, "publishing paused").len(), 5, "now and then");
+    cap.shutdown().await.unwrap();
+}
+
+/// The queues are missing because the storage is: the broker is not to blame, however long that lasts.
+#[tokio::test(start_paused = true)]
+async fn live_broker_stays_up_while_the_storage_is_down() {
+    let signs = Signs::default();
+    let _log = signs.log();
+    let storage = Shaky::default();
+    storage.fail(&ALL, StorageErrorKind::Unavailable);
+    let cap = alone()
+        .storage(storage)
+        .transport(Half { inner: MemoryTransport::new(), answers_probes: true, declares: false })
+        .subscribe("work", async || ())
+        .start()
+        .await
+        .unwrap();
+    tokio::time::sleep(1200 * SECOND).await;
+    let health = cap.health().await;
+    assert!(health.transport.up && !health.storage.up, "{health:?}");
+    assert!(signs.lines(Level::WARN, "publishing paused").is_empty());
     cap.shutdown().await.unwrap();
 }
 

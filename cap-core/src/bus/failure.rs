@@ -53,7 +53,7 @@ impl Failure {
     ///             let again = cap.messages().parked().by("the night watch").rerun(&[row.id]).await;
     ///             println!("{}: {again:?}", row.id);
     ///         }
-    ///         _ => println!("{}: {}", failure.id, failure.error),
+    ///         _ => println!("{:?}: {}", failure.message.id(), failure.error),
     ///     }
     /// }
     ///

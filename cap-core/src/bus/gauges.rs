@@ -12,6 +12,7 @@ use super::cap::GroupRuntime;
 use crate::monitor::{BoundedCounts, Lag};
 use crate::runtime::circuit::CircuitState;
 use crate::runtime::engine::Engine;
+use crate::runtime::health::Phase;
 use crate::runtime::metric_names as names;
 use crate::runtime::topic_labels::topic_label;
 use crate::storage::{Side, Status};
@@ -56,7 +57,8 @@ pub(super) async fn run_gauges(engine: Arc<Engine>, groups: Vec<GroupRuntime>) {
             let up = |is_up: bool| f64::from(u8::from(is_up));
             gauge!(names::BROKER_UP).set(up(engine.broker.health.get().up));
             gauge!(names::STORAGE_UP).set(up(engine.storage.health.get().up));
-            if engine.lifecycle.ready().await {
+            // Not waited for: the gauges that say that the storage is down must go on meanwhile.
+            if engine.lifecycle.phase.get() == Phase::Running {
                 ask_storage(&engine, &mut storage).await;
             }
         }

@@ -27,8 +27,8 @@ use crate::transport::{Acknowledge, GroupSpec, Incoming, Tag};
 /// The part of the room for waiting messages that has to be free before more are received, as a divisor.
 const LEAST_PART: usize = 4;
 
-/// Consumes for one group until intake stops. `connected` receives the first success, or the first
-/// error that waiting cannot fix.
+/// Consumes for one group until intake stops. `connected` receives the first success, or the first error that
+/// waiting cannot fix.
 pub(crate) async fn run_consumer(
     task: GroupInbox,
     health: Arc<Tracker>,

@@ -169,8 +169,9 @@ async fn chapters(
     chapter("3. An order that cannot succeed is given up, helped, and run again by hand");
     place(orders, pool, 3, "gadget", true).await?;
     let failure = failures.recv().await.ok_or("the stock service ended early")?;
-    say("person", &format!("I am told that message {} failed: {}", failure.id, failure.error));
-    say("person", "I put gadgets on the shelf, and run the message again");
+    let message = failure.message.id().unwrap_or("without an id");
+    say("operator", &format!("I am told that message {message} failed: {}", failure.error));
+    say("operator", "I put gadgets on the shelf, and run the message again");
     sqlx::query("INSERT INTO stock_service.stock VALUES ('gadget', 10)").execute(pool).await?;
     if stock.messages().rerun(&[failure.id]).await? != [failure.id] {
         return Err("the message could not be run again".into());
@@ -276,5 +277,5 @@ fn chapter(title: &str) {
 }
 
 fn say(who: &str, what: &str) {
-    println!("  {who:>6} | {what}");
+    println!("  {who:>8} | {what}");
 }
